@@ -1,0 +1,248 @@
+"""Settings: one TOML file, environment variables over it, the editor's settings over both.
+
+The file is `config.toml` in the data folder (`NPLLM_HOME`, else the platform's user data folder).
+A wrong key or value raises `ConfigError` naming the file, the key, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from npllm.types import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class BaseConfig:
+    model: str = "starter"  # "starter", a folder, or a Hugging Face id
+    device: str = "auto"  # "auto" | "cpu" | "cuda"
+    threads: int = 0  # torch threads; 0 = half of the cores, at least 1
+    context_tokens: int = 1024  # prompt and answer together; cut to what the base allows
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionConfig:
+    enabled: bool = True
+    max_new_tokens: int = 64
+    multiline: bool = True
+    min_mean_logprob: float = -1.6  # nats per token; below it nothing is shown
+    timeout_ms: int = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    enabled: bool = True  # put what is remembered into the prompt
+    record: bool = True  # write suggestions, outcomes and feedback down
+    snippets: int = 3
+    token_budget: int = 256
+    min_similarity: float = 0.35
+    wait_ms: int = 15  # how long a request waits for retrieval
+    threads: int = 1  # embedder threads
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackConfig:
+    implicit_weight: float = 0.7
+    emotional_weight: float = 0.3
+    min_visible_ms: int = 750
+    settle_s: float = 30.0  # then a rejection is settled and an accepted text first looked at
+    keep_above: float = 0.7
+    discard_below: float = 0.3
+    avoid_frustration: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    enabled: bool = True
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SleepConfig:
+    enabled: bool = True
+    idle_s: float = 600.0
+    min_experiences: int = 20  # new ones since the last sleep
+    max_minutes: float = 20.0
+    threads: int = 0  # 0 = all cores but one, at least 1
+    nice: int = 10
+    rank: int = 16
+    alpha: int = 32
+    learning_rate: float = 2e-3
+    batch_tokens: int = 2048
+    max_tokens: int = 512  # one example: prompt and answer
+    epochs: int = 6
+    new_share: float = 0.7  # the rest is replayed from earlier days
+    holdout_share: float = 0.2
+    min_holdout: int = 4
+    checkpoint_s: float = 20.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseConfig:
+    url: str = ""  # "" = the embedded PostgreSQL
+    pool_size: int = 4
+    connect_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class JournalConfig:
+    flush_ms: int = 500  # how often the pump carries records to PostgreSQL
+    batch: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    home: Path
+    base: BaseConfig = field(default_factory=BaseConfig)
+    completion: CompletionConfig = field(default_factory=CompletionConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    adapters: AdapterConfig = field(default_factory=AdapterConfig)
+    sleep: SleepConfig = field(default_factory=SleepConfig)
+    database: DatabaseConfig = field(default_factory=DatabaseConfig)
+    journal: JournalConfig = field(default_factory=JournalConfig)
+
+    @property
+    def adapters_dir(self) -> Path:
+        return self.home / "adapters"
+
+    @property
+    def journal_dir(self) -> Path:
+        return self.home / "journal"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.home / "checkpoints"
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "base": BaseConfig,
+    "completion": CompletionConfig,
+    "memory": MemoryConfig,
+    "feedback": FeedbackConfig,
+    "adapters": AdapterConfig,
+    "sleep": SleepConfig,
+    "database": DatabaseConfig,
+    "journal": JournalConfig,
+}
+
+# Inclusive bounds, by "section.key"; a value outside is refused.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "base.threads": (0, 256),
+    "base.context_tokens": (64, 131072),
+    "completion.max_new_tokens": (1, 1024),
+    "completion.timeout_ms": (1, 120000),
+    "memory.snippets": (0, 20),
+    "memory.token_budget": (0, 65536),
+    "memory.min_similarity": (-1, 1),
+    "memory.wait_ms": (0, 60000),
+    "memory.threads": (1, 64),
+    "feedback.implicit_weight": (0, 1),
+    "feedback.emotional_weight": (0, 1),
+    "feedback.min_visible_ms": (0, 60000),
+    "feedback.settle_s": (0, 86400),
+    "feedback.keep_above": (0, 1),
+    "feedback.discard_below": (0, 1),
+    "feedback.avoid_frustration": (0, 1),
+    "adapters.strength": (0, 4),
+    "sleep.idle_s": (0.1, 604800),
+    "sleep.min_experiences": (1, 1000000),
+    "sleep.max_minutes": (0.01, 1440),
+    "sleep.threads": (0, 256),
+    "sleep.nice": (0, 19),
+    "sleep.rank": (1, 256),
+    "sleep.alpha": (1, 1024),
+    "sleep.learning_rate": (0, 1),
+    "sleep.batch_tokens": (64, 1048576),
+    "sleep.max_tokens": (64, 131072),
+    "sleep.epochs": (1, 1000),
+    "sleep.new_share": (0, 1),
+    "sleep.holdout_share": (0, 0.9),
+    "sleep.min_holdout": (1, 100000),
+    "sleep.checkpoint_s": (0.1, 3600),
+    "database.pool_size": (1, 100),
+    "database.connect_timeout_s": (0.1, 600),
+    "journal.flush_ms": (1, 60000),
+    "journal.batch": (1, 10000),
+}
+
+
+def default_home() -> Path:
+    """The data folder: `NPLLM_HOME`, else the platform's user data folder."""
+    value = os.environ.get("NPLLM_HOME")
+    return Path(value).expanduser() if value else Path(platformdirs.user_data_dir("npllm", appauthor=False))
+
+
+def load(home: Path | None = None) -> Config:
+    """Read `config.toml` under `home` (absent = all defaults) and the environment.
+
+    Raises:
+        ConfigError: the file is not TOML, or a key or value in it is wrong.
+    """
+    home = (home or default_home()).absolute()
+    file = home / "config.toml"
+    data: Mapping[str, Any] = {}
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}. Mend or remove the file.") from error
+    config = merge(Config(home=home), data, source=str(file))
+    url = os.environ.get("NPLLM_DATABASE_URL")
+    if url is not None:
+        config = merge(config, {"database": {"url": url}}, source="NPLLM_DATABASE_URL")
+    model = os.environ.get("NPLLM_BASE_MODEL")
+    if model is not None:
+        config = merge(config, {"base": {"model": model}}, source="NPLLM_BASE_MODEL")
+    return config
+
+
+def merge(config: Config, data: Mapping[str, Any], *, source: str) -> Config:
+    """`config` with the sections and keys in `data` replaced.
+
+    Raises:
+        ConfigError: an unknown section or key, a wrong type, or a value out of bounds.
+    """
+    changed: dict[str, Any] = {}
+    for section, values in data.items():
+        if section not in SECTIONS:
+            raise ConfigError(f"{source}: unknown section [{section}]. Known: {', '.join(SECTIONS)}.")
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{source}: {section} must be a table of settings, not {values!r}.")
+        changed[section] = _merge_section(getattr(config, section), section, values, source)
+    merged = dataclasses.replace(config, **changed)
+    if merged.feedback.discard_below > merged.feedback.keep_above:
+        raise ConfigError(f"{source}: feedback.discard_below must not be above feedback.keep_above.")
+    return merged
+
+
+def _merge_section(current: Any, section: str, values: Mapping[str, Any], source: str) -> Any:
+    hints = typing.get_type_hints(type(current))
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{section}.{key}"
+        if key not in hints:
+            raise ConfigError(f"{source}: unknown setting {name}. Known: {', '.join(hints)}.")
+        expected = hints[key]
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+            raise ConfigError(
+                f"{source}: {name} must be {expected.__name__}, not {type(value).__name__} ({value!r})."
+            )
+        if name in BOUNDS:
+            low, high = BOUNDS[name]
+            if not low <= value <= high:
+                raise ConfigError(f"{source}: {name} must be between {low} and {high}, not {value!r}.")
+        checked[key] = value
+    return dataclasses.replace(current, **checked)

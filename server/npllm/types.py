@@ -1,0 +1,228 @@
+"""The value types that every room of the house shares.
+
+Frozen dataclasses and enums only: no behaviour, no I/O, no torch. Text offsets are Python string
+offsets (code points); LSP positions are translated at the editor's edge (`npllm.lsp`) and nowhere else.
+Times are timezone-aware UTC datetimes; durations are seconds unless the name says `_ms`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import uuid_utils.compat as uuid_utils
+
+EMBEDDING_DIM = 384
+GENERIC_CONTEXT = "generic"
+
+
+class NpllmError(Exception):
+    """Something went wrong that the person can mend; the message names the cause and the mend."""
+
+
+class ConfigError(NpllmError):
+    """A setting is wrong."""
+
+
+class ModelError(NpllmError):
+    """A base model or an adapter cannot be loaded."""
+
+
+class StoreError(NpllmError):
+    """The database or the journal cannot be used."""
+
+
+def new_id() -> UUID:
+    """A UUIDv7 (RFC 9562): unique without coordination, and ordered by time of making."""
+    return uuid_utils.uuid7()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the cursor is: a document and an offset into its text."""
+
+    uri: str
+    path: str  # relative to the project's root where there is one, else the file's name
+    language: str  # LSP language id, e.g. "python"
+    project: str  # absolute path of the workspace folder, "" where there is none
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A piece of remembered code that may be put into a prompt."""
+
+    path: str
+    text: str
+    score: float  # cosine similarity in [-1, 1]
+    experience_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """One text that was offered, and everything needed to know later how it came about."""
+
+    id: UUID
+    place: Place
+    text: str
+    prefix: str  # the document before the cursor, its last few thousand characters
+    suffix: str  # the document behind the cursor, its first few thousand characters
+    context: str  # adapter family, e.g. "language:python"
+    base_fingerprint: str
+    adapter_versions: tuple[UUID, ...]
+    memory_ids: tuple[UUID, ...]  # experiences that stood in the prompt
+    mean_logprob: float  # nats per token, of the text that was shown
+    latency_ms: float
+    created_at: datetime
+    source: str = "model"  # "model" | "cache"
+    kind: str = "inline"  # "inline" | "completion" | "rewrite"
+
+
+class OutcomeKind(enum.StrEnum):
+    """What became of a suggestion."""
+
+    ACCEPTED = "accepted"
+    PARTIALLY_ACCEPTED = "partially_accepted"
+    EDITED = "edited"  # accepted, then changed
+    DELETED = "deleted"  # accepted, then removed or undone
+    REJECTED = "rejected"  # the person wrote something else there
+    DISMISSED = "dismissed"  # Escape
+    IGNORED = "ignored"  # seen, and left alone
+    UNSEEN = "unseen"  # never on screen long enough: no label
+    SUPERSEDED = "superseded"  # replaced by another suggestion that continues it: no label
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a suggestion, as far as is known at `created_at`; later ones replace earlier ones."""
+
+    id: UUID
+    suggestion_id: UUID
+    kind: OutcomeKind
+    suggested: str
+    final_text: str  # what stood there in the end: accepted, edited, or typed instead
+    survival: float  # share of the suggested characters that survive, [0, 1]
+    implicit: float  # implicit reward, [-1, 1]
+    created_at: datetime
+    revision: int = 0  # rises with every later look at the same suggestion
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What the person said about a suggestion: emoji, thumbs, a comment."""
+
+    id: UUID
+    suggestion_id: UUID
+    emoji: str
+    comment: str
+    satisfaction: float  # [0, 1]
+    confidence: float  # [0, 1]
+    frustration: float  # [0, 1]
+    reward: float  # emotional reward, [-1, 1]
+    created_at: datetime
+
+
+class Decision(enum.StrEnum):
+    """The replay decision, about the suggestion (never about what the person wrote in the end)."""
+
+    KEEP = "keep"
+    LOW = "low"  # relevance between the two thresholds: kept at low priority
+    DISCARD = "discard"
+    AVOID = "avoid"  # high frustration: never its like again, a negative example in training
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """What is learned from: a place, what was suggested there, and what the person ended up with."""
+
+    id: UUID  # equals the suggestion's id: one experience per suggestion
+    place: Place
+    prefix: str
+    suffix: str
+    context: str
+    suggested: str
+    final_text: str
+    outcome: OutcomeKind
+    implicit: float
+    emotional: float | None
+    reward: float  # r = 0.7 * implicit + 0.3 * emotional, in [-1, 1]
+    relevance: float  # [0, 1]
+    decision: Decision
+    created_at: datetime
+    revision: int = 0
+    embedding: tuple[float, ...] | None = None  # EMBEDDING_DIM numbers, unit length
+
+
+class VersionState(enum.StrEnum):
+    PUBLISHED = "published"
+    REJECTED = "rejected"  # the gate said no; kept, with the reason
+    RETIRED = "retired"  # replaced by a newer published version
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterVersion:
+    """A LoRA adapter that a sleep produced: a plain PEFT folder and its lineage."""
+
+    id: UUID
+    context: str
+    base_fingerprint: str
+    parent: UUID | None
+    consolidation_id: UUID
+    folder: str  # relative to the data folder
+    sha256: str  # of adapter_model.safetensors
+    state: VersionState
+    reason: str
+    metrics: Mapping[str, float]
+    created_at: datetime
+
+
+class ConsolidationState(enum.StrEnum):
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"  # the person came back: a checkpoint waits
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """One sleep."""
+
+    id: UUID
+    state: ConsolidationState
+    started_at: datetime
+    ended_at: datetime | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ServerState(enum.StrEnum):
+    """What the status bar shows."""
+
+    STARTING = "starting"
+    AWAKE = "awake"
+    THINKING = "thinking"
+    DROWSY = "drowsy"
+    SLEEPING = "sleeping"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows in the store and records not yet there."""
+
+    suggestions: int = 0
+    outcomes: int = 0
+    feedback: int = 0
+    experiences: int = 0
+    adapter_versions: int = 0
+    consolidations: int = 0
+    backlog: int = 0  # journal records that have not reached PostgreSQL
+
+
+JournalRecord = Suggestion | Outcome | Feedback | Experience
+
+TokenIds = Sequence[int]

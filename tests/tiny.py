@@ -1,0 +1,54 @@
+"""A base model small enough for tests: a two-layer Llama with the starter's special tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SPECIAL = ("<|end|>", "<|pad|>", "<|prefix|>", "<|suffix|>", "<|middle|>", "<|file|>")
+
+
+def make_tiny_model(
+    folder: Path, *, seed: int = 0, hidden: int = 64, vocab: int = 600, layers: int = 2
+) -> Path:
+    """Write a randomly initialised causal LM and its tokenizer to `folder`, as Hugging Face does."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    source = Path(__file__).resolve().parents[1] / "server" / "npllm"
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train(
+        sorted(str(path) for path in source.glob("*.py")),
+        trainers.BpeTrainer(
+            vocab_size=vocab,
+            special_tokens=list(SPECIAL),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>", pad_token="<|pad|>")
+    tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL[2:])})
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    torch.random.set_rng_state(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    return folder
