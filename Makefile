@@ -1,0 +1,50 @@
+# The verbs of this project, for a person and for CI alike. `make demo` and `make test` do all set-up themselves.
+SHELL := /bin/bash
+VENV ?= .venv
+PY := $(VENV)/bin/python
+SEED ?= 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help setup demo test check unit e2e client lint typecheck fix clean
+
+help:  ## this list
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
+
+setup: $(VENV)/.ready  ## a virtual environment with everything in it
+
+$(VENV)/.ready: pyproject.toml constraints.txt .ci/setup.sh
+	@.ci/setup.sh $(VENV)
+	@touch $@
+
+demo: setup  ## a working morning, a sleep, the next morning (SEED=n varies it)
+	@$(VENV)/bin/npllm demo --seed $(SEED)
+
+test: check unit e2e  ## everything CI runs
+
+check: setup lint typecheck  ## style, types and the arrows between rooms
+
+lint: setup
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+
+typecheck: setup
+	@$(VENV)/bin/mypy
+
+unit: setup  ## tests without the editor
+	@$(PY) -m pytest -q tests/unit tests/integration
+
+client: setup  ## the extension: types, tests, npllm.vsix
+	@.ci/client.sh
+
+e2e: setup client  ## a real VS Code drives the real server
+	@tests/e2e/install.sh
+	@$(PY) -m pytest -q tests/e2e
+
+fix: setup  ## format and mend what can be mended
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) .demo client-vscode/node_modules client-vscode/dist client-vscode/*.vsix

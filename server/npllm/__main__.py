@@ -1,0 +1,7 @@
+"""`python -m npllm`."""
+
+import sys
+
+from npllm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,37 @@
+"""What is on the desk at one request: the text around the cursor, and which adapter family it belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from npllm.types import GENERIC_CONTEXT, Place
+
+PREFIX_CHARS = 6000
+SUFFIX_CHARS = 2000
+
+
+def window(text: str, offset: int) -> tuple[str, str]:
+    """The document's text before and behind the cursor, cut to what a prompt can hold."""
+    return text[max(0, offset - PREFIX_CHARS) : offset], text[offset : offset + SUFFIX_CHARS]
+
+
+def family(language: str) -> str:
+    """The adapter family of a place, by rule: its language, "generic" where the editor names none."""
+    return f"language:{language}" if language and language != "plaintext" else GENERIC_CONTEXT
+
+
+def place(uri: str, language: str, offset: int, folders: tuple[str, ...]) -> Place:
+    """A `Place` for a document, with its path relative to the innermost of the workspace `folders`."""
+    path = file_path(uri)
+    best = ""
+    for folder in folders:
+        if (path == folder or path.startswith(folder.rstrip("/") + "/")) and len(folder) > len(best):
+            best = folder
+    relative = path[len(best.rstrip("/")) + 1 :] if best else Path(path).name
+    return Place(uri=uri, path=relative, language=language, project=best, offset=offset)
+
+
+def file_path(uri: str) -> str:
+    """The path in a URI, e.g. "/w/a b.py" for "file:///w/a%20b.py"; other schemes keep their path too."""
+    return unquote(urlsplit(uri).path) or uri

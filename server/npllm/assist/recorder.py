@@ -1,0 +1,142 @@
+"""Writes down what happens: suggestions, outcomes, feedback and the experiences they make.
+
+Records go to the journal (fsync) in order, off the event loop; the journal's pump carries them to
+PostgreSQL. An experience is written again, with a higher revision, whenever more is known about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from npllm.config import FeedbackConfig
+from npllm.feedback.emotional import interpret
+from npllm.feedback.experience import experience
+from npllm.memory.journal import Journal
+from npllm.types import Experience, Feedback, JournalRecord, Outcome, StoreError, Suggestion, new_id
+
+log = logging.getLogger(__name__)
+REMEMBERED = 2000  # suggestions whose later outcomes and feedback can still be tied to them
+
+
+@dataclass(slots=True)
+class _Case:
+    suggestion: Suggestion
+    outcome: Outcome | None = None
+    feedback: Feedback | None = None
+    revision: int = -1
+
+
+class Recorder:
+    """One per server.
+
+    Args:
+        on_experience: told of every experience as it is written.
+        on_problem: told in one sentence when the journal cannot be written.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        config: FeedbackConfig,
+        on_experience: Callable[[Experience], None],
+        on_problem: Callable[[str], None],
+    ) -> None:
+        self._journal = journal
+        self.config = config
+        self._on_experience = on_experience
+        self._on_problem = on_problem
+        self._cases: OrderedDict[UUID, _Case] = OrderedDict()
+        self._queue: asyncio.Queue[JournalRecord] = asyncio.Queue()
+        self._writer: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._writer = asyncio.create_task(self._write(), name="recorder")
+
+    async def close(self) -> None:
+        """Write what is queued and stop."""
+        await self.flush()
+        if self._writer is not None:
+            self._writer.cancel()
+
+    async def flush(self) -> None:
+        """Return when all that was recorded so far is on disk."""
+        await self._queue.join()
+
+    def suggestion(self, suggestion: Suggestion) -> None:
+        self._cases[suggestion.id] = _Case(suggestion)
+        while len(self._cases) > REMEMBERED:
+            self._cases.popitem(last=False)
+        self._queue.put_nowait(suggestion)
+
+    def outcomes(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            self._queue.put_nowait(outcome)
+            case = self._cases.get(outcome.suggestion_id)
+            if case is not None:
+                case.outcome = outcome
+                self._experience(case)
+
+    def feedback(self, suggestion_id: UUID, emoji: str, comment: str) -> Feedback | None:
+        """What the person said; None when the suggestion is not known (any more)."""
+        case = self._cases.get(suggestion_id)
+        if case is None:
+            return None
+        emotion = interpret(emoji, comment)
+        case.feedback = Feedback(
+            id=new_id(),
+            suggestion_id=suggestion_id,
+            emoji=emoji,
+            comment=comment,
+            satisfaction=emotion.satisfaction,
+            confidence=emotion.confidence,
+            frustration=emotion.frustration,
+            reward=emotion.reward,
+            created_at=datetime.now(UTC),
+        )
+        self._queue.put_nowait(case.feedback)
+        if case.outcome is not None:
+            self._experience(case)
+        return case.feedback
+
+    def latest(self) -> Suggestion | None:
+        """The suggestion made last."""
+        return next(reversed(self._cases.values())).suggestion if self._cases else None
+
+    def _experience(self, case: _Case) -> None:
+        assert case.outcome is not None
+        made = experience(case.suggestion, case.outcome, case.feedback, self.config)
+        if made is None:
+            return
+        case.revision += 1
+        made = replace(made, revision=case.revision)
+        self._queue.put_nowait(made)
+        self._on_experience(made)
+
+    async def _write(self) -> None:
+        while True:
+            records: list[JournalRecord] = [await self._queue.get()]
+            while not self._queue.empty() and len(records) < 500:
+                records.append(self._queue.get_nowait())
+            try:
+                await self._append(records)
+            finally:
+                for _ in records:
+                    self._queue.task_done()
+
+    async def _append(self, records: Sequence[JournalRecord]) -> None:
+        # Retried until it succeeds: a full disk or a lost folder costs time, not knowledge.
+        delay = 0.5
+        while True:
+            try:
+                await asyncio.to_thread(self._journal.append, records)
+                return
+            except (OSError, StoreError) as error:
+                self._on_problem(f"What is learned cannot be written down ({error}). It is kept in memory until it can.")
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 30.0)

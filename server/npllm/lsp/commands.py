@@ -1,0 +1,103 @@
+"""`workspace/executeCommand`: acceptance, feedback, sleep and status; and what `npllm eval` measures with."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcInvalidParams
+
+from npllm.lsp.features import as_id
+from npllm.lsp.server import NpllmServer
+from npllm.lsp.settings import plain
+from npllm.types import Counts, NpllmError, StoreError
+
+log = logging.getLogger(__name__)
+
+
+def register(server: NpllmServer) -> None:
+    """Register the commands; with `server.evaluation` those that measure, too."""
+
+    @server.command("npllm.accepted")
+    async def accepted(*arguments: Any) -> None:
+        suggestion_id = as_id(arguments[0]) if arguments else None
+        if suggestion_id is None:
+            raise JsonRpcInvalidParams("npllm.accepted wants the suggestion's id.")
+        server.active()
+        await server.assistant.accepted(suggestion_id)
+
+    @server.command("npllm.feedback")
+    async def feedback(*arguments: Any) -> dict[str, Any]:
+        given = _object(arguments, "npllm.feedback")
+        emoji, comment = str(given.get("emoji") or ""), str(given.get("comment") or "")
+        if not emoji and not comment:
+            raise JsonRpcInvalidParams("npllm.feedback wants an emoji or a comment.")
+        server.active()
+        made = await server.assistant.feedback(emoji, comment, as_id(given.get("suggestionId")))
+        if made is None:
+            return {"recorded": False, "reason": "There is no suggestion yet that this could be about."}
+        return {"recorded": True, "suggestionId": str(made.suggestion_id), "reward": made.reward}
+
+    @server.command("npllm.sleep")
+    async def sleep(*_arguments: Any) -> dict[str, Any]:
+        try:
+            started = await server.scheduler.sleep_now()
+        except NpllmError as error:
+            return {"started": False, "reason": str(error)}
+        return {"started": started}
+
+    @server.command("npllm.wake")
+    async def wake(*_arguments: Any) -> None:
+        await server.scheduler.wake()
+
+    @server.command("npllm.status")
+    async def status(*_arguments: Any) -> dict[str, Any]:
+        return await _status(server)
+
+    if server.evaluation:
+        _evaluation(server)
+
+
+def _evaluation(server: NpllmServer) -> None:
+    @server.command("npllm.evaluation.score")
+    async def score(*arguments: Any) -> dict[str, Any]:
+        given = _object(arguments, "npllm.evaluation.score")
+        document = server.documents.get(given.get("uri", ""))
+        if document is None:
+            raise JsonRpcInvalidParams(f"{given.get('uri')} is not open.")
+        position = lsp.Position(int(given["position"]["line"]), int(given["position"]["character"]))
+        place = server.place(document, document.offset(position))
+        made = await server.assistant.score(place, document.text, str(given["text"]))
+        return {"nats": made.nats, "tokens": made.tokens, "bytes": made.utf8_bytes, "memory": made.memories}
+
+    @server.command("npllm.evaluation.settle")
+    async def settle(*_arguments: Any) -> dict[str, Any]:
+        await server.assistant.settle()
+        return await _status(server)
+
+
+async def _status(server: NpllmServer) -> dict[str, Any]:
+    assistant = server.assistant
+    counts = Counts()
+    if assistant.store is not None:
+        try:
+            counts = await assistant.store.counts()
+        except StoreError as error:
+            log.warning("the store could not be counted: %s", error)
+    info = assistant.worker.info
+    return {
+        **server.status().as_params(),
+        "base_fingerprint": info.fingerprint if info else "",
+        "counts": dataclasses.asdict(counts),
+        "problems": list(assistant.problems.values()),
+        "home": str(assistant.config.home),
+    }
+
+
+def _object(arguments: tuple[Any, ...], command: str) -> dict[str, Any]:
+    given = plain(arguments[0]) if arguments else None
+    if not isinstance(given, dict):
+        raise JsonRpcInvalidParams(f"{command} wants one object as its argument.")
+    return given

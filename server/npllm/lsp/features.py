@@ -1,0 +1,225 @@
+"""Document synchronisation, inline completion, its fallback, and the rewrite code action."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from lsprotocol import types as lsp
+
+from npllm.assist.assistant import Offer
+from npllm.lsp.documents import Document
+from npllm.lsp.server import NpllmServer, closed_in_time
+from npllm.types import NpllmError
+
+log = logging.getLogger(__name__)
+REWRITE_LIMIT = 8000  # characters of a selection that is offered to be rewritten
+
+
+def register(server: NpllmServer) -> None:
+    """Register every LSP feature of the server."""
+    _life(server)
+    _documents(server)
+    _completion(server)
+    _rewrite(server)
+    _signals(server)
+
+
+def _life(server: NpllmServer) -> None:
+    @server.feature(lsp.INITIALIZE)
+    def initialize(params: lsp.InitializeParams) -> None:
+        server.initialize(params)
+
+    @server.feature(lsp.INITIALIZED)
+    async def initialized(_params: lsp.InitializedParams) -> None:
+        await server.initialized()
+
+    @server.feature(lsp.SHUTDOWN)
+    async def shutdown(_params: Any = None) -> None:
+        await closed_in_time(server, 5.0)
+
+    @server.feature(lsp.WORKSPACE_DID_CHANGE_CONFIGURATION)
+    async def configured(params: lsp.DidChangeConfigurationParams) -> None:
+        await server.configure(params.settings)
+
+
+def _documents(server: NpllmServer) -> None:
+    @server.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
+    def opened(params: lsp.DidOpenTextDocumentParams) -> None:
+        item = params.text_document
+        encoding = server.server_capabilities.position_encoding or lsp.PositionEncodingKind.Utf16
+        server.documents[item.uri] = Document(item.uri, item.language_id, item.text, item.version, encoding)
+        server.active()
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
+    def changed(params: lsp.DidChangeTextDocumentParams) -> None:
+        document = server.documents.get(params.text_document.uri)
+        if document is None:
+            log.warning("a change for %s, which is not open, is left out", params.text_document.uri)
+            return
+        server.active()
+        for change in params.content_changes:
+            edit = document.apply(change)
+            place = server.place(document, edit.start + len(edit.new_text))
+            server.assistant.changed(place, edit.before, edit.start, edit.end, edit.new_text)
+            server.assistant.desk_moved(place, document.text)
+        document.version = params.text_document.version
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
+    def saved(_params: lsp.DidSaveTextDocumentParams) -> None:
+        server.active()
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
+    def closed(params: lsp.DidCloseTextDocumentParams) -> None:
+        server.active()
+        if server.documents.pop(params.text_document.uri, None) is not None:
+            server.assistant.closed(params.text_document.uri)
+
+
+def _completion(server: NpllmServer) -> None:
+    async def offer(
+        params: lsp.InlineCompletionParams | lsp.CompletionParams, kind: str
+    ) -> tuple[Document, int, Offer] | None:
+        document = server.documents.get(params.text_document.uri)
+        if document is None:
+            return None
+        server.active()
+        offset, version = document.offset(params.position), document.version
+        found = await server.assistant.complete(server.place(document, offset), document.text, kind)
+        if found is None or document.version != version:
+            return None
+        return document, offset, found
+
+    @server.feature(lsp.TEXT_DOCUMENT_INLINE_COMPLETION, lsp.InlineCompletionOptions())
+    async def inline_completion(params: lsp.InlineCompletionParams) -> lsp.InlineCompletionList:
+        found = await offer(params, "inline")
+        if found is None:
+            return lsp.InlineCompletionList([])
+        document, offset, made = found
+        return lsp.InlineCompletionList(
+            [
+                lsp.InlineCompletionItem(
+                    insert_text=made.text,
+                    range=document.range(offset, offset),
+                    command=lsp.Command("npllm: accepted", "npllm.accepted", [str(made.suggestion.id)]),
+                )
+            ]
+        )
+
+    @server.feature(lsp.TEXT_DOCUMENT_COMPLETION, lsp.CompletionOptions())
+    async def completion(params: lsp.CompletionParams) -> lsp.CompletionList:
+        """For editors without inline completion; those that have it get nothing twice."""
+        if _has_inline_completion(server):
+            return lsp.CompletionList(False, [])
+        found = await offer(params, "completion")
+        if found is None:
+            return lsp.CompletionList(True, [])
+        document, offset, made = found
+        label = made.text.strip().splitlines()[0]
+        return lsp.CompletionList(
+            True,
+            [
+                lsp.CompletionItem(
+                    label=label if len(label) <= 80 else label[:79] + "…",
+                    detail="npllm",
+                    kind=lsp.CompletionItemKind.Snippet,
+                    documentation=made.text,
+                    sort_text="\uffff",
+                    filter_text="",
+                    text_edit=lsp.TextEdit(document.range(offset, offset), made.text),
+                    command=lsp.Command("npllm: accepted", "npllm.accepted", [str(made.suggestion.id)]),
+                )
+            ],
+        )
+
+
+def _has_inline_completion(server: NpllmServer) -> bool:
+    text_document = server.client_capabilities.text_document
+    return bool(text_document and text_document.inline_completion)
+
+
+def _rewrite(server: NpllmServer) -> None:
+    @server.feature(
+        lsp.TEXT_DOCUMENT_CODE_ACTION,
+        lsp.CodeActionOptions(code_action_kinds=[lsp.CodeActionKind.RefactorRewrite], resolve_provider=True),
+    )
+    def code_actions(params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
+        document = server.documents.get(params.text_document.uri)
+        if document is None:
+            return []
+        start, end = document.offset(params.range.start), document.offset(params.range.end)
+        if not 0 < end - start <= REWRITE_LIMIT or not document.text[start:end].strip():
+            return []
+        only = params.context.only
+        if only and not any(lsp.CodeActionKind.RefactorRewrite.value.startswith(str(kind)) for kind in only):
+            return []
+        return [
+            lsp.CodeAction(
+                title="npllm: rewrite the selection",
+                kind=lsp.CodeActionKind.RefactorRewrite,
+                data={"uri": document.uri, "start": start, "end": end, "version": document.version},
+            )
+        ]
+
+    @server.feature(lsp.CODE_ACTION_RESOLVE)
+    async def resolve(action: lsp.CodeAction) -> lsp.CodeAction:
+        data: Any = action.data
+        document = server.documents.get(_field(data, "uri"))
+        version = _field(data, "version")
+        if document is None or document.version != version:
+            action.disabled = lsp.CodeActionDisabled("The document has changed; ask again.")
+            return action
+        server.active()
+        start, end = int(_field(data, "start")), int(_field(data, "end"))
+        try:
+            made = await server.assistant.rewrite(server.place(document, start), document.text, end)
+        except NpllmError as error:
+            action.disabled = lsp.CodeActionDisabled(str(error))
+            return action
+        if made is None or document.version != version:
+            action.disabled = lsp.CodeActionDisabled("Nothing better came to mind for this selection.")
+            return action
+        edit = lsp.TextEdit(document.range(start, end), made.text)
+        identifier = lsp.OptionalVersionedTextDocumentIdentifier(document.uri, document.version)
+        action.edit = lsp.WorkspaceEdit(document_changes=[lsp.TextDocumentEdit(identifier, [edit])])
+        action.command = lsp.Command("npllm: accepted", "npllm.accepted", [str(made.id)])
+        return action
+
+
+def _signals(server: NpllmServer) -> None:
+    @server.feature("textDocument/didShowCompletion")
+    def shown(params: Any) -> None:
+        if (suggestion_id := _suggestion_of(params)) is not None:
+            server.assistant.visible(suggestion_id)
+
+    @server.feature("textDocument/didPartiallyAcceptCompletion")
+    def partially(params: Any) -> None:
+        server.active()
+        suggestion_id, length = _suggestion_of(params), _field(params, "acceptedLength")
+        if suggestion_id is not None and isinstance(length, int) and length > 0:
+            server.assistant.partially_accepted(suggestion_id, length)
+
+    @server.feature("npllm/didDismiss")
+    def dismissed(params: Any) -> None:
+        server.active()
+        if isinstance(uri := _field(params, "uri"), str):
+            server.assistant.dismissed(uri)
+
+
+def _suggestion_of(params: Any) -> UUID | None:
+    """The suggestion's id in `params.item.command.arguments[0]`; None when the client sends something else."""
+    arguments = _field(_field(_field(params, "item"), "command"), "arguments")
+    return as_id(arguments[0]) if arguments else None
+
+
+def as_id(value: Any) -> UUID | None:
+    """A UUID from what a client sent, or None."""
+    try:
+        return UUID(str(value))
+    except ValueError:
+        return None
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)

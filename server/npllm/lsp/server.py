@@ -1,0 +1,155 @@
+"""`npllm serve`: the language server's life, its documents and its status.
+
+Translates and hands over; what to suggest is `npllm.assist`'s business, when to sleep `npllm.sleep`'s.
+`initialize` is answered before anything heavy is imported or started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from lsprotocol import types as lsp
+from pygls.lsp.server import LanguageServer
+
+from npllm import __version__
+from npllm.assist import context
+from npllm.assist.assistant import Assistant
+from npllm.config import Config
+from npllm.lsp import settings
+from npllm.lsp.documents import Document
+from npllm.lsp.protocol import DocumentProtocol
+from npllm.lsp.status import Status, StatusBoard
+from npllm.sleep.scheduler import Scheduler
+from npllm.types import ConfigError, Place, ServerState
+
+log = logging.getLogger(__name__)
+
+
+class NpllmServer(LanguageServer):
+    """One process per editor window.
+
+    Args:
+        config: settings from the file and the environment; the editor's come over them at `initialize`.
+        evaluation: also offer the commands by which `npllm eval` measures.
+    """
+
+    def __init__(self, config: Config, *, evaluation: bool = False) -> None:
+        super().__init__("npllm", __version__, protocol_cls=DocumentProtocol)
+        self.file_config = config
+        self.evaluation = evaluation
+        self.documents: dict[str, Document] = {}
+        self.folders: tuple[str, ...] = ()
+        self.board = StatusBoard(self.status, self._send_status)
+        self.assistant = Assistant(config, self.board.changed, self.warn)
+        self.scheduler = Scheduler(
+            config, lambda: self.assistant.store, on_change=self.board.changed, on_problem=self.warn
+        )
+
+    # -- life -----------------------------------------------------------------------------------------
+
+    def initialize(self, params: lsp.InitializeParams) -> None:
+        """Take the client's folders and settings; a wrong setting is reported and left out."""
+        roots = [folder.uri for folder in params.workspace_folders or []]
+        if not roots and params.root_uri:
+            roots = [params.root_uri]
+        self.folders = tuple(context.file_path(uri).rstrip("/") for uri in roots)
+        try:
+            config = settings.from_initialize(self.file_config, params.initialization_options)
+        except ConfigError as error:
+            config = self.file_config
+            self.show_error(str(error))
+        self.assistant.config = config
+        self.scheduler.configure(config)
+
+    async def initialized(self) -> None:
+        """Begin to work, in the background."""
+        await self.assistant.configure(self.assistant.config)
+        self.assistant.start()
+        self.scheduler.start()
+        self.board.changed()
+
+    async def configure(self, changed: Any) -> None:
+        """New settings from the editor."""
+        try:
+            config = settings.from_change(self.assistant.config, changed)
+        except ConfigError as error:
+            self.show_error(str(error))
+            return
+        await self.assistant.configure(config)
+        self.scheduler.configure(config)
+        self.board.changed()
+
+    async def close(self) -> None:
+        """Let nothing be lost: the child is sent away, what is pending is written."""
+        await self.scheduler.close()
+        await self.assistant.close()
+
+    # -- places ---------------------------------------------------------------------------------------
+
+    def place(self, document: Document, offset: int) -> Place:
+        return context.place(document.uri, document.language, offset, self.folders)
+
+    def active(self) -> None:
+        """The person does something: nobody sleeps now."""
+        self.scheduler.activity()
+
+    # -- telling ----------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        assistant, scheduler = self.assistant, self.scheduler
+        info = assistant.worker.info
+        problem = " ".join(assistant.problems.values())
+        phase, progress, message = "", None, problem
+        if "base" in assistant.problems:
+            state = ServerState.ERROR
+        elif info is None:
+            state = ServerState.STARTING
+        elif assistant.thinking:
+            state = ServerState.THINKING
+        else:
+            state = scheduler.state
+            if state is ServerState.SLEEPING:
+                phase, progress = scheduler.phase, scheduler.progress
+                message = message or scheduler.message
+        return Status(
+            state=state,
+            phase=phase,
+            progress=progress,
+            message=message,
+            base=info.name if info else "",
+            adapters=tuple(str(version) for version in assistant.adapters),
+            backlog=assistant.journal.backlog(),
+        )
+
+    def _send_status(self, status: Status) -> None:
+        self.protocol.notify("npllm/status", status.as_params())
+
+    def warn(self, text: str) -> None:
+        """One sentence for the log window."""
+        log.warning("%s", text)
+        self.window_log_message(lsp.LogMessageParams(lsp.MessageType.Warning, text))
+
+    def show_error(self, text: str) -> None:
+        """One sentence that the person must see."""
+        log.error("%s", text)
+        self.window_show_message(lsp.ShowMessageParams(lsp.MessageType.Error, f"npllm: {text}"))
+
+
+def build(config: Config, *, evaluation: bool = False) -> NpllmServer:
+    """A server with all its features registered."""
+    from npllm.lsp import commands, features
+
+    server = NpllmServer(config, evaluation=evaluation)
+    features.register(server)
+    commands.register(server)
+    return server
+
+
+async def closed_in_time(server: NpllmServer, seconds: float) -> None:
+    """`server.close()`, but never longer than `seconds`: an editor that quits does not wait."""
+    try:
+        await asyncio.wait_for(server.close(), seconds)
+    except TimeoutError:
+        log.warning("closing took longer than %s s; what is in the journal is kept for the next start", seconds)
