@@ -1,0 +1,180 @@
+"""Pack a corpus into rows of token ids: the contexts that the model is trained on.
+
+A row holds pieces of one package only: parts of its files, half of them as fill-in-the-middle examples, and in front
+of four in ten of them related snippets of sibling files. The files are dealt to the presets' phases, each with its own
+row length, so that no phase repeats another's text. Rows are stored compressed.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from npllm.starter.corpus import Corpus, SourceFile
+from npllm.starter.fim import assemble, cut
+from npllm.starter.snippets import SnippetIndex
+from npllm.starter.tokens import Codec
+
+Rows = NDArray[np.uint16]
+
+#: Characters that one token stands for, a little low, so that a window usually fits the room it is cut for.
+_CHARS_PER_TOKEN = 3.2
+#: Less room than this at a row's end is filled with the start of the next window and nothing more.
+_LEAST_ROOM = 96
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often a piece is an infilling example, and how often snippets precede it."""
+
+    fim: float = 0.5
+    snippets: float = 0.4
+    snippet_share: float = 0.45  # of a row's room, at most
+
+
+class Packer:
+    """Makes rows of one length out of packages. Equal seeds and files make equal rows."""
+
+    def __init__(self, codec: Codec, length: int, seed: int, mix: Mix = Mix()) -> None:
+        self._codec, self._length, self._mix = codec, length, mix
+        self._rng = random.Random(seed)
+
+    def rows(self, files: Sequence[SourceFile], index: SnippetIndex) -> Iterator[list[int]]:
+        """Rows of exactly `length` ids over the given files of one package; the last one may end in padding."""
+        row: list[int] = []
+        for file in files:
+            position = 0
+            while position < len(file.text):
+                room = self._length - len(row)
+                ids, taken = self._piece(file, position, room, index)
+                row += ids
+                position += max(1, taken)
+                if len(row) >= self._length - 8:
+                    yield row + [self._codec.pad] * (self._length - len(row))
+                    row = []
+        if len(row) > self._length // 3:
+            yield row + [self._codec.pad] * (self._length - len(row))
+
+    def _piece(self, file: SourceFile, position: int, room: int, index: SnippetIndex) -> tuple[list[int], int]:
+        """One piece of at most `room` ids from `position` on, and how many characters of the file it consumed."""
+        rng, codec = self._rng, self._codec
+        wants_fim = room >= _LEAST_ROOM and rng.random() < self._mix.fim
+        ids: list[int] = []
+        window = file.text[position : position + int(room * _CHARS_PER_TOKEN)]
+        wants_snippets = room >= 2 * _LEAST_ROOM and rng.random() < self._mix.snippets
+        if wants_snippets:
+            window = window[: max(200, int(len(window) * (0.6 if room > 300 else 0.5)))]
+        if wants_fim:
+            window = _to_line_end(window[: max(200, int(len(window) * rng.uniform(0.5, 1.0)))])
+            parts = cut(window, rng)
+            if wants_snippets:
+                focus = parts.middle + parts.prefix.rsplit("\n", 1)[-1]
+                ids = self._snippets(file, focus, window, position, room, index)
+            order = "psm" if rng.random() < 0.5 else "spm"
+            return ids + assemble(file.path, parts, order, codec, room - len(ids)), len(window)
+        if wants_snippets:
+            ids = self._snippets(file, window, window, position, room, index)
+        head = [codec.file, *codec.encode(file.path + "\n")]
+        left = room - len(ids) - len(head)
+        if left < 16:
+            return (ids + head)[:room], 0
+        body, ends = codec.encode_with_ends(file.text[position : position + int(left * 5)])
+        if len(body) < left and position + int(left * 5) >= len(file.text):
+            return [*ids, *head, *body, codec.end], len(file.text) - position
+        body = body[:left]
+        return ids + head + body, ends[len(body) - 1]
+
+    def _snippets(
+        self, file: SourceFile, focus: str, query: str, position: int, room: int, index: SnippetIndex
+    ) -> list[int]:
+        budget = int(room * self._mix.snippet_share)
+        count = self._rng.choice((1, 1, 2, 3, 4) if room > 300 else (1, 1, 2))
+        span = (position, position + len(query))
+        chosen: list[list[int]] = []
+        for snippet in reversed(index.related(query, focus, file.path, span, count)):
+            ids = [self._codec.file, *self._codec.encode(f"{snippet.path}\n{snippet.text}\n")]
+            if len(ids) <= budget:
+                budget -= len(ids)
+                chosen.insert(0, ids)
+        return [token for ids in chosen for token in ids]
+
+
+def _to_line_end(window: str) -> str:
+    """The window without its last, broken line, if it has others."""
+    end = window.rfind("\n")
+    return window[: end + 1] if end > len(window) // 2 else window
+
+
+@dataclass(frozen=True)
+class PackJob:
+    """One package's work for a worker process. `deal` is the share of the files for each length."""
+
+    corpus: Path
+    tokenizer: Path
+    package: str
+    lengths: tuple[int, ...]
+    deal: tuple[float, ...]
+    seed: int
+
+
+def pack_package(job: PackJob) -> tuple[Rows, ...]:
+    """The rows of one package, one array of shape (rows, length) for each length."""
+    codec = Codec.load(job.tokenizer)
+    files = list(Corpus(job.corpus).read_package(job.package))
+    seed = zlib.crc32(f"{job.seed}:{job.package}".encode())
+    index = SnippetIndex(files, seed)
+    random.Random(seed).shuffle(files)
+    total = sum(len(file.text) for file in files)
+    arrays: list[Rows] = []
+    begin, done, edge = 0, 0, 0.0
+    for length, share in zip(job.lengths, job.deal, strict=True):
+        edge += share * total
+        end = begin
+        while end < len(files) and (done < edge or length == job.lengths[-1]):
+            done += len(files[end].text)
+            end += 1
+        rows = list(Packer(codec, length, seed + length).rows(files[begin:end], index))
+        arrays.append(np.array(rows, dtype=np.uint16).reshape(-1, length))
+        begin = end
+    return tuple(arrays)
+
+
+def pack(
+    corpus: Corpus, packages: Sequence[str], tokenizer: Path, folder: Path, lengths: tuple[int, ...],
+    deal: tuple[float, ...], seed: int = 0, workers: int = 2,
+) -> None:
+    """Write `rows-{length}.npz` for each length: the shuffled rows of all packages, compressed."""
+    jobs = [PackJob(corpus.folder, tokenizer, name, lengths, deal, seed) for name in packages]
+    parts: list[list[Rows]] = [[] for _ in lengths]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for arrays in tqdm(pool.map(pack_package, jobs, chunksize=4), total=len(jobs), desc="packing", unit="package"):
+            for part, rows in zip(parts, arrays, strict=True):
+                part.append(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    for length, part in zip(lengths, parts, strict=True):
+        rows = np.concatenate(part)
+        np.random.default_rng(seed + length).shuffle(rows)
+        temporary = folder / f"rows-{length}.tmp.npz"
+        np.savez_compressed(temporary, rows=rows)
+        temporary.replace(rows_path(folder, length))
+
+
+def rows_path(folder: Path, length: int) -> Path:
+    """Where the rows of one length lie."""
+    return folder / f"rows-{length}.npz"
+
+
+def load_rows(folder: Path, length: int) -> Rows:
+    """The rows of one length, an array of shape (rows, length). Raises FileNotFoundError before `pack` ran."""
+    with np.load(rows_path(folder, length)) as stored:
+        rows: Rows = stored["rows"]
+    return rows

@@ -1,0 +1,76 @@
+"""The starter's byte-level BPE tokenizer and its special tokens.
+
+A line break takes the indentation that follows with it (``\\n    `` is one pre-token), so that the text before a
+cursor that stands at the start of an indented line is cut where training text is cut. Underscores lead the word
+behind them, digits go in threes at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+PREFIX = "<|prefix|>"
+SUFFIX = "<|suffix|>"
+MIDDLE = "<|middle|>"
+FILE = "<|file|>"
+END = "<|end|>"
+PAD = "<|pad|>"
+SPECIAL_TOKENS: tuple[str, ...] = (PAD, END, FILE, PREFIX, SUFFIX, MIDDLE)
+
+_SPLIT = r"\n[ \t]*| ?_*\p{L}+| ?\p{N}{1,3}| ?_+| ?[^\s\p{L}\p{N}_]+|[ \t]+(?=\n)|[ \t]+(?! )|\s"
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Train byte-level BPE with `vocabulary` entries, the special tokens first (pad is 0, end is 1)."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=2,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+class Codec:
+    """Text to ids for training: special tokens spelled out in a text stay text, and get in by name only."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True
+        ids = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+        self.pad, self.end, self.file = ids[PAD], ids[END], ids[FILE]
+        self.prefix, self.suffix, self.middle = ids[PREFIX], ids[SUFFIX], ids[MIDDLE]
+        self.size: int = tokenizer.get_vocab_size()
+
+    @classmethod
+    def load(cls, path: Path) -> Codec:
+        """Read a tokenizer.json."""
+        return cls(Tokenizer.from_file(str(path)))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without any special token."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
+        """Ids of a text, and for each the offset in characters behind it."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, [end for _, end in encoding.offsets]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, special tokens spelled out."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
+        return text

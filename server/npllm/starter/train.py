@@ -1,0 +1,212 @@
+"""Train the starter: one process, one device, a budget of time or steps, and a checkpoint to go on from.
+
+Hidden matrices are Muon's, embeddings and norms AdamW's; both rates follow the same trapezoid. Works in bfloat16 under
+autocast where the hardware has it, and compiles on CUDA. Knows the rows only as arrays of ids.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+from transformers import LlamaForCausalLM
+
+from npllm.starter.checkpoint import Progress, load_checkpoint, save_checkpoint
+from npllm.starter.muon import Muon
+from npllm.starter.network import new_network, supports_bfloat16
+from npllm.starter.pack import Rows, load_rows
+from npllm.starter.presets import Phase, Preset
+from npllm.starter.schedule import Budget, phase_at, rate_at
+from npllm.starter.tokens import PAD, SPECIAL_TOKENS
+
+Validate = Callable[[LlamaForCausalLM], float]
+
+_PAD_ID = SPECIAL_TOKENS.index(PAD)
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run keeps its things. Creating `decay` asks it to begin its last, falling stretch now."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def curve(self) -> Path:
+        return self.folder / "curve.jsonl"
+
+    @property
+    def decay(self) -> Path:
+        return self.folder / "decay"
+
+
+class RowOrder:
+    """Deals a phase's rows in an order that depends on seed and epoch alone, so a count says where one is."""
+
+    def __init__(self, rows: Rows, seed: int) -> None:
+        self._rows, self._seed = rows, seed
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def take(self, served: int, count: int) -> Tensor:
+        """The `count` rows after the first `served`, int64 of shape (count, length)."""
+        picked = [self._index(served + k) for k in range(count)]
+        return torch.from_numpy(self._rows[picked].astype(np.int64))
+
+    def _index(self, position: int) -> int:
+        epoch, place = divmod(position, len(self._rows))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
+        return int(self._order[place])
+
+
+def make_optimizers(network: LlamaForCausalLM, preset: Preset) -> tuple[Muon, torch.optim.AdamW]:
+    """Muon for the layers' matrices, AdamW for everything else."""
+    settings = preset.optimisation
+    hidden = [p for name, p in network.named_parameters() if ".layers." in name and p.ndim == 2]
+    chosen = {id(p) for p in hidden}
+    rest = [p for p in network.parameters() if id(p) not in chosen]
+    return (
+        Muon(hidden, settings.muon_rate, settings.momentum, settings.weight_decay),
+        torch.optim.AdamW(rest, settings.adam_rate, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0),
+    )
+
+
+def next_token_loss(network: torch.nn.Module, rows: Tensor, bfloat16: bool) -> Tensor:
+    """Mean cross-entropy in nats over the rows' tokens, padding left out. `rows` has shape (batch, length)."""
+    with torch.autocast(rows.device.type, torch.bfloat16, enabled=bfloat16):
+        logits = network(input_ids=rows[:, :-1]).logits
+    return cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten(), ignore_index=_PAD_ID)
+
+
+class Trainer:
+    """One training run, new or resumed from its folder's checkpoint."""
+
+    def __init__(self, preset: Preset, packed: Path, files: RunFiles, budget: Budget) -> None:
+        self.preset, self.files, self.budget = preset, files, budget
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.bfloat16 = supports_bfloat16(self.device)
+        files.folder.mkdir(parents=True, exist_ok=True)
+        self.network = new_network(preset.shape, preset.seed).to(self.device)
+        self.optimizers = make_optimizers(self.network, preset)
+        self.progress = Progress(served=(0,) * len(preset.phases))
+        if files.checkpoint.exists():
+            self.progress = load_checkpoint(files.checkpoint, self.network, self.optimizers)
+        self._forward = torch.compile(self.network) if self.device.type == "cuda" else self.network
+        self._orders = [RowOrder(load_rows(packed, p.length), preset.seed + n) for n, p in enumerate(preset.phases)]
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ask the run to checkpoint and return after the step in hand. Safe from a signal handler."""
+        self._stop.set()
+
+    @property
+    def fraction(self) -> float:
+        """How much of the budget is used."""
+        return self.budget.progress(self.progress.seconds, self.progress.step)
+
+    def run(self, every_seconds: float = 120.0, validate: Validate | None = None, validate_every: float = 300.0) -> bool:
+        """Train until the budget is used (True) or `stop` was called (False); a checkpoint is left either way.
+
+        `validate` is called now and then on the network and its figure written into the loss curve."""
+        started, before = time.monotonic(), self.progress.seconds
+        saved = validated = started
+        losses: list[float] = []
+        with tqdm(total=1000, initial=int(1000 * self.fraction), desc="training", unit="‰") as bar:
+            while self.fraction < 1.0 and not self._stop.is_set():
+                if self.files.decay.exists():
+                    begin = self.preset.optimisation.decay_from
+                    self.budget = self.budget.shortened(self.progress.seconds, self.progress.step, begin)
+                losses.append(self._step())
+                now = time.monotonic()
+                self.progress = _with_seconds(self.progress, before + now - started)
+                bar.update(int(1000 * self.fraction) - bar.n)
+                if len(losses) == 20:
+                    bar.set_postfix(loss=f"{np.mean(losses):.3f}", tokens=f"{self.progress.tokens / 1e6:.2f}M")
+                    self._record(loss=float(np.mean(losses)))
+                    losses.clear()
+                if validate is not None and now - validated > validate_every:
+                    self._record(validation=self._validated(validate))
+                    validated = time.monotonic()
+                if now - saved > every_seconds:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        if validate is not None and self.fraction >= 1.0:
+            self._record(validation=self._validated(validate))
+        return self.fraction >= 1.0
+
+    def save(self) -> None:
+        """Leave a checkpoint."""
+        save_checkpoint(self.files.checkpoint, self.network, self.optimizers, self.progress)
+
+    def _step(self) -> float:
+        number = phase_at(self.fraction, self.preset.phases)
+        phase: Phase = self.preset.phases[number]
+        served = list(self.progress.served)
+        rows = self._orders[number].take(served[number], phase.batch).to(self.device)
+        loss = next_token_loss(self._forward, rows, self.bfloat16)
+        loss.backward()  # type: ignore[no-untyped-call]
+        settings = self.preset.optimisation
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        factor = rate_at(self.fraction, self.progress.step, settings)
+        for optimizer, rate in zip(self.optimizers, (settings.muon_rate, settings.adam_rate), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        served[number] += phase.batch
+        self.progress = Progress(
+            self.progress.step + 1, self.progress.seconds, self.progress.tokens + rows.numel(), tuple(served)
+        )
+        return float(loss.detach())
+
+    def _validated(self, validate: Validate) -> float:
+        self.network.eval()
+        with torch.inference_mode():
+            figure = validate(self.network)
+        self.network.train()
+        return figure
+
+    def _record(self, **figures: float) -> None:
+        entry = {"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "tokens": self.progress.tokens}
+        with open(self.files.curve, "a", encoding="utf-8") as out:
+            out.write(json.dumps(entry | figures) + "\n")
+
+
+def _with_seconds(progress: Progress, seconds: float) -> Progress:
+    return Progress(progress.step, seconds, progress.tokens, progress.served)
+
+
+@contextmanager
+def stopped_by_signals(trainer: Trainer) -> Iterator[None]:
+    """While active, SIGTERM and SIGINT make the trainer leave a checkpoint and return."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda *_: trainer.stop())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def limit_threads() -> None:
+    """Use the cores there are, and let idle threads sleep: spinning ones wait for each other on a busy machine.
+
+    The OpenMP variables work only when set before torch is loaded, so `build` sets them first."""
+    torch.set_num_threads(max(1, os.cpu_count() or 1))
