@@ -1,0 +1,162 @@
+"""The first engine: transformers' forward, a key-value cache of our own, `torch.inference_mode`.
+
+Between two requests it keeps the tokens and their keys and values, one such state for each of the last few
+choices of adapters (a key computed with one adapter is wrong with another). Logits are computed for the
+positions that are asked for and no others. Used from one thread.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from npllm.models.base import Base, BaseInfo
+from npllm.models.codec import TextCodec
+from npllm.models.engine import NO_ADAPTERS, AdapterChoice, Cancel, Cancelled, Logits
+from npllm.models.kvcache import new_cache, truncate
+from npllm.types import ModelError
+
+_STATES = 2  # choices of adapters whose keys and values are kept
+
+
+@dataclass
+class _State:
+    """One sequence: its tokens, and their keys and values."""
+
+    cache: Any
+    ids: list[int] = field(default_factory=list)
+
+
+class TorchEngine:
+    """Implements `Engine` over a `Base`.
+
+    Attributes:
+        prefilled: tokens that the last `prefill` had to compute (the others were still there).
+    """
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._model = base.model
+        self._codec = TextCodec(base.tokenizer)
+        self._states: OrderedDict[AdapterChoice, _State] = OrderedDict()
+        self._choice = NO_ADAPTERS
+        self._state = self._fresh()
+        self._hidden: torch.Tensor | None = None
+        self._chunk = _chunk(base.info)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+        self.prefilled = 0
+        head = self._model.get_output_embeddings()
+        if head is not None:
+            head.register_forward_pre_hook(self._look)
+
+    @property
+    def info(self) -> BaseInfo:
+        return self._base.info
+
+    @property
+    def length(self) -> int:
+        return len(self._state.ids)
+
+    def prefill(self, ids: Sequence[int], cancel: Cancel) -> Logits:
+        if not ids:
+            raise ModelError("An empty prompt cannot be continued.")
+        if len(ids) > self.info.context_tokens:
+            raise ModelError(f"The prompt has {len(ids)} tokens, the base takes {self.info.context_tokens}.")
+        kept = min(_common(self._state.ids, ids), len(ids) - 1)  # the last one is computed for its logits
+        if not self._truncate(kept):
+            self._state, kept = self._fresh(), 0
+        self.prefilled = len(ids) - kept
+        logits: torch.Tensor | None = None
+        for begin in range(kept, len(ids), self._chunk):
+            if cancel.is_set():
+                raise Cancelled
+            logits = self._forward(ids[begin : begin + self._chunk], 1)
+        assert logits is not None
+        return logits[0]
+
+    def step(self, token: int) -> Logits:
+        return self._forward((token,), 1)[0]
+
+    def verify(self, tokens: Sequence[int]) -> Logits:
+        return self._forward(tokens, len(tokens))
+
+    def crop(self, length: int) -> None:
+        if not self._truncate(length):  # a recurrent state cannot be taken back: begin again
+            kept, self._state = self._state.ids[:length], self._fresh()
+            for begin in range(0, length, self._chunk):
+                self._forward(kept[begin : begin + self._chunk], 1)
+
+    def use_adapters(self, choice: AdapterChoice) -> None:
+        if choice == self._choice:
+            return
+        self._base.activate(choice)
+        self._states[self._choice] = self._state
+        self._choice = choice
+        self._state = self._states.pop(choice) if choice in self._states else self._fresh()
+        while len(self._states) >= _STATES:
+            self._states.popitem(last=False)
+
+    def forget(self) -> None:
+        self._states.clear()
+        self._state = self._fresh()
+
+    def hidden(self) -> torch.Tensor:
+        if self._hidden is None:
+            raise ModelError("The base has not computed anything yet.")
+        return self._hidden
+
+    def text(self, ids: Sequence[int]) -> str:
+        return self._codec.decode(ids)
+
+    def _forward(self, tokens: Sequence[int], rows: int) -> torch.Tensor:
+        """Append tokens; logits [rows, V] of the last `rows` positions. A failure in the middle loses the
+        cache."""
+        state = self._state
+        options = {"logits_to_keep": rows} if self._keeps_logits else {}
+        with torch.inference_mode():
+            ids = torch.tensor([tokens], device=self._base.device)
+            try:
+                out = self._model(input_ids=ids, past_key_values=state.cache, use_cache=True, **options)
+            except BaseException:
+                self.forget()
+                raise
+            state.ids.extend(tokens)
+            logits: torch.Tensor = out.logits[0, -rows:].float()
+            return logits
+
+    def _truncate(self, length: int) -> bool:
+        """Keep the first `length` tokens; False, with nothing done, where the cache cannot."""
+        state = self._state
+        if length >= len(state.ids):
+            return True
+        with torch.inference_mode():
+            if not truncate(state.cache, length):
+                return False
+        del state.ids[length:]
+        return True
+
+    def _fresh(self) -> _State:
+        return _State(new_cache(self._model.config))
+
+    def _look(self, _head: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        self._hidden = args[0][0, -1]
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first tokens two sequences share."""
+    for index, (one, other) in enumerate(zip(a, b)):
+        if one != other:
+            return index
+    return min(len(a), len(b))
+
+
+def _chunk(info: BaseInfo) -> int:
+    """Tokens prefilled between two looks at `cancel`: about a tenth of a second, and the same every time."""
+    if info.device != "cpu":
+        return 1024
+    return 256 if info.parameters < 50e6 else 128 if info.parameters < 500e6 else 64
