@@ -1,0 +1,225 @@
+"""Connections to PostgreSQL, embedded or by URL, that survive its restarts.
+
+Runs an operation on a pooled connection; when the connection breaks, (re)starts the embedded server if it is
+ours and tries again until `database.connect_timeout_s` has passed. So every operation given to `run` must be
+idempotent. Knows no tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiosql
+import asyncpg
+
+from npllm.config import Config
+from npllm.memory.migrate import SCHEMA, migrate
+from npllm.memory.postgres import EmbeddedPostgres
+from npllm.types import StoreError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Connection = Any  # asyncpg's, pooled or not: the stubs have two unrelated classes
+Operation = Callable[[Connection], Awaitable[T]]
+
+QUERIES: Any = aiosql.from_path(Path(__file__).parent / "queries", "asyncpg", mandatory_parameters=False)
+
+_TRANSIENT = (
+    OSError,  # TimeoutError too
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+)
+_REFUSED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,  # the driver cannot encode a parameter
+    OverflowError,
+)
+
+
+class DataRefused(StoreError):
+    """The database cannot hold a value that it was given; trying again will not help."""
+
+
+class Database:
+    """A pool, and how to get it back."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config.database
+        self._embedded = None if config.database.url else EmbeddedPostgres(config.home)
+        self._target: dict[str, Any] = {"dsn": config.database.url}
+        self._search_path = f"{SCHEMA}, public"
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._mending = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def url(self) -> str:
+        """Where the database is, without the password."""
+        target = self._target
+        if target.get("dsn"):
+            return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", str(target["dsn"]))
+        return f"{target.get('host', 'embedded')} (embedded)"
+
+    async def open(self) -> None:
+        """Start or join the server, migrate, fill the pool. Raises StoreError with cause and mend."""
+        try:
+            async with self.own_connection() as connection:
+                applied = await migrate(connection)
+            if applied:
+                log.info("the database was brought up to date: %d migrations", applied)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), timeout=5)
+            except (TimeoutError, *_TRANSIENT, asyncpg.InterfaceError):
+                self._pool.terminate()
+            self._pool = None
+        if self._embedded is not None:
+            await self._embedded.close()
+
+    async def connect(self) -> Connection:
+        """A connection of one's own, outside the pool (locks, LISTEN, migrations)."""
+
+        async def make(_: asyncpg.Pool[Any]) -> Connection:
+            return await asyncpg.connect(**self._arguments())
+
+        return await self._persist(make)
+
+    @contextlib.asynccontextmanager
+    async def own_connection(self) -> AsyncIterator[Connection]:
+        connection = await self.connect()
+        try:
+            yield connection
+        finally:
+            connection.terminate()  # its locks go with it, whatever state it is in
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Run an idempotent operation, in a transaction of its own, again after a broken connection.
+
+        Raises:
+            DataRefused: a value cannot be stored.
+            StoreError: the database stays away, or refuses.
+        """
+
+        async def attempt(pool: asyncpg.Pool[Any]) -> T:
+            timeout = self._config.connect_timeout_s
+            async with pool.acquire(timeout=timeout) as connection, connection.transaction():
+                return await operation(connection)
+
+        return await self._persist(attempt)
+
+    async def _persist(self, attempt: Callable[[asyncpg.Pool[Any]], Awaitable[T]]) -> T:
+        deadline = time.monotonic() + self._config.connect_timeout_s
+        pause = 0.05
+        while True:
+            if self._closed:
+                raise StoreError("The store is closed.")
+            try:
+                return await attempt(await self._reach())
+            except _REFUSED as error:
+                raise DataRefused(f"The database cannot hold a value: {error}") from error
+            except (*_TRANSIENT, asyncpg.InterfaceError) as error:
+                if time.monotonic() + pause > deadline:
+                    raise self._unreachable(error) from error
+                log.debug("the database is away (%r), trying again", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+                await self._mend()
+            except asyncpg.PostgresError as error:
+                raise StoreError(
+                    f"The database at {self.url} refused: {type(error).__name__}: {error}. "
+                    "`npllm doctor` says more."
+                ) from error
+
+    async def _reach(self) -> asyncpg.Pool[Any]:
+        if self._pool is None:
+            async with self._mending:
+                if self._pool is None:
+                    if self._embedded is not None:
+                        await self._start_embedded()
+                    self._pool = await self._make_pool()
+        return self._pool
+
+    async def _mend(self) -> None:
+        """After a broken connection: the embedded server may have to be started again."""
+        if self._embedded is None:
+            return
+        async with self._mending:
+            before = dict(self._target)
+            await self._start_embedded()
+            if self._target != before and self._pool is not None:
+                self._pool.terminate()
+                self._pool = None
+
+    async def _start_embedded(self) -> None:
+        assert self._embedded is not None
+        endpoint = await self._embedded.start()
+        self._target = {
+            "host": endpoint.host,
+            "port": endpoint.port,
+            "user": endpoint.user,
+            "database": endpoint.database,
+        }
+
+    async def _make_pool(self) -> asyncpg.Pool[Any]:
+        try:
+            first = await asyncpg.connect(**self._arguments())
+            try:
+                found = await first.fetchval(
+                    "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+                )
+            finally:
+                await first.close()
+            if found is not None and found != "public":
+                self._search_path = f"{SCHEMA}, public, {found}"
+            return await asyncpg.create_pool(min_size=0, max_size=self._config.pool_size, **self._arguments())
+        except (
+            OSError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            ValueError,
+        ) as error:
+            if self._embedded is not None and isinstance(error, _TRANSIENT):
+                raise  # ours, and only just started: worth another try
+            raise self._unreachable(error) from error
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            **self._target,
+            "timeout": self._config.connect_timeout_s,
+            "command_timeout": 120.0,
+            "server_settings": {"search_path": self._search_path, "application_name": "npllm"},
+        }
+
+    def _unreachable(self, error: BaseException) -> StoreError:
+        said = str(error) or type(error).__name__
+        if self._embedded is not None:
+            return StoreError(
+                f"The embedded database ({self.url}) does not answer: {said}. See `npllm doctor`."
+            )
+        return StoreError(
+            f"The database at {self.url} cannot be used: {said}. Check NPLLM_DATABASE_URL or database.url in "
+            "config.toml, or remove it to use the embedded database."
+        )

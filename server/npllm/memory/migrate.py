@@ -1,0 +1,137 @@
+"""Numbered SQL migrations, each applied once, in a transaction, under an advisory lock.
+
+Files are `NNNN_name.sql`: package data `npllm/migrations` in a wheel, the repository's `db/migrations` beside a
+checkout. Knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+import npllm
+from npllm.types import StoreError
+
+SCHEMA = "npllm"
+LOCK = 0x6E706C6C6D  # "npllm": any number, the same for everybody
+MIN_VECTOR = (0, 8)  # halfvec and iterative index scans
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def folder() -> Path:
+    """Where the migrations are. Raises StoreError when the installation lacks them."""
+    package = Path(npllm.__file__).resolve().parent
+    for candidate in (package / "migrations", package.parent.parent / "db" / "migrations"):
+        if candidate.is_dir():
+            return candidate
+    raise StoreError(f"The database migrations are missing beside {package}: reinstall npllm.")
+
+
+def load(where: Path | None = None) -> list[Migration]:
+    """All migrations, in order; raises StoreError when the numbers are not 1, 2, 3, ..."""
+    found = []
+    for file in sorted((where or folder()).glob("*.sql")):
+        match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
+        if match is None:
+            raise StoreError(f"{file} is not named NNNN_name.sql.")
+        found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    if [m.number for m in found] != list(range(1, len(found) + 1)):
+        raise StoreError(f"The migrations in {where or folder()} are not numbered 1, 2, 3: reinstall npllm.")
+    return found
+
+
+async def migrate(connection: asyncpg.Connection, migrations: Sequence[Migration] | None = None) -> int:
+    """Bring the database up to date; gives how many migrations were applied.
+
+    Raises:
+        StoreError: the database is newer than this program, a migration was changed after it was applied, or
+            this database user lacks a right. Names the mend.
+    """
+    wanted = load() if migrations is None else migrations
+    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    try:
+        try:
+            return await _apply(connection, wanted)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise StoreError(
+                f"This database user may not set up npllm's tables: {error}. Let an administrator run "
+                f"'CREATE EXTENSION IF NOT EXISTS vector' and grant CREATE on the database, then try again."
+            ) from error
+        except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
+            raise StoreError(
+                f"The database server has no pgvector: {error}. Install pgvector 0.8 or newer there "
+                "(https://github.com/pgvector/pgvector), or unset NPLLM_DATABASE_URL for the embedded one."
+            ) from error
+    finally:
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+
+async def _apply(connection: asyncpg.Connection, wanted: Sequence[Migration]) -> int:
+    if await connection.fetchval("SELECT to_regclass('npllm.schema_migrations')") is None:
+        async with connection.transaction():
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            await connection.execute(
+                f"""CREATE TABLE {SCHEMA}.schema_migrations (
+                    number integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,
+                    applied_at timestamptz NOT NULL DEFAULT now())"""
+            )
+            await connection.execute(f"GRANT SELECT ON {SCHEMA}.schema_migrations TO PUBLIC")
+            await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC")
+    rows = await connection.fetch(
+        f"SELECT number, name, sha256 FROM {SCHEMA}.schema_migrations ORDER BY number"
+    )
+    done = {row["number"]: row for row in rows}
+    known = {migration.number: migration for migration in wanted}
+    for number, row in done.items():
+        if number not in known:
+            raise StoreError(
+                f"The database has migration {number:04}_{row['name']}, which this npllm does not know: "
+                "it was used by a newer version. Upgrade npllm."
+            )
+        if row["sha256"] != known[number].sha256:
+            raise StoreError(
+                f"Migration {number:04}_{row['name']} is not the one that the database was made with. "
+                "Reinstall npllm, or, if a migration was changed in development, use a fresh data folder."
+            )
+    applied = 0
+    for migration in wanted:
+        if migration.number in done:
+            continue
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL search_path = {SCHEMA}, public")
+            await connection.execute(migration.sql)
+            await connection.execute(
+                f"INSERT INTO {SCHEMA}.schema_migrations (number, name, sha256) VALUES ($1, $2, $3)",
+                migration.number,
+                migration.name,
+                migration.sha256,
+            )
+        applied += 1
+    await _check_vector(connection)
+    return applied
+
+
+async def _check_vector(connection: asyncpg.Connection) -> None:
+    version = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    parts = tuple(int(part) for part in re.findall(r"\d+", version or "")[:2])
+    if parts < MIN_VECTOR:
+        raise StoreError(
+            f"The database has pgvector {version or 'not at all'}; 0.8 or newer is needed. Install it on "
+            "the server, then run 'ALTER EXTENSION vector UPDATE' there."
+        )

@@ -1,0 +1,94 @@
+-- name: counts^
+-- How much there is, of this database user.
+SELECT (SELECT count(*) FROM suggestions WHERE owner = current_user) AS suggestions,
+       (SELECT count(*) FROM outcomes WHERE owner = current_user) AS outcomes,
+       (SELECT count(*) FROM feedback WHERE owner = current_user) AS feedback,
+       (SELECT count(*) FROM experiences WHERE owner = current_user) AS experiences,
+       (SELECT count(*) FROM adapter_versions WHERE owner = current_user) AS adapter_versions,
+       (SELECT count(*) FROM consolidations WHERE owner = current_user) AS consolidations;
+
+-- name: experiences_since
+-- What was learned since a moment (all if null), oldest first.
+SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user
+  AND (CAST(:since AS timestamptz) IS NULL OR e.created_at >= :since)
+  AND (CAST(:context AS text) IS NULL OR e.context = :context)
+ORDER BY e.created_at, e.id LIMIT :limit;
+
+-- name: newest_experiences_since
+-- The same, newest first.
+SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user
+  AND (CAST(:since AS timestamptz) IS NULL OR e.created_at >= :since)
+  AND (CAST(:context AS text) IS NULL OR e.context = :context)
+ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
+
+-- name: experiences_before
+-- Older ones, for replay: newest first.
+SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user AND e.created_at < :before AND (CAST(:context AS text) IS NULL OR e.context = :context)
+ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
+
+-- name: contexts_with_new
+-- How many experiences each context has gained since a moment (all if null).
+SELECT context, count(*) AS count FROM experiences
+WHERE owner = current_user AND (CAST(:since AS timestamptz) IS NULL OR created_at >= :since)
+GROUP BY context ORDER BY count DESC, context;
+
+-- name: avoided
+-- What is never to be suggested again: newest first, of one project or of all.
+SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user AND e.decision = 'avoid' AND (CAST(:project AS text) IS NULL OR p.path = :project)
+ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
+
+-- name: experience^
+SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user AND e.id = :id;
+
+-- name: suggestion^
+SELECT s.*, p.path AS project FROM suggestions s JOIN projects p ON p.id = s.project_id
+WHERE s.owner = current_user AND s.id = :id;
+
+-- name: latest_suggestion^
+SELECT s.*, p.path AS project FROM suggestions s JOIN projects p ON p.id = s.project_id
+WHERE s.owner = current_user ORDER BY s.created_at DESC, s.id DESC LIMIT 1;
+
+-- name: project_size^
+-- The project's id, and how many rows a search in it has to look at (counted up to a ceiling).
+SELECT p.id, (SELECT count(*) FROM (
+    SELECT 1 FROM experiences e WHERE e.project_id = p.id AND e.language = :language LIMIT :ceiling) AS counted) AS size
+FROM projects p WHERE p.owner = current_user AND p.path = :project;
+
+-- name: similar_exact
+-- The nearest experiences of one project, by looking at each: exact, for projects that are not huge.
+WITH near AS MATERIALIZED (
+    SELECT e.id, e.embedding <=> CAST(CAST(:embedding AS text) AS halfvec) AS distance
+    FROM experiences e
+    WHERE e.project_id = :project_id AND e.language = :language AND e.owner = current_user
+      AND e.embedding IS NOT NULL AND NOT (e.id = ANY(CAST(:exclude AS uuid[]))))
+SELECT e.id, e.path, e.prefix, e.suggested, e.final_text, e.decision, near.distance
+FROM near JOIN experiences e ON e.id = near.id
+WHERE near.distance <= :max_distance AND btrim(e.final_text, E' \t\r\n') <> ''
+  AND (e.decision IN ('keep', 'low') OR btrim(e.final_text) <> btrim(e.suggested))
+ORDER BY near.distance, e.created_at DESC LIMIT :limit;
+
+-- name: similar_indexed
+-- The nearest experiences of one project or of all (null), through the HNSW index; run with
+-- hnsw.iterative_scan = relaxed_order, so that filtering does not leave too few.
+WITH near AS MATERIALIZED (
+    SELECT e.id, e.path, e.prefix, e.suggested, e.final_text, e.decision, e.created_at,
+           e.embedding <=> CAST(CAST(:embedding AS text) AS halfvec) AS distance
+    FROM experiences e
+    WHERE e.owner = current_user AND e.language = :language
+      AND (CAST(:project_id AS bigint) IS NULL OR e.project_id = :project_id)
+      AND NOT (e.id = ANY(CAST(:exclude AS uuid[])))
+      AND btrim(e.final_text, E' \t\r\n') <> ''
+      AND (e.decision IN ('keep', 'low') OR btrim(e.final_text) <> btrim(e.suggested))
+    ORDER BY e.embedding <=> CAST(CAST(:embedding AS text) AS halfvec) LIMIT :limit)
+SELECT * FROM near WHERE distance <= :max_distance ORDER BY distance, created_at DESC;
+
+-- name: avoided_texts
+-- The texts of avoided suggestions in a language, newest first.
+SELECT suggested FROM experiences
+WHERE owner = current_user AND decision = 'avoid' AND language = :language AND btrim(suggested, E' \t\r\n') <> ''
+ORDER BY created_at DESC LIMIT :limit;

@@ -1,0 +1,21 @@
+-- name: heartbeat!
+-- An editor window is alive, was last used then, and would or would not let the person's adapters be trained now.
+INSERT INTO editor_sessions (id, last_activity, asleep_ok) VALUES (:id, :last_activity, :asleep_ok)
+ON CONFLICT (id) DO UPDATE SET last_activity = excluded.last_activity, asleep_ok = excluded.asleep_ok,
+    seen_at = clock_timestamp();
+
+-- name: end_session!
+DELETE FROM editor_sessions WHERE id = :id;
+
+-- name: forget_sessions!
+-- Windows that ended without saying so.
+DELETE FROM editor_sessions WHERE owner = current_user AND seen_at < clock_timestamp() - interval '1 day';
+
+-- name: latest_activity$
+-- When any live window was last used; one that does not want sleep counts as being used now.
+SELECT max(CASE WHEN asleep_ok THEN last_activity ELSE clock_timestamp() END) FROM editor_sessions
+WHERE owner = current_user AND seen_at > clock_timestamp() - make_interval(secs => :stale_s);
+
+-- name: try_trainer_lock$
+-- Session-level: freed when the connection ends, however it ends.
+SELECT pg_try_advisory_lock(hashtextextended('npllm trainer ' || current_user, 0));

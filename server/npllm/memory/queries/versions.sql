@@ -1,0 +1,41 @@
+-- name: insert_adapter_version!
+-- A version that a sleep produced; a second arrival of the same one brings it up to date.
+INSERT INTO adapter_versions (id, context, base_fingerprint, parent, consolidation_id, folder, sha256, state, reason,
+    metrics, created_at)
+VALUES (:id, :context, :base_fingerprint, :parent, :consolidation_id, :folder, :sha256, :state, :reason,
+    CAST(CAST(:metrics AS text) AS jsonb), :created_at)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, reason = excluded.reason, metrics = excluded.metrics;
+
+-- name: retire_published!
+-- Make room for a newly published version of the same context and base.
+UPDATE adapter_versions SET state = 'retired'
+WHERE owner = current_user AND context = :context AND base_fingerprint = :base_fingerprint AND state = 'published'
+  AND id <> :id;
+
+-- name: lock_versions!
+-- One publication at a time, of this database user.
+SELECT pg_advisory_xact_lock(hashtextextended('npllm publish ' || current_user, 0));
+
+-- name: announce!
+-- Delivered to those who listen when the transaction commits.
+SELECT pg_notify('npllm_versions', CAST(:id AS text));
+
+-- name: adapter_versions
+-- Versions, newest first, narrowed by what is not null.
+SELECT * FROM adapter_versions
+WHERE owner = current_user
+  AND (CAST(:state AS text) IS NULL OR state = :state)
+  AND (CAST(:base_fingerprint AS text) IS NULL OR base_fingerprint = :base_fingerprint)
+  AND (CAST(:context AS text) IS NULL OR context = :context)
+ORDER BY created_at DESC, id DESC;
+
+-- name: upsert_consolidation!
+INSERT INTO consolidations (id, state, started_at, ended_at, report)
+VALUES (:id, :state, :started_at, :ended_at, CAST(CAST(:report AS text) AS jsonb))
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, report = excluded.report;
+
+-- name: last_consolidation^
+-- The newest sleep, in one state or in any (null).
+SELECT * FROM consolidations
+WHERE owner = current_user AND (CAST(:state AS text) IS NULL OR state = :state)
+ORDER BY started_at DESC, id DESC LIMIT 1;

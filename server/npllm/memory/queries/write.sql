@@ -1,0 +1,44 @@
+-- name: upsert_project*!
+-- A project is known by its path.
+INSERT INTO projects (path) VALUES (:path) ON CONFLICT (owner, path) DO NOTHING;
+
+-- name: insert_suggestions*!
+-- What was offered. A second arrival of the same one is the same one.
+INSERT INTO suggestions (id, project_id, uri, path, language, cursor_offset, text, prefix, suffix, context,
+    base_fingerprint, adapter_versions, memory_ids, mean_logprob, latency_ms, created_at, source, kind)
+VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
+    :language, :cursor_offset, :text, :prefix, :suffix, :context, :base_fingerprint, :adapter_versions, :memory_ids,
+    :mean_logprob, :latency_ms, :created_at, :source, :kind)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: insert_outcomes*!
+-- What became of a suggestion, one row per look.
+INSERT INTO outcomes (id, suggestion_id, revision, kind, suggested, final_text, survival, implicit, created_at, final)
+VALUES (:id, :suggestion_id, :revision, :kind, :suggested, :final_text, :survival, :implicit, :created_at, :final)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: insert_feedback*!
+-- What the person said.
+INSERT INTO feedback (id, suggestion_id, emoji, comment, satisfaction, confidence, frustration, reward, created_at)
+VALUES (:id, :suggestion_id, :emoji, :comment, :satisfaction, :confidence, :frustration, :reward, :created_at)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: upsert_experiences*!
+-- A later look (higher revision) replaces an earlier one, in whatever order they arrive; an embedding that the newer
+-- one lacks is kept if the text is the same, and one that the older one lacked is filled in.
+INSERT INTO experiences AS kept (id, project_id, uri, path, language, cursor_offset, prefix, suffix, context,
+    suggested, final_text, outcome, implicit, emotional, reward, relevance, decision, created_at, revision, embedding)
+VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
+    :language, :cursor_offset, :prefix, :suffix, :context, :suggested, :final_text, :outcome, :implicit, :emotional,
+    :reward, :relevance, :decision, :created_at, :revision, CAST(CAST(:embedding AS text) AS halfvec))
+ON CONFLICT (id) DO UPDATE SET
+    project_id = excluded.project_id, uri = excluded.uri, path = excluded.path, language = excluded.language,
+    cursor_offset = excluded.cursor_offset, prefix = excluded.prefix, suffix = excluded.suffix,
+    context = excluded.context, suggested = excluded.suggested, final_text = excluded.final_text,
+    outcome = excluded.outcome, implicit = excluded.implicit, emotional = excluded.emotional,
+    reward = excluded.reward, relevance = excluded.relevance, decision = excluded.decision,
+    created_at = excluded.created_at, revision = excluded.revision,
+    embedding = coalesce(excluded.embedding, CASE
+        WHEN kept.final_text = excluded.final_text AND kept.prefix = excluded.prefix THEN kept.embedding END)
+WHERE excluded.revision > kept.revision
+   OR (excluded.revision = kept.revision AND kept.embedding IS NULL AND excluded.embedding IS NOT NULL);

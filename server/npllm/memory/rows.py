@@ -1,0 +1,257 @@
+"""Between the shared value types and the tables' rows: parameters one way, dataclasses the other.
+
+PostgreSQL's text cannot hold NUL, nor UTF-8 a lone surrogate, and documents can hold both: they become U+FFFD.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from npllm.types import (
+    EMBEDDING_DIM,
+    AdapterVersion,
+    Consolidation,
+    ConsolidationState,
+    Decision,
+    Experience,
+    Feedback,
+    Outcome,
+    OutcomeKind,
+    Place,
+    Suggestion,
+    VersionState,
+)
+
+log = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def text(value: str) -> str:
+    """`value` with what PostgreSQL cannot hold replaced."""
+    return _UNSTORABLE.sub("�", value)
+
+
+def vector(embedding: Sequence[float] | None) -> str | None:
+    """pgvector's text form; None when there is none or it is not 384 finite numbers (said in the log)."""
+    if embedding is None:
+        return None
+    if len(embedding) != EMBEDDING_DIM or not all(map(math.isfinite, embedding)):
+        log.warning("an embedding that is not %d finite numbers was left out", EMBEDDING_DIM)
+        return None
+    return "[" + ",".join(f"{number:.5g}" for number in embedding) + "]"
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {
+        "project": text(place.project),
+        "uri": text(place.uri),
+        "path": text(place.path),
+        "language": text(place.language),
+        "cursor_offset": place.offset,
+    }
+
+
+def suggestion_row(s: Suggestion) -> dict[str, Any]:
+    return {
+        **_place(s.place),
+        "id": s.id,
+        "text": text(s.text),
+        "prefix": text(s.prefix),
+        "suffix": text(s.suffix),
+        "context": text(s.context),
+        "base_fingerprint": s.base_fingerprint,
+        "adapter_versions": list(s.adapter_versions),
+        "memory_ids": list(s.memory_ids),
+        "mean_logprob": s.mean_logprob,
+        "latency_ms": s.latency_ms,
+        "created_at": s.created_at,
+        "source": s.source,
+        "kind": s.kind,
+    }
+
+
+def outcome_row(o: Outcome) -> dict[str, Any]:
+    return {
+        "id": o.id,
+        "suggestion_id": o.suggestion_id,
+        "revision": o.revision,
+        "kind": o.kind.value,
+        "suggested": text(o.suggested),
+        "final_text": text(o.final_text),
+        "survival": o.survival,
+        "implicit": o.implicit,
+        "created_at": o.created_at,
+        "final": o.final,
+    }
+
+
+def feedback_row(f: Feedback) -> dict[str, Any]:
+    return {
+        "id": f.id,
+        "suggestion_id": f.suggestion_id,
+        "emoji": text(f.emoji),
+        "comment": text(f.comment),
+        "satisfaction": f.satisfaction,
+        "confidence": f.confidence,
+        "frustration": f.frustration,
+        "reward": f.reward,
+        "created_at": f.created_at,
+    }
+
+
+def experience_row(e: Experience) -> dict[str, Any]:
+    return {
+        **_place(e.place),
+        "id": e.id,
+        "prefix": text(e.prefix),
+        "suffix": text(e.suffix),
+        "context": text(e.context),
+        "suggested": text(e.suggested),
+        "final_text": text(e.final_text),
+        "outcome": e.outcome.value,
+        "implicit": e.implicit,
+        "emotional": e.emotional,
+        "reward": e.reward,
+        "relevance": e.relevance,
+        "decision": e.decision.value,
+        "created_at": e.created_at,
+        "revision": e.revision,
+        "embedding": vector(e.embedding),
+    }
+
+
+def version_row(v: AdapterVersion) -> dict[str, Any]:
+    return {
+        "id": v.id,
+        "context": v.context,
+        "base_fingerprint": v.base_fingerprint,
+        "parent": v.parent,
+        "consolidation_id": v.consolidation_id,
+        "folder": v.folder,
+        "sha256": v.sha256,
+        "state": v.state.value,
+        "reason": text(v.reason),
+        "metrics": _to_json(v.metrics),
+        "created_at": v.created_at,
+    }
+
+
+def consolidation_row(c: Consolidation) -> dict[str, Any]:
+    return {
+        "id": c.id,
+        "state": c.state.value,
+        "started_at": c.started_at,
+        "ended_at": c.ended_at,
+        "report": _to_json(c.report),
+    }
+
+
+def suggestion(row: Row) -> Suggestion:
+    return Suggestion(
+        id=uuid(row["id"]),
+        place=place(row),
+        text=row["text"],
+        prefix=row["prefix"],
+        suffix=row["suffix"],
+        context=row["context"],
+        base_fingerprint=row["base_fingerprint"],
+        adapter_versions=tuple(map(uuid, row["adapter_versions"])),
+        memory_ids=tuple(map(uuid, row["memory_ids"])),
+        mean_logprob=row["mean_logprob"],
+        latency_ms=row["latency_ms"],
+        created_at=row["created_at"],
+        source=row["source"],
+        kind=row["kind"],
+    )
+
+
+def experience(row: Row) -> Experience:
+    """Without the embedding, which only the search needs."""
+    return Experience(
+        id=uuid(row["id"]),
+        place=place(row),
+        prefix=row["prefix"],
+        suffix=row["suffix"],
+        context=row["context"],
+        suggested=row["suggested"],
+        final_text=row["final_text"],
+        outcome=OutcomeKind(row["outcome"]),
+        implicit=row["implicit"],
+        emotional=row["emotional"],
+        reward=row["reward"],
+        relevance=row["relevance"],
+        decision=Decision(row["decision"]),
+        created_at=row["created_at"],
+        revision=row["revision"],
+    )
+
+
+def place(row: Row) -> Place:
+    return Place(
+        uri=row["uri"],
+        path=row["path"],
+        language=row["language"],
+        project=row["project"],
+        offset=row["cursor_offset"],
+    )
+
+
+def version(row: Row) -> AdapterVersion:
+    return AdapterVersion(
+        id=uuid(row["id"]),
+        context=row["context"],
+        base_fingerprint=row["base_fingerprint"],
+        parent=None if row["parent"] is None else uuid(row["parent"]),
+        consolidation_id=uuid(row["consolidation_id"]),
+        folder=row["folder"],
+        sha256=row["sha256"],
+        state=VersionState(row["state"]),
+        reason=row["reason"],
+        metrics={
+            key: math.nan if value is None else value for key, value in json.loads(row["metrics"]).items()
+        },
+        created_at=row["created_at"],
+    )
+
+
+def consolidation(row: Row) -> Consolidation:
+    return Consolidation(
+        id=uuid(row["id"]),
+        state=ConsolidationState(row["state"]),
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        report=json.loads(row["report"]),
+    )
+
+
+def uuid(value: UUID | asyncpg.pgproto.pgproto.UUID) -> UUID:
+    """A plain UUID from the driver's own kind."""
+    return UUID(int=value.int)
+
+
+def _to_json(value: Mapping[str, Any]) -> str:
+    """JSON that jsonb accepts: no NaN or infinity (they become null), no NUL."""
+    return json.dumps(_plain(value), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {text(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bool | int) or value is None:
+        return value
+    return text(str(value))

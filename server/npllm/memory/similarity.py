@@ -1,0 +1,91 @@
+"""The search for what resembles the present: cosine distance over experiences, in PostgreSQL.
+
+Small projects are searched exactly (plain HNSW with a filter finds almost nothing of a project that has 1 % of
+the rows), large ones through the index with iterative scans. What may be offered is what the *person* ended up
+with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from npllm.memory import rows
+from npllm.memory.database import QUERIES, Connection
+from npllm.types import Snippet
+
+EXACT_BELOW = 20_000  # rows of one project and language
+SPARE = 4  # candidates per wanted snippet, for those that fall to the avoided
+AVOIDED = 2_000  # newest avoided suggestions that are looked at
+SNIPPET_LINES = 4  # of the prefix, before what was written
+INDEX_SETTINGS = "SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 100"
+SHORT = 12  # characters; an avoided text shorter than this is avoided only as a whole
+
+
+def snippet_text(prefix: str, final_text: str) -> str:
+    """The last lines of the prefix and what the person wrote after them."""
+    head = prefix.split("\n")[-SNIPPET_LINES:]
+    while head[:-1] and not head[0].strip():
+        head = head[1:]
+    return ("\n".join(head) + final_text).strip("\n")
+
+
+def offers_avoided(text: str, final_text: str, avoided: Collection[str]) -> bool:
+    """Whether a snippet would put an avoided suggestion's text before the model again."""
+    return any(bad == final_text.strip() or (len(bad) >= SHORT and bad in text) for bad in avoided)
+
+
+async def find_similar(
+    connection: Connection,
+    embedding: Sequence[float],
+    project: str | None,
+    language: str,
+    limit: int,
+    min_similarity: float,
+    exclude: Collection[UUID],
+) -> list[Snippet]:
+    """See `Store.similar`; runs inside the caller's transaction."""
+    vector = rows.vector(embedding)
+    if vector is None or limit < 1:
+        return []
+    parameters: dict[str, Any] = {
+        "embedding": vector,
+        "language": rows.text(language),
+        "exclude": list(exclude),
+        "max_distance": 1.0 - min_similarity,
+        "limit": limit * SPARE,
+    }
+    project_id = None
+    exact = False
+    if project is not None:
+        size = await QUERIES.project_size(
+            connection, project=rows.text(project), language=parameters["language"], ceiling=EXACT_BELOW
+        )
+        if size is None:
+            return []
+        project_id, exact = size["id"], size["size"] < EXACT_BELOW
+    if exact:
+        search = QUERIES.similar_exact(connection, project_id=project_id, **parameters)
+    else:
+        await connection.execute(
+            "SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 100"
+        )
+        search = QUERIES.similar_indexed(connection, project_id=project_id, **parameters)
+    found = [row async for row in search]
+    avoided = await _avoided(connection, parameters["language"]) if found else set()
+    snippets = []
+    for row in found:
+        text = snippet_text(row["prefix"], row["final_text"])
+        if offers_avoided(text, row["final_text"], avoided):
+            continue
+        score = 1.0 - row["distance"]
+        snippets.append(Snippet(row["path"], text, score, rows.uuid(row["id"])))
+        if len(snippets) == limit:
+            break
+    return snippets
+
+
+async def _avoided(connection: Connection, language: str) -> set[str]:
+    found = QUERIES.avoided_texts(connection, language=language, limit=AVOIDED)
+    return {row["suggested"].strip() async for row in found}

@@ -1,0 +1,329 @@
+# ruff: noqa: F811
+"""The store's functions against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from npllm import config
+from npllm.memory.database import DataRefused
+from npllm.memory.migrate import Migration, load, migrate
+from npllm.memory.store import ContextCount, Store
+from npllm.types import (
+    AdapterVersion,
+    Consolidation,
+    ConsolidationState,
+    Decision,
+    Feedback,
+    OutcomeKind,
+    StoreError,
+    VersionState,
+    new_id,
+)
+from tests.fixtures_memory import (  # noqa: F401
+    database_url,
+    make_experience,
+    make_outcome,
+    make_place,
+    make_suggestion,
+    postgres,
+    store,
+    store_config,
+    unit_vector,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def version(**changes: object) -> AdapterVersion:
+    given = AdapterVersion(
+        id=new_id(),
+        context="language:python",
+        base_fingerprint="base",
+        parent=None,
+        consolidation_id=new_id(),
+        folder="adapters/x",
+        sha256="00",
+        state=VersionState.REJECTED,
+        reason="",
+        metrics={"nll_before": 1.5, "nll_after": math.nan},
+        created_at=NOW,
+    )
+    return dataclasses.replace(given, **changes)
+
+
+async def test_what_is_written_is_read_back_and_a_replay_changes_nothing(store: Store) -> None:
+    parent = new_id()
+    suggestion = make_suggestion(adapter_versions=(parent,), memory_ids=(new_id(), new_id()), created_at=NOW)
+    outcome = make_outcome(suggestion)
+    feedback = Feedback(new_id(), suggestion.id, "👍", "bem", 1.0, 0.5, 0.0, 0.9, NOW)
+    experience = make_experience(id=suggestion.id, embedding=unit_vector(1), created_at=NOW)
+    records = [suggestion, outcome, feedback, experience]
+    await store.write(records)
+    before = await store.counts()
+    await store.write(list(reversed(records)))
+
+    assert await store.counts() == before
+    assert (before.suggestions, before.outcomes, before.feedback, before.experiences) == (1, 1, 1, 1)
+    assert await store.suggestion(suggestion.id) == suggestion
+    assert await store.latest_suggestion() == suggestion
+    assert await store.experience(experience.id) == dataclasses.replace(experience, embedding=None)
+    assert await store.suggestion(new_id()) is None
+
+
+async def test_a_later_look_wins_in_whatever_order_they_arrive(store: Store) -> None:
+    first = make_experience(revision=0, final_text="a()", embedding=unit_vector(1))
+    second = dataclasses.replace(first, revision=1, final_text="a(b)", embedding=unit_vector(2))
+    await store.write([second])
+    await store.write([first])
+    found = await store.experience(first.id)
+    assert found is not None and (found.revision, found.final_text) == (1, "a(b)")
+
+
+async def test_a_look_without_an_embedding_keeps_the_one_there_is_if_the_text_is_the_same(store: Store) -> None:
+    async def score() -> float | None:
+        found = await store.similar(
+            unit_vector(1), project="/project", language="python", limit=5, min_similarity=0.5
+        )
+        return found[0].score if found else None
+
+    first = make_experience(embedding=unit_vector(1))
+    await store.write([first])
+    await store.write([dataclasses.replace(first, revision=1, embedding=None)])
+    assert await score() == pytest.approx(1.0, abs=1e-3)
+    await store.write([dataclasses.replace(first, revision=2, embedding=None, final_text="other()")])
+    assert await score() is None
+
+
+async def test_text_that_postgresql_cannot_hold_is_kept_as_far_as_it_can_be(store: Store) -> None:
+    suggestion = make_suggestion(text="a\x00b\ud800c😀", prefix="\x00")
+    await store.write([suggestion])
+    found = await store.suggestion(suggestion.id)
+    assert found is not None and found.text == "a�b�c😀"
+
+
+async def test_a_record_that_cannot_be_stored_is_refused_and_takes_nothing_with_it(store: Store) -> None:
+    good, bad = make_suggestion(), make_suggestion(place=make_place(offset=2**40))
+    with pytest.raises(DataRefused):
+        await store.write([good, bad])
+    assert (await store.counts()).suggestions == 0
+
+
+async def test_similar_offers_what_the_person_wrote_and_never_an_avoided_text(store: Store) -> None:
+    near = unit_vector(1, 2, 0.3)
+    shared = {"embedding": near, "prefix": "import os\nx = 1\n"}
+    kept = make_experience(**shared, final_text="kept = compute()")
+    low = make_experience(**shared, final_text="low = compute()", decision=Decision.LOW)
+    typed = make_experience(
+        **shared,
+        suggested="os.remove(everything)",
+        final_text="typed = compute()",
+        decision=Decision.AVOID,
+        outcome=OutcomeKind.REJECTED,
+    )
+    avoided = make_experience(
+        **shared, suggested="os.system('rm')", final_text="os.system('rm')", decision=Decision.AVOID
+    )
+    again = make_experience(**shared, suggested="z", final_text="y = os.remove(everything)  # again")
+    discarded = make_experience(**shared, suggested="d = 1", final_text="d = 1", decision=Decision.DISCARD)
+    own = make_experience(**shared, suggested="d = 1", final_text="own = 2", decision=Decision.DISCARD)
+    gone = make_experience(**shared, final_text=" \n", outcome=OutcomeKind.DELETED)
+    far = make_experience(final_text="far()", embedding=unit_vector(7))
+    other = make_experience(**shared, final_text="js()", place=make_place(language="javascript"))
+    await store.write([kept, low, typed, avoided, again, discarded, own, gone, far, other])
+    for project in ("/project", None):
+        found = await store.similar(
+            unit_vector(1), project=project, language="python", limit=20, min_similarity=0.5
+        )
+        assert {s.experience_id for s in found} == {kept.id, low.id, typed.id, own.id}, project
+        assert all("os.remove" not in s.text and "os.system" not in s.text for s in found)
+        assert all(s.text.endswith("= compute()") or s.text.endswith("own = 2") for s in found)
+        assert all(s.score == pytest.approx(0.954, abs=0.01) for s in found)
+    found = await store.similar(
+        unit_vector(1), project="/project", language="python", limit=20, min_similarity=0.5, exclude=[kept.id]
+    )
+    assert kept.id not in {s.experience_id for s in found}
+    found = await store.similar(unit_vector(1), project="/else", language="python", limit=9, min_similarity=0)
+    assert found == []
+
+
+async def test_experiences_by_time_and_context(store: Store) -> None:
+    times = [NOW + timedelta(hours=h) for h in range(4)]
+    contexts = ["language:python", "language:python", "language:go", "language:python"]
+    made = [make_experience(created_at=t, context=c) for t, c in zip(times, contexts)]
+    await store.write(made)
+    ids = [e.id for e in made]
+
+    assert [e.id for e in await store.experiences_since(None)] == ids
+    assert [e.id for e in await store.experiences_since(times[1])] == ids[1:]
+    newest = await store.experiences_since(times[1], context="language:python", newest_first=True, limit=1)
+    assert [e.id for e in newest] == [ids[3]]
+    assert [e.id for e in await store.experiences_before(times[2])] == [ids[1], ids[0]]
+    assert await store.contexts_with_new(times[1]) == [
+        ContextCount("language:python", 2),
+        ContextCount("language:go", 1),
+    ]
+    avoided = make_experience(decision=Decision.AVOID)
+    await store.write([avoided])
+    assert [e.id for e in await store.avoided("/project", 5)] == [avoided.id]
+    assert await store.avoided("/other", 5) == []
+    assert [e.id for e in await store.avoided(None, 5)] == [avoided.id]
+
+
+async def test_one_version_is_published_at_a_time_and_every_window_hears_of_it(
+    store: Store, store_config: config.Config
+) -> None:
+    other_window = await Store.connect(store_config)
+    heard: list[str] = []
+    await other_window.listen(heard.append)
+    first, second, elsewhere = version(), version(parent=new_id()), version(context="language:go")
+    await store.insert_adapter_version(first)
+    assert [v.state for v in await store.adapter_versions()] == [VersionState.REJECTED]
+    await store.publish(first)
+    await store.publish(elsewhere)
+    await asyncio.gather(store.publish(second), other_window.publish(second))
+
+    published = await store.adapter_versions(state=VersionState.PUBLISHED, context="language:python")
+    assert [v.id for v in published] == [second.id]
+    assert published[0].parent == second.parent and math.isnan(published[0].metrics["nll_after"])
+    assert [v.id for v in await store.adapter_versions(state=VersionState.RETIRED)] == [first.id]
+    assert len(await store.adapter_versions(base_fingerprint="base")) == 3
+    async with asyncio.timeout(20):
+        while len(heard) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert heard == [str(v.id) for v in (first, elsewhere, second, second)]
+    await other_window.close()
+
+
+async def test_consolidations(store: Store) -> None:
+    assert await store.last_consolidation() is None
+    done = Consolidation(new_id(), ConsolidationState.DONE, NOW, NOW, {"loss": math.inf, "contexts": ["x"]})
+    cut = Consolidation(new_id(), ConsolidationState.RUNNING, NOW + timedelta(hours=1))
+    await store.upsert_consolidation(done)
+    assert await store.interrupted_consolidation() is None
+    await store.upsert_consolidation(cut)
+    assert (await store.interrupted_consolidation()) == cut  # its child was killed
+    await store.upsert_consolidation(dataclasses.replace(cut, state=ConsolidationState.INTERRUPTED))
+    found = await store.interrupted_consolidation()
+    assert found is not None and found.state is ConsolidationState.INTERRUPTED
+    assert await store.last_consolidation(ConsolidationState.DONE) == dataclasses.replace(
+        done, report={"loss": None, "contexts": ["x"]}
+    )
+    await store.upsert_consolidation(dataclasses.replace(cut, state=ConsolidationState.DONE))
+    assert await store.interrupted_consolidation() is None
+
+
+async def test_idleness_is_that_of_all_live_windows(store: Store) -> None:
+    assert await store.latest_activity() is None
+    one, two = new_id(), new_id()
+    now = datetime.now(UTC)
+    await store.heartbeat(one, now - timedelta(minutes=30), True)
+    await store.heartbeat(two, now - timedelta(minutes=10), True)
+    assert await store.latest_activity() == now - timedelta(minutes=10)
+    await store.heartbeat(one, now - timedelta(minutes=30), False)
+    latest = await store.latest_activity()
+    assert latest is not None and latest >= now - timedelta(seconds=1)
+    await store.end_session(one)
+    assert await store.latest_activity() == now - timedelta(minutes=10)
+    await asyncio.sleep(0.05)
+    assert await store.latest_activity(stale_s=0.01) is None  # not heard of lately: dead
+
+
+async def test_one_trainer_at_a_time(store: Store, store_config: config.Config) -> None:
+    other = await Store.connect(store_config)
+    async with store.trainer_lock() as mine, other.trainer_lock() as theirs:
+        assert (mine, theirs) == (True, False)
+    async with asyncio.timeout(20):
+        while True:
+            async with other.trainer_lock() as theirs:
+                if theirs:
+                    break
+    await other.close()
+
+
+async def test_two_people_share_a_database_and_see_only_their_own(
+    store: Store,
+    store_config: config.Config,
+    database_url: str,
+) -> None:
+    role = f"ana_{new_id().hex}"
+    admin = await asyncpg.connect(database_url)
+    await admin.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        url = database_url.replace("npllm@", f"{role}@")
+        theirs = await Store.connect(config.merge(store_config, {"database": {"url": url}}, source="the test"))
+        await store.write([make_experience(embedding=unit_vector(1))])
+        await theirs.write([make_experience(final_text="ana()", embedding=unit_vector(1))])
+        for who, text in ((store, "return sum(values)"), (theirs, "ana()")):
+            assert (await who.counts()).experiences == 1
+            found = await who.similar(
+                unit_vector(1), project=None, language="python", limit=5, min_similarity=0.5
+            )
+            assert len(found) == 1 and found[0].text.endswith(text)
+        async with store.trainer_lock() as mine, theirs.trainer_lock() as hers:
+            assert mine and hers
+        await theirs.close()
+        hers_directly = await asyncpg.connect(url)
+        assert await hers_directly.fetchval("SELECT count(*) FROM npllm.experiences") == 1
+        await hers_directly.close()
+    finally:
+        await admin.execute(f"DROP OWNED BY {role}")
+        await admin.execute("DELETE FROM npllm.experiences")
+        await admin.execute("DELETE FROM npllm.projects")
+        await admin.execute(f"DROP ROLE {role}")
+        await admin.close()
+
+
+async def test_migrations_run_once_each_even_from_several_processes_at_once(
+    store_config: config.Config,
+    database_url: str,
+) -> None:
+    stores = await asyncio.gather(*(Store.connect(store_config) for _ in range(3)))
+    connection = await asyncpg.connect(database_url)
+    rows = await connection.fetch("SELECT number, sha256 FROM npllm.schema_migrations ORDER BY number")
+    assert [(r["number"], r["sha256"]) for r in rows] == [(m.number, m.sha256) for m in load()]
+
+    more = [*load(), Migration(len(load()) + 1, "more", "CREATE TABLE npllm.more (a int)")]
+    assert await migrate(connection, more) == 1
+    with pytest.raises(StoreError, match=r"newer version. Upgrade"):
+        await Store.connect(store_config)
+    changed = [dataclasses.replace(more[0], sql=more[0].sql + " "), *more[1:]]
+    with pytest.raises(StoreError, match="is not the one"):
+        await migrate(connection, changed)
+    broken = [*more, Migration(len(more) + 1, "broken", "CREATE TABLE npllm.half (a int); SELECT 1/0")]
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(connection, broken)
+    assert await connection.fetchval("SELECT to_regclass('npllm.half')") is None
+    await connection.close()
+    for one in stores:
+        await one.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://me:secret@127.0.0.1:1/db", "127.0.0.1"),
+        ("postgresql://me:secret@no-such-host.invalid/db", "no-such-host.invalid"),
+        ("this is no url", "this is no url"),
+    ],
+)
+async def test_an_unreachable_database_gives_one_clear_message(home: Path, url: str, says: str) -> None:
+    settings = config.merge(config.load(home), {"database": {"url": url}}, source="the test")
+    with pytest.raises(StoreError) as caught:
+        await Store.connect(settings)
+    message = str(caught.value)
+    assert says in message and "NPLLM_DATABASE_URL" in message and "secret" not in message
+
+
+async def test_a_missing_database_is_named(store_config: config.Config) -> None:
+    url = store_config.database.url.replace("test_", "absent_")
+    settings = config.merge(store_config, {"database": {"url": url}}, source="the test")
+    with pytest.raises(StoreError, match="absent_"):
+        await Store.connect(settings)
