@@ -107,9 +107,7 @@ class Base:
                 f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {rows}. "
                 "They do not belong together: fetch the folder again."
             )
-        TextCodec(
-            tokenizer
-        )  # refuses a tokenizer that prompts cannot be made with, here and not at the first request
+        TextCodec(tokenizer)  # refuses a tokenizer that prompts cannot be made with, here and not at the first request
         info = BaseInfo(
             name=spec,
             folder=folder,
@@ -172,9 +170,7 @@ def _hash(file: Path, cache: Path | None) -> str:
     found = _hash_content(file)
     book.parent.mkdir(parents=True, exist_ok=True)
     temporary = book.with_suffix(f".{found[:12]}.tmp")
-    temporary.write_text(
-        json.dumps({**(known if isinstance(known, dict) else {}), key: found}), encoding="utf-8"
-    )
+    temporary.write_text(json.dumps({**(known if isinstance(known, dict) else {}), key: found}), encoding="utf-8")
     temporary.replace(book)
     return found
 
@@ -208,15 +204,12 @@ def _config(folder: Path) -> Any:
     architectures = raw.get("architectures") or []
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         if raw.get("auto_map"):
-            raise ModelError(
-                f"{folder} needs code of its own ({kind}), which npllm never runs. Choose another base."
-            )
+            raise ModelError(f"{folder} needs code of its own ({kind}), which npllm never runs. Choose another base.")
         raise ModelError(f"{folder} is a {kind!r} model, not a causal language model. Choose another base.")
     known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     if architectures and not known.intersection(architectures):
         raise ModelError(
-            f"{folder} holds {', '.join(map(str, architectures))}, not a causal language model. "
-            "Choose another base."
+            f"{folder} holds {', '.join(map(str, architectures))}, not a causal language model. Choose another base."
         )
     try:
         return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -228,9 +221,7 @@ def _tokenizer(folder: Path) -> Any:
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json). Fetch the model again.")
     try:
-        return transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelError(
             f"The tokenizer in {folder} cannot be read: {_first_line(error)}. Fetch the model again."
@@ -261,8 +252,7 @@ def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
     wrong = [*report["missing_keys"], *(item[0] for item in report["mismatched_keys"])]
     if wrong:
         raise ModelError(
-            f"The weights in {folder} are incomplete: {len(wrong)} do not fit, e.g. {wrong[0]}. "
-            "Fetch the model again."
+            f"The weights in {folder} are incomplete: {len(wrong)} do not fit, e.g. {wrong[0]}. Fetch the model again."
         )
     return model
 

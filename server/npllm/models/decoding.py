@@ -90,9 +90,7 @@ def complete(
     return Decoded(shown, tuple(ids), mean, finished)
 
 
-def score(
-    engine: Engine, prompt_ids: Sequence[int], target_ids: Sequence[int], text: str, cancel: Cancel
-) -> Score:
+def score(engine: Engine, prompt_ids: Sequence[int], target_ids: Sequence[int], text: str, cancel: Cancel) -> Score:
     """The negative log-likelihood of a text after a prompt (teacher forcing).
 
     Args:

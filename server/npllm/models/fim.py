@@ -136,9 +136,7 @@ class PromptBuilder:
             ids: list[int] = []
             for piece in self.format.snippet:
                 token = self.codec.token_id(piece)
-                ids += (
-                    [token] if token is not None else self._encoded(_fill_snippet(piece, snippet, parts.path))
-                )
+                ids += [token] if token is not None else self._encoded(_fill_snippet(piece, snippet, parts.path))
             if len(ids) <= budget:
                 budget -= len(ids)
                 chosen.insert(0, ids)

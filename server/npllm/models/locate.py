@@ -77,9 +77,7 @@ def weight_files(folder: Path) -> list[Path]:
             "npllm does not. Choose a base with safetensors, or convert it with transformers' save_pretrained."
         )
     if not files:
-        raise ModelError(
-            f"{folder} has no weights (model.safetensors). Choose another base, or fetch it again."
-        )
+        raise ModelError(f"{folder} has no weights (model.safetensors). Choose another base, or fetch it again.")
     return files
 
 
@@ -97,9 +95,7 @@ def _download(repo: str) -> Path:
         names = huggingface_hub.list_repo_files(repo)
         if not any(name.endswith(".safetensors") for name in names):
             kind = "pickled weights only" if any(name.endswith(_PICKLES) for name in names) else "no weights"
-            raise ModelError(
-                f"{repo} has {kind}; npllm reads safetensors and nothing else. Choose another base."
-            )
+            raise ModelError(f"{repo} has {kind}; npllm reads safetensors and nothing else. Choose another base.")
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=_WANTED))
     except errors.GatedRepoError as error:
         raise ModelError(
@@ -120,7 +116,5 @@ def _download(repo: str) -> Path:
 
 def _short(error: BaseException) -> str:
     return (
-        f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        if str(error).strip()
-        else type(error).__name__
+        f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else type(error).__name__
     )

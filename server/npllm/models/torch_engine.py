@@ -92,9 +92,9 @@ class TorchEngine:
                 self._forward(kept[begin : begin + self._chunk], 1)
 
     def use_adapters(self, choice: AdapterChoice) -> None:
+        self._base.activate(choice)  # always: a version may have been unloaded, and loaded again, since
         if choice == self._choice:
             return
-        self._base.activate(choice)
         self._states[self._choice] = self._state
         self._choice = choice
         self._state = self._states.pop(choice) if choice in self._states else self._fresh()
