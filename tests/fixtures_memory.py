@@ -29,7 +29,6 @@ from npllm.types import (
     new_id,
 )
 
-
 _SERVER = pytest.StashKey[Endpoint]()
 
 

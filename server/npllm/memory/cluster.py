@@ -132,9 +132,7 @@ def _create(place: Layout, bin_folder: Path) -> None:
         input=f"CREATE DATABASE {DATABASE};\n\n".encode(),
     )
     if code != 0 or "ERROR" in said:
-        raise StoreError(
-            f"PostgreSQL could not make its database in {place.folder}: {said[-600:]}. {USE_ANOTHER}"
-        )
+        raise StoreError(f"PostgreSQL could not make its database in {place.folder}: {said[-600:]}. {USE_ANOTHER}")
     new.rename(place.data)
     folder = os.open(place.folder, os.O_RDONLY)
     try:

@@ -148,8 +148,7 @@ class Database:
                 await self._mend()
             except asyncpg.PostgresError as error:
                 raise StoreError(
-                    f"The database at {self.url} refused: {type(error).__name__}: {error}. "
-                    "`npllm doctor` says more."
+                    f"The database at {self.url} refused: {type(error).__name__}: {error}. `npllm doctor` says more."
                 ) from error
 
     async def _reach(self) -> asyncpg.Pool[Any]:
@@ -216,9 +215,7 @@ class Database:
     def _unreachable(self, error: BaseException) -> StoreError:
         said = str(error) or type(error).__name__
         if self._embedded is not None:
-            return StoreError(
-                f"The embedded database ({self.url}) does not answer: {said}. See `npllm doctor`."
-            )
+            return StoreError(f"The embedded database ({self.url}) does not answer: {said}. See `npllm doctor`.")
         return StoreError(
             f"The database at {self.url} cannot be used: {said}. Check NPLLM_DATABASE_URL or database.url in "
             "config.toml, or remove it to use the embedded database."

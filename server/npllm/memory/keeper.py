@@ -44,9 +44,7 @@ def ensure(place: Layout, linger_s: float) -> None:
             check=False,
         ).returncode
     if code != 0:
-        raise StoreError(
-            f"The database's keeper does not start (status {code}): see {place.folder / 'keeper.log'}."
-        )
+        raise StoreError(f"The database's keeper does not start (status {code}): see {place.folder / 'keeper.log'}.")
 
 
 def main(arguments: list[str]) -> int:

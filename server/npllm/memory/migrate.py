@@ -93,9 +93,7 @@ async def _apply(connection: asyncpg.Connection, wanted: Sequence[Migration]) ->
             )
             await connection.execute(f"GRANT SELECT ON {SCHEMA}.schema_migrations TO PUBLIC")
             await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC")
-    rows = await connection.fetch(
-        f"SELECT number, name, sha256 FROM {SCHEMA}.schema_migrations ORDER BY number"
-    )
+    rows = await connection.fetch(f"SELECT number, name, sha256 FROM {SCHEMA}.schema_migrations ORDER BY number")
     done = {row["number"]: row for row in rows}
     known = {migration.number: migration for migration in wanted}
     for number, row in done.items():

@@ -87,9 +87,7 @@ class EmbeddedPostgres:
                     socket = cluster.start(place)
                     keeper.ensure(place, self._linger_s)
             except OSError as error:
-                raise StoreError(
-                    f"The embedded PostgreSQL in {place.folder} cannot be started: {error}"
-                ) from error
+                raise StoreError(f"The embedded PostgreSQL in {place.folder} cannot be started: {error}") from error
         return Endpoint(str(socket), layout.PORT, cluster.USER, cluster.DATABASE)
 
     async def close(self) -> None:
@@ -113,9 +111,7 @@ def status(home: Path) -> PostgresStatus:
     place = layout.find(home)
     if place is None:
         folder = home / "postgres"
-        return PostgresStatus(
-            installed, version, False, False, folder, folder / "data", None, folder / "server.log", 0
-        )
+        return PostgresStatus(installed, version, False, False, folder, folder / "data", None, folder / "server.log", 0)
     return PostgresStatus(
         installed=installed,
         version=version,

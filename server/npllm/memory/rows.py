@@ -218,9 +218,7 @@ def version(row: Row) -> AdapterVersion:
         sha256=row["sha256"],
         state=VersionState(row["state"]),
         reason=row["reason"],
-        metrics={
-            key: math.nan if value is None else value for key, value in json.loads(row["metrics"]).items()
-        },
+        metrics={key: math.nan if value is None else value for key, value in json.loads(row["metrics"]).items()},
         created_at=row["created_at"],
     )
 

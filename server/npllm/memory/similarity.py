@@ -13,22 +13,14 @@ from uuid import UUID
 
 from npllm.memory import rows
 from npllm.memory.database import QUERIES, Connection
+from npllm.memory.texts import snippet_text
 from npllm.types import Snippet
 
 EXACT_BELOW = 20_000  # rows of one project and language
 SPARE = 4  # candidates per wanted snippet, for those that fall to the avoided
 AVOIDED = 2_000  # newest avoided suggestions that are looked at
-SNIPPET_LINES = 4  # of the prefix, before what was written
 INDEX_SETTINGS = "SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 100"
 SHORT = 12  # characters; an avoided text shorter than this is avoided only as a whole
-
-
-def snippet_text(prefix: str, final_text: str) -> str:
-    """The last lines of the prefix and what the person wrote after them."""
-    head = prefix.split("\n")[-SNIPPET_LINES:]
-    while head[:-1] and not head[0].strip():
-        head = head[1:]
-    return ("\n".join(head) + final_text).strip("\n")
 
 
 def offers_avoided(text: str, final_text: str, avoided: Collection[str]) -> bool:
@@ -68,9 +60,7 @@ async def find_similar(
     if exact:
         search = QUERIES.similar_exact(connection, project_id=project_id, **parameters)
     else:
-        await connection.execute(
-            "SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 100"
-        )
+        await connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 100")
         search = QUERIES.similar_indexed(connection, project_id=project_id, **parameters)
     found = [row async for row in search]
     avoided = await _avoided(connection, parameters["language"]) if found else set()

@@ -150,6 +150,10 @@ class Store:
         found = await self._all("experiences_before", before=before, context=context, limit=limit)
         return [rows.experience(r) for r in found]
 
+    async def experiences_without_embedding(self, limit: int) -> list[Experience]:
+        """What `similar` cannot find yet, newest first; write them again with an embedding to mend that."""
+        return [rows.experience(row) for row in await self._all("experiences_without_embedding", limit=limit)]
+
     async def contexts_with_new(self, since: datetime | None) -> list[ContextCount]:
         """The contexts with experiences since then, most first."""
         found = await self._all("contexts_with_new", since=since)

@@ -92,3 +92,9 @@ SELECT * FROM near WHERE distance <= :max_distance ORDER BY distance, created_at
 SELECT suggested FROM experiences
 WHERE owner = current_user AND decision = 'avoid' AND language = :language AND btrim(suggested, E' \t\r\n') <> ''
 ORDER BY created_at DESC LIMIT :limit;
+
+-- name: experiences_without_embedding
+-- What the search cannot find yet, newest first.
+SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user AND e.embedding IS NULL AND btrim(e.final_text, E' \t\r\n') <> ''
+ORDER BY e.created_at DESC LIMIT :limit;
