@@ -97,7 +97,7 @@ class PromptBuilder:
         layout = self.format.repo if snippets else self.format.layout
         fixed = len(self.codec.bos) + len(snippets) + sum(len(self._piece(p, parts)) for p in layout)
         room = max(8, room - fixed)
-        prefix_ids, suffix_ids = self._around(parts, room)
+        prefix_ids, suffix_ids = self._around(parts, room, begins=self._prefix_begins() and not snippets)
         ids = list(self.codec.bos)
         for piece in layout:
             if piece == SNIPPETS:
@@ -131,6 +131,7 @@ class PromptBuilder:
         if budget <= 0:
             return [], []
         chosen: list[list[int]] = []
+        first = ""
         used: list[UUID] = []
         for snippet in parts.snippets:
             ids: list[int] = []
@@ -140,11 +141,14 @@ class PromptBuilder:
             if len(ids) <= budget:
                 budget -= len(ids)
                 chosen.insert(0, ids)
+                first = _fill_snippet(self.format.snippet[0], snippet, parts.path)
                 if snippet.experience_id is not None:
                     used.append(snippet.experience_id)
+        if chosen and self._prefix_begins():
+            chosen[0] = self.codec.encode(first, begins=True)
         return [token for ids in chosen for token in ids], used
 
-    def _around(self, parts: PromptParts, room: int) -> tuple[list[int], list[int]]:
+    def _around(self, parts: PromptParts, room: int, *, begins: bool) -> tuple[list[int], list[int]]:
         """Ids of the prefix's tail and of the suffix's head, together at most `room`."""
         ids, starts = self.codec.encode_with_starts(parts.prefix)
         suffix: list[int] = []
@@ -153,14 +157,15 @@ class PromptBuilder:
             suffix = self._encoded(parts.suffix)[: max(room // _SUFFIX_SHARE, left)]
         budget = room - len(suffix)
         if len(ids) <= budget:
-            return self.codec.encode(parts.prefix, begins=self._prefix_begins()), suffix
+            return self.codec.encode(parts.prefix, begins=begins)[-budget:], suffix
         start = _stable_cut(parts.prefix, starts, budget)
-        return self.codec.encode(parts.prefix[start:], begins=self._prefix_begins())[-budget:], suffix
+        return self.codec.encode(parts.prefix[start:], begins=begins)[-budget:], suffix
 
     def _prefix_begins(self) -> bool:
-        """Whether the prefix is the first text of the prompt, before which SentencePiece puts its space."""
+        """Whether the prefix (or text snippets before it) is the prompt's first text, before which
+        SentencePiece puts its space."""
         first = next(piece for piece in self.format.layout if "{" in piece)
-        return first.startswith("{prefix}")
+        return first.startswith("{prefix}") and len(self.format.snippet) == 1
 
     def _encoded(self, text: str) -> list[int]:
         """`encode`, remembering the last few texts: suffixes, paths and snippets repeat from request to
