@@ -49,7 +49,7 @@ class TextCodec:
         bos = tokenizer.bos_token_id
         self.bos: tuple[int, ...] = (bos,) if bos is not None and begun[:1] == [bos] else ()
         self._anchor = self._ids(_ANCHOR)
-        self._adds_space = self._ids("a") != self._ids(_ANCHOR + "a")[len(self._anchor) :]
+        self.adds_space = self._ids("a") != self._ids(_ANCHOR + "a")[len(self._anchor) :]
         self._anchor_text: str = self._backend.decode(self._anchor, skip_special_tokens=False)
 
     def token_id(self, token: str) -> int | None:
@@ -65,9 +65,9 @@ class TextCodec:
         if not text:
             return []
         parts = self._split(text)
-        ids = self._ids(parts[0]) if begins or not self._adds_space else self._continued(parts[0])
+        ids = self._ids(parts[0]) if begins or not self.adds_space else self._continued(parts[0])
         for part in parts[1:]:
-            ids += self._continued(part) if self._adds_space else self._ids(part)
+            ids += self._continued(part) if self.adds_space else self._ids(part)
         return ids
 
     def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:

@@ -10,6 +10,7 @@ scoring and training.
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class PromptBuilder:
         names = (format.end, *format.stops)
         ids = [self.end_id, self.codec.eos_id, *(self.codec.token_id(name) for name in names if name)]
         self.end_ids: frozenset[int] = frozenset(found for found in ids if found is not None)
+        self._width = 4.0  # characters per token of the last prefix
         self._recent: OrderedDict[str, list[int]] = OrderedDict()
 
     def build(self, parts: PromptParts, *, reserve: int, snippet_budget: int = 0) -> Prompt:
@@ -150,16 +152,34 @@ class PromptBuilder:
 
     def _around(self, parts: PromptParts, room: int, *, begins: bool) -> tuple[list[int], list[int]]:
         """Ids of the prefix's tail and of the suffix's head, together at most `room`."""
-        ids, starts = self.codec.encode_with_starts(parts.prefix)
+        text = parts.prefix
+        ids, starts = self._tail(text, room)
         suffix: list[int] = []
         if self.format.fills and parts.suffix:
             left = (room - len(ids)) // _SUFFIX_STEP * _SUFFIX_STEP
             suffix = self._encoded(parts.suffix)[: max(room // _SUFFIX_SHARE, left)]
         budget = room - len(suffix)
         if len(ids) <= budget:
-            return self.codec.encode(parts.prefix, begins=begins)[-budget:], suffix
-        start = _stable_cut(parts.prefix, starts, budget)
-        return self.codec.encode(parts.prefix[start:], begins=begins)[-budget:], suffix
+            return (self.codec.encode(text, begins=begins)[-budget:] if self.codec.adds_space else ids), suffix
+        cut = _stable_cut(text, starts, budget)
+        at = bisect_left(starts, cut)
+        if not begins and starts[at] == cut:
+            return ids[at:], suffix
+        return self.codec.encode(text[cut:], begins=begins)[-budget:], suffix
+
+    def _tail(self, text: str, room: int) -> tuple[list[int], list[int]]:
+        """Ids of the end of a text, more than `room` of them or all, and the offset where each begins.
+
+        A guess from the last text's characters per token saves tokenizing what would be thrown away.
+        """
+        skip = max(0, len(text) - int(1.2 * room * self._width))
+        ids, starts = self.codec.encode_with_starts(text[skip:])
+        if skip and len(ids) <= room:
+            skip = 0
+            ids, starts = self.codec.encode_with_starts(text)
+        if ids:
+            self._width = (len(text) - skip) / len(ids)
+        return ids, [skip + start for start in starts] if skip else starts
 
     def _prefix_begins(self) -> bool:
         """Whether the prefix (or text snippets before it) is the prompt's first text, before which

@@ -85,9 +85,14 @@ def new_cache(config: Any) -> Cache:
     return DynamicCache(config=config)
 
 
+def can_truncate(cache: Cache) -> bool:
+    """Whether a cache can go back to fewer positions."""
+    return cache.layer_class_to_replicate is GrowingLayer
+
+
 def truncate(cache: Cache, length: int) -> bool:
     """Keep the first `length` positions of a cache; False where its kind cannot."""
-    if not all(isinstance(layer, GrowingLayer) for layer in cache.layers):
+    if not can_truncate(cache):
         return False
     for layer in cache.layers:
         layer.truncate(length)

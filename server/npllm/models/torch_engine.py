@@ -18,7 +18,7 @@ import torch
 from npllm.models.base import Base, BaseInfo
 from npllm.models.codec import TextCodec
 from npllm.models.engine import NO_ADAPTERS, AdapterChoice, Cancel, Cancelled, Logits
-from npllm.models.kvcache import new_cache, truncate
+from npllm.models.kvcache import can_truncate, new_cache, truncate
 from npllm.types import ModelError
 
 _STATES = 2  # choices of adapters whose keys and values are kept
@@ -47,8 +47,11 @@ class TorchEngine:
         self._choice = NO_ADAPTERS
         self._state = self._fresh()
         self._hidden: torch.Tensor | None = None
-        self._chunk = _chunk(base.info)
-        self._keeps_logits = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+        self._recurrent = not can_truncate(self._state.cache)
+        self._chunk = base.info.context_tokens if self._recurrent else _chunk(base.info)
+        accepts = inspect.signature(self._model.forward).parameters
+        self._keeps_logits = "logits_to_keep" in accepts
+        self._cache_name = "past_key_values" if "past_key_values" in accepts else "cache_params"
         self.prefilled = 0
         head = self._model.get_output_embeddings()
         if head is not None:
@@ -117,11 +120,15 @@ class TorchEngine:
         """Append tokens; logits [rows, V] of the last `rows` positions. A failure in the middle loses the
         cache."""
         state = self._state
-        options = {"logits_to_keep": rows} if self._keeps_logits else {}
+        if self._recurrent and state.ids and len(tokens) > 1:  # such forwards take a kept state one token at a time
+            return torch.cat([self._forward((token,), 1) for token in tokens])[-rows:]
+        options: dict[str, Any] = {self._cache_name: state.cache, "use_cache": True}
+        if self._keeps_logits:
+            options["logits_to_keep"] = rows
         with torch.inference_mode():
             ids = torch.tensor([tokens], device=self._base.device)
             try:
-                out = self._model(input_ids=ids, past_key_values=state.cache, use_cache=True, **options)
+                out = self._model(input_ids=ids, **options)
             except BaseException:
                 self.forget()
                 raise
@@ -144,7 +151,7 @@ class TorchEngine:
         return _State(new_cache(self._model.config))
 
     def _look(self, _head: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        self._hidden = args[0][0, -1]
+        self._hidden = args[0].reshape(-1, args[0].shape[-1])[-1]
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
