@@ -1,6 +1,7 @@
 """Checkpoints of a training run: one safetensors file, replaced atomically, that resumes the run exactly.
 
-Holds the parameters, both optimizers' moments and the counters; safetensors' metadata carries the latter as JSON.
+Holds the parameters, both optimizers' moments and the counters; the latter as JSON in
+safetensors' metadata.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def save_checkpoint(
         tensors[name] = value.detach().cpu().clone()
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
-    with open(temporary, "rb") as file:
+    with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizers: tuple[torch.optim.Optimizer, ...] = ()) -> Progress:
@@ -56,8 +57,8 @@ def load_checkpoint(path: Path, network: nn.Module, optimizers: tuple[torch.opti
                     for key in ("momentum", "exp_avg", "exp_avg_sq", "step"):
                         full = f"optimizer.{names[id(parameter)]}.{key}"
                         if full in keys:
-                            value = stored.get_tensor(full)
-                            optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+                            device = "cpu" if key == "step" else parameter.device
+                            optimizer.state[parameter][key] = stored.get_tensor(full).to(device)
     return Progress(raw["step"], raw["seconds"], raw["tokens"], tuple(raw["served"]))
 
 

@@ -18,16 +18,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from npllm.starter.corpus import Corpus, Manifest, PackageEntry, Refusal, SourceFile, Split
 from npllm.starter.dedup import DuplicateFilter
 from npllm.starter.filters import clean, is_own_source, is_worth_learning
 from npllm.starter.licences import is_permissive, licence_of
+from npllm.starter.progress import tqdm
 from npllm.starter.sources import HELD_OUT, RESERVED, STDLIB, TRAINING, is_reserved, normalise
 
 #: Folders of the standard library that are not library code, or that bundle other projects.
-_STDLIB_SKIP = frozenset({"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "ensurepip", "turtledemo"})
+_STDLIB_SKIP = frozenset(
+    {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "ensurepip", "turtledemo"}
+)
 
 
 @dataclass(frozen=True)
@@ -158,3 +159,27 @@ def _take(
     corpus.write_package(package.name, files)
     size = sum(len(file.text.encode()) for file in files)
     return PackageEntry(package.name, package.version, str(package.licence), split, len(files), size)
+
+
+def collect_folder(corpus: Corpus, folder: Path, selection: Selection = Selection()) -> Manifest:
+    """Fill the corpus from a folder of one's own, one package per subfolder; no licence is asked for.
+
+    Reserved names and duplicates are left out all the same. Raises FileNotFoundError when there is no such folder."""
+    duplicates = DuplicateFilter()
+    entries: list[PackageEntry] = []
+    refused: list[Refusal] = []
+    for root in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if is_reserved(root.name):
+            refused.append(Refusal(root.name, "reserved for evaluation"))
+            continue
+        package = Package(normalise(root.name), "0", "LicenseRef-own", tuple(_read_tree(root)))
+        files = keep_files(package, duplicates, selection.package_cap)
+        if not files:
+            refused.append(Refusal(root.name, "no file worth learning from"))
+            continue
+        corpus.write_package(package.name, files)
+        size = sum(len(file.text.encode()) for file in files)
+        entries.append(PackageEntry(package.name, "0", "LicenseRef-own", "train", len(files), size))
+    manifest = Manifest(tuple(entries), tuple(refused), tuple(sorted(selection.reserved)))
+    corpus.write_manifest(manifest)
+    return manifest

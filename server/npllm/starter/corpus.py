@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,7 +75,7 @@ class Corpus:
         with gzip.open(temporary, "wt", encoding="utf-8", compresslevel=3) as out:
             for file in files:
                 out.write(json.dumps(asdict(file), ensure_ascii=False) + "\n")
-        os.replace(temporary, target)
+        temporary.replace(target)
 
     def read_package(self, name: str) -> Iterator[SourceFile]:
         """The files of one package. Raises FileNotFoundError when it was not collected."""
@@ -99,9 +98,10 @@ class Corpus:
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write a manifest as indented JSON, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def read_manifest(path: Path) -> Manifest:

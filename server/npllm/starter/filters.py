@@ -11,15 +11,18 @@ import warnings
 from pathlib import PurePosixPath
 
 from npllm.starter.sources import is_reserved
+from npllm.starter.words import words
 
 MIN_BYTES = 200
 MAX_BYTES = 150_000
 
 _FOREIGN_PARTS = frozenset(
-    "_vendor _vendored vendor vendored _vendored_packages extern externals _extern third_party thirdparty "
-    "site-packages _internal_vendored packages".split()
+    words(
+        "_vendor _vendored vendor vendored _vendored_packages extern externals _extern third_party thirdparty "
+        "site-packages _internal_vendored packages"
+    )
 )
-_DATA_PARTS = frozenset("testdata test_data test-data data fixtures fixture snapshots golden migrations locale".split())
+_DATA_PARTS = frozenset(words("testdata test_data test-data data fixtures fixture snapshots golden migrations locale"))
 _GENERATED_NAME = re.compile(r"_pb2(_grpc)?\.py$|_generated\.py$|^_?version\.py$|parsetab\.py$|lextab\.py$")
 _GENERATED_TEXT = re.compile(
     r"generated (by|from|file|code|automatically)|auto-?generated|automatically generated|do not (edit|modify)", re.I

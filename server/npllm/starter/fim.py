@@ -44,16 +44,15 @@ def cut(text: str, rng: random.Random) -> Cut:
 def assemble(path: str, parts: Cut, order: Order, codec: Codec, room: int) -> list[int]:
     """The ids of one infilling example of at most `room` tokens.
 
-    When it is too long, text far from the cursor goes first: two thirds of the excess from the prefix's start, the
-    rest from the suffix's end; the middle is cut last, and then loses its `<|end|>` too.
+    When it is too long, text far from the cursor goes first: the prefix's end keeps two thirds of the room beside the
+    middle, the suffix's start the rest; the middle is cut last, and then loses its `<|end|>` too.
     """
     head = [codec.file, *codec.encode(path + "\n")]
     prefix, middle, suffix = codec.encode(parts.prefix), codec.encode(parts.middle), codec.encode(parts.suffix)
-    excess = len(head) + len(prefix) + len(middle) + len(suffix) + 4 - room
-    if excess > 0:
-        from_suffix = min(len(suffix), max(excess // 3, excess - len(prefix)))
-        suffix = suffix[: len(suffix) - from_suffix]
-        prefix = prefix[min(len(prefix), excess - from_suffix) :]
+    keep = max(0, room - len(head) - len(middle) - 4)
+    keep_prefix = min(len(prefix), max(2 * keep // 3, keep - len(suffix)))
+    prefix = prefix[len(prefix) - keep_prefix :]
+    suffix = suffix[: keep - keep_prefix]
     if order == "psm":
         ids = [*head, codec.prefix, *prefix, codec.suffix, *suffix, codec.middle, *middle, codec.end]
     else:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import re
 from email.message import Message
 
+from npllm.starter.words import words
+
 #: SPDX identifiers, in lower case, that allow training and redistribution with little more than attribution.
 PERMISSIVE: frozenset[str] = frozenset(
-    "0bsd afl-2.1 apache-2.0 blueoak-1.0.0 bsd-1-clause bsd-2-clause bsd-3-clause bsl-1.0 cc0-1.0 cnri-python hpnd isc "
-    "mit mit-0 mit-cmu ncsa postgresql psf-2.0 python-2.0 python-2.0.1 unicode-3.0 unlicense upl-1.0 wtfpl x11 zlib "
-    "zpl-2.1".split()
+    words(
+        "0bsd afl-2.1 apache-2.0 blueoak-1.0.0 bsd-1-clause bsd-2-clause bsd-3-clause bsl-1.0 cc0-1.0 cnri-python "
+        "hpnd isc mit mit-0 mit-cmu ncsa postgresql psf-2.0 python-2.0 python-2.0.1 unicode-3.0 unlicense upl-1.0 "
+        "wtfpl x11 zlib zpl-2.1"
+    )
 )
 
 _CLASSIFIERS: dict[str, str] = {
@@ -34,7 +38,10 @@ _CLASSIFIERS: dict[str, str] = {
 
 _FREE_TEXT: tuple[tuple[str, str], ...] = (
     (r"(?:the )?mit(?: license| licence)?|expat", "MIT"),
-    (r"(?:new |modified |revised |3[- ]clause )?bsd(?:[- ]3[- ]clause)?(?: license)?|bsd 3-clause license", "BSD-3-Clause"),
+    (
+        r"(?:new |modified |revised |3[- ]clause )?bsd(?:[- ]3[- ]clause)?(?: license)?|bsd 3-clause license",
+        "BSD-3-Clause",
+    ),
     (r"(?:simplified )?bsd[- ]2[- ]clause(?: license)?", "BSD-2-Clause"),
     (r"apache(?:[- ]?(?:software )?license)?,?(?:[- ]?(?:version |v)?2(?:\.0)?)?(?: license)?", "Apache-2.0"),
     (r"isc(?: license)?", "ISC"),

@@ -42,5 +42,5 @@ def new_network(shape: Shape, seed: int) -> LlamaForCausalLM:
 def supports_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 are done in hardware, so that autocast pays."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported())

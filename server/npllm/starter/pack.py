@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from npllm.starter.corpus import Corpus, SourceFile
-from npllm.starter.fim import assemble, cut
+from npllm.starter.echo import echo
+from npllm.starter.fim import Order, assemble, cut
+from npllm.starter.progress import tqdm
 from npllm.starter.snippets import SnippetIndex
 from npllm.starter.tokens import Codec
 
@@ -38,6 +39,7 @@ class Mix:
 
     fim: float = 0.5
     snippets: float = 0.4
+    echo: float = 0.35  # of the pieces with snippets: one of them is an earlier version of what comes
     snippet_share: float = 0.45  # of a row's room, at most
 
 
@@ -78,11 +80,13 @@ class Packer:
             parts = cut(window, rng)
             if wants_snippets:
                 focus = parts.middle + parts.prefix.rsplit("\n", 1)[-1]
-                ids = self._snippets(file, focus, window, position, room, index)
-            order = "psm" if rng.random() < 0.5 else "spm"
+                middle = (len(parts.prefix), len(parts.prefix) + len(parts.middle))
+                ids = self._snippets(file, focus, window, middle, position, room, index)
+            order: Order = "psm" if rng.random() < 0.5 else "spm"
             return ids + assemble(file.path, parts, order, codec, room - len(ids)), len(window)
         if wants_snippets:
-            ids = self._snippets(file, window, window, position, room, index)
+            anywhere = rng.randrange(len(window) // 2 + 1)
+            ids = self._snippets(file, window, window, (anywhere, anywhere + 200), position, room, index)
         head = [codec.file, *codec.encode(file.path + "\n")]
         left = room - len(ids) - len(head)
         if left < 16:
@@ -94,14 +98,29 @@ class Packer:
         return ids + head + body, ends[len(body) - 1]
 
     def _snippets(
-        self, file: SourceFile, focus: str, query: str, position: int, room: int, index: SnippetIndex
+        self,
+        file: SourceFile,
+        focus: str,
+        query: str,
+        coming: tuple[int, int],
+        position: int,
+        room: int,
+        index: SnippetIndex,
     ) -> list[int]:
+        """The ids of one to four snippets; `query` is the text at `position`, `coming` the part of it to echo."""
+        rng = self._rng
         budget = int(room * self._mix.snippet_share)
-        count = self._rng.choice((1, 1, 2, 3, 4) if room > 300 else (1, 1, 2))
+        count = rng.choice((1, 1, 2, 3, 4) if room > 300 else (1, 1, 2))
+        echoes = rng.random() < self._mix.echo
         span = (position, position + len(query))
+        found = index.related(query, focus, file.path, span, count - echoes) if count > echoes else []
+        pieces = [(snippet.path, snippet.text) for snippet in found]
+        if echoes:
+            path = rng.choice(pieces)[0] if pieces and rng.random() < 0.5 else file.path
+            pieces.insert(rng.randint(0, len(pieces)), (path, echo(query, *coming, rng)))
         chosen: list[list[int]] = []
-        for snippet in reversed(index.related(query, focus, file.path, span, count)):
-            ids = [self._codec.file, *self._codec.encode(f"{snippet.path}\n{snippet.text}\n")]
+        for path, text in reversed(pieces):
+            ids = [self._codec.file, *self._codec.encode(f"{path}\n{text}\n")]
             if len(ids) <= budget:
                 budget -= len(ids)
                 chosen.insert(0, ids)
@@ -149,8 +168,14 @@ def pack_package(job: PackJob) -> tuple[Rows, ...]:
 
 
 def pack(
-    corpus: Corpus, packages: Sequence[str], tokenizer: Path, folder: Path, lengths: tuple[int, ...],
-    deal: tuple[float, ...], seed: int = 0, workers: int = 2,
+    corpus: Corpus,
+    packages: Sequence[str],
+    tokenizer: Path,
+    folder: Path,
+    lengths: tuple[int, ...],
+    deal: tuple[float, ...],
+    seed: int = 0,
+    workers: int = 2,
 ) -> None:
     """Write `rows-{length}.npz` for each length: the shuffled rows of all packages, compressed."""
     jobs = [PackJob(corpus.folder, tokenizer, name, lengths, deal, seed) for name in packages]

@@ -18,6 +18,11 @@ class Budget:
     seconds: float | None = None
     steps: int | None = None
 
+    @property
+    def total(self) -> float:
+        """The whole of it, in its own unit."""
+        return float(self.steps if self.steps is not None else self.seconds or 0.0)
+
     def progress(self, seconds: float, steps: int) -> float:
         """The used fraction, at most 1."""
         if self.steps is not None:

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import re
 
+from npllm.starter.words import words
+
 STDLIB = "python-stdlib"
 
 #: Projects that the demo, the tests and later evaluations replay. Never in training, tokenizer or held-out data;
 #: files elsewhere that nearly equal one of theirs are dropped as well (`collect` fetches them only to compare).
 RESERVED: frozenset[str] = frozenset(
-    "anyio attr attrs black click flask httpx hypothesis marshmallow requests rich starlette textual trio typer "
-    "werkzeug".split()
+    words(
+        "anyio attr attrs black click flask httpx hypothesis marshmallow requests rich starlette textual trio typer "
+        "werkzeug"
+    )
 )
 
 #: Forks, ports and thin wrappers of the reserved projects: too close to them to train on.
 RESERVED_KIN: frozenset[str] = frozenset(
-    "aioflask asyncclick flask-openapi3 httpcore2 httpx2 niquests quart requests-toolbelt rich-click trogon".split()
+    words("aioflask asyncclick flask-openapi3 httpcore2 httpx2 niquests quart requests-toolbelt rich-click trogon")
 )
 
 #: Whole packages that only the evaluation sees.
 HELD_OUT: tuple[str, ...] = ("tornado", "jinja2", "tenacity", "pluggy", "sortedcontainers")
 
 #: Packages for training, by their names on the package index. The licence of each is checked when it is read.
-TRAINING: tuple[str, ...] = tuple(
+TRAINING: tuple[str, ...] = words(
     """
     absl-py accelerate aiofiles aiohttp aiosqlite alembic altair anthropic apscheduler argcomplete arrow arviz
     asgiref astroid asttokens async-timeout asyncpg asyncssh authlib autoflake automat babel backoff bandit
@@ -61,7 +65,7 @@ TRAINING: tuple[str, ...] = tuple(
     typing-extensions tzlocal ufmt ujson unidiff urllib3 uvicorn virtualenv vispy voila voluptuous w3lib wagtail
     waitress watchdog watchfiles wcwidth webargs webob websockets wheel whoosh wrapt wsproto wtforms xarray
     xlsxwriter xmltodict yapf yarl zarr zeroconf zict zipp zope.interface zstandard
-    """.split()
+    """
 )
 
 

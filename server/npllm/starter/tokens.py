@@ -1,7 +1,7 @@
 """The starter's byte-level BPE tokenizer and its special tokens.
 
-A line break takes the indentation that follows with it (``\\n    `` is one pre-token), so that the text before a
-cursor that stands at the start of an indented line is cut where training text is cut. Underscores lead the word
+A line break takes the indentation that follows with it (``\\n    `` is one pre-token), so that the text before
+a cursor that stands at the start of an indented line is cut where training text is cut. Underscores lead the word
 behind them, digits go in threes at most.
 """
 
@@ -50,9 +50,8 @@ class Codec:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         tokenizer.encode_special_tokens = True
-        ids = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
-        self.pad, self.end, self.file = ids[PAD], ids[END], ids[FILE]
-        self.prefix, self.suffix, self.middle = ids[PREFIX], ids[SUFFIX], ids[MIDDLE]
+        self.pad, self.end, self.file = self._id(PAD), self._id(END), self._id(FILE)
+        self.prefix, self.suffix, self.middle = self._id(PREFIX), self._id(SUFFIX), self._id(MIDDLE)
         self.size: int = tokenizer.get_vocab_size()
 
     @classmethod
@@ -69,6 +68,12 @@ class Codec:
         """Ids of a text, and for each the offset in characters behind it."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return encoding.ids, [end for _, end in encoding.offsets]
+
+    def _id(self, token: str) -> int:
+        number: int | None = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise ValueError(f"the tokenizer has no {token}")
+        return number
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids, special tokens spelled out."""

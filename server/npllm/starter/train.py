@@ -1,13 +1,13 @@
-"""Train the starter: one process, one device, a budget of time or steps, and a checkpoint to go on from.
+"""Train the starter: a budget of time or steps, and a checkpoint to go on from.
 
-Hidden matrices are Muon's, embeddings and norms AdamW's; both rates follow the same trapezoid. Works in bfloat16 under
-autocast where the hardware has it, and compiles on CUDA. Knows the rows only as arrays of ids.
+Hidden matrices are Muon's, embeddings and norms AdamW's; both rates follow the same trapezoid. Works in bfloat16
+under autocast where the hardware has it, and compiles on CUDA. Knows the rows only as arrays of ids.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import signal
 import threading
 import time
@@ -19,16 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 from transformers import LlamaForCausalLM
 
 from npllm.starter.checkpoint import Progress, load_checkpoint, save_checkpoint
+from npllm.starter.head import linear_cross_entropy
 from npllm.starter.muon import Muon
 from npllm.starter.network import new_network, supports_bfloat16
 from npllm.starter.pack import Rows, load_rows
 from npllm.starter.presets import Phase, Preset
+from npllm.starter.progress import tqdm
 from npllm.starter.schedule import Budget, phase_at, rate_at
+from npllm.starter.team import Team
 from npllm.starter.tokens import PAD, SPECIAL_TOKENS
 
 Validate = Callable[[LlamaForCausalLM], float]
@@ -70,44 +71,51 @@ class RowOrder:
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self._rows))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
+            generator = np.random.default_rng([self._seed, epoch])
+            self._epoch, self._order = epoch, generator.permutation(len(self._rows))
         return int(self._order[place])
 
 
-def make_optimizers(network: LlamaForCausalLM, preset: Preset) -> tuple[Muon, torch.optim.AdamW]:
+def make_optimizers(network: LlamaForCausalLM, preset: Preset, team: Team) -> tuple[Muon, torch.optim.AdamW]:
     """Muon for the layers' matrices, AdamW for everything else."""
     settings = preset.optimisation
     hidden = [p for name, p in network.named_parameters() if ".layers." in name and p.ndim == 2]
     chosen = {id(p) for p in hidden}
     rest = [p for p in network.parameters() if id(p) not in chosen]
     return (
-        Muon(hidden, settings.muon_rate, settings.momentum, settings.weight_decay),
+        Muon(hidden, settings.muon_rate, settings.momentum, settings.weight_decay, team),
         torch.optim.AdamW(rest, settings.adam_rate, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0),
     )
 
 
-def next_token_loss(network: torch.nn.Module, rows: Tensor, bfloat16: bool) -> Tensor:
+def next_token_loss(network: LlamaForCausalLM, rows: Tensor, bfloat16: bool) -> Tensor:
     """Mean cross-entropy in nats over the rows' tokens, padding left out. `rows` has shape (batch, length)."""
     with torch.autocast(rows.device.type, torch.bfloat16, enabled=bfloat16):
-        logits = network(input_ids=rows[:, :-1]).logits
-    return cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten(), ignore_index=_PAD_ID)
+        hidden = network.model(input_ids=rows[:, :-1]).last_hidden_state.flatten(0, 1)
+    if bfloat16:
+        hidden = hidden.to(torch.bfloat16)
+    return linear_cross_entropy(hidden, network.lm_head.weight, rows[:, 1:].flatten(), _PAD_ID)
 
 
 class Trainer:
     """One training run, new or resumed from its folder's checkpoint."""
 
-    def __init__(self, preset: Preset, packed: Path, files: RunFiles, budget: Budget) -> None:
+    def __init__(self, preset: Preset, packed: Path, files: RunFiles, budget: Budget, team: Team | None = None) -> None:
         self.preset, self.files, self.budget = preset, files, budget
+        self.team = team or Team()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.bfloat16 = supports_bfloat16(self.device)
         files.folder.mkdir(parents=True, exist_ok=True)
         self.network = new_network(preset.shape, preset.seed).to(self.device)
-        self.optimizers = make_optimizers(self.network, preset)
+        self.optimizers = make_optimizers(self.network, preset, self.team)
         self.progress = Progress(served=(0,) * len(preset.phases))
         if files.checkpoint.exists():
             self.progress = load_checkpoint(files.checkpoint, self.network, self.optimizers)
-        self._forward = torch.compile(self.network) if self.device.type == "cuda" else self.network
-        self._orders = [RowOrder(load_rows(packed, p.length), preset.seed + n) for n, p in enumerate(preset.phases)]
+        if self.device.type == "cuda":
+            self.network.model.compile()
+        self._orders = [
+            RowOrder(load_rows(packed, phase.length), preset.seed + n) for n, phase in enumerate(preset.phases)
+        ]
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -119,22 +127,28 @@ class Trainer:
         """How much of the budget is used."""
         return self.budget.progress(self.progress.seconds, self.progress.step)
 
-    def run(self, every_seconds: float = 120.0, validate: Validate | None = None, validate_every: float = 300.0) -> bool:
-        """Train until the budget is used (True) or `stop` was called (False); a checkpoint is left either way.
+    def run(
+        self,
+        every_seconds: float = 120.0,
+        validate: Validate | None = None,
+        validate_every: float = 300.0,
+        leg_seconds: float | None = None,
+    ) -> bool:
+        """Train until the budget is used (True), or until `stop` was called or the leg is over (False).
 
-        `validate` is called now and then on the network and its figure written into the loss curve."""
-        started, before = time.monotonic(), self.progress.seconds
-        saved = validated = started
+        A checkpoint is left either way, and every so many seconds. `validate` is called now and then on the
+        network and its figure written into the loss curve."""
+        clock = _Clock(self.progress.seconds)
+        saved = validated = clock.started
         losses: list[float] = []
-        with tqdm(total=1000, initial=int(1000 * self.fraction), desc="training", unit="‰") as bar:
-            while self.fraction < 1.0 and not self._stop.is_set():
-                if self.files.decay.exists():
-                    begin = self.preset.optimisation.decay_from
-                    self.budget = self.budget.shortened(self.progress.seconds, self.progress.step, begin)
+        quiet = self.team.rank > 0
+        with tqdm(total=1000, initial=int(1000 * self.fraction), desc="training", unit="‰", disable=quiet) as bar:
+            while self._goes_on(clock, leg_seconds):
                 losses.append(self._step())
                 now = time.monotonic()
-                self.progress = _with_seconds(self.progress, before + now - started)
                 bar.update(int(1000 * self.fraction) - bar.n)
+                if quiet:
+                    continue
                 if len(losses) == 20:
                     bar.set_postfix(loss=f"{np.mean(losses):.3f}", tokens=f"{self.progress.tokens / 1e6:.2f}M")
                     self._record(loss=float(np.mean(losses)))
@@ -145,10 +159,24 @@ class Trainer:
                 if now - saved > every_seconds:
                     self.save()
                     saved = time.monotonic()
-        self.save()
-        if validate is not None and self.fraction >= 1.0:
-            self._record(validation=self._validated(validate))
+        if not quiet:
+            self.save()
+            if validate is not None and self.fraction >= 1.0:
+                self._record(validation=self._validated(validate))
         return self.fraction >= 1.0
+
+    def _goes_on(self, clock: _Clock, leg_seconds: float | None) -> bool:
+        """Take the time, see who wants to stop, and have the whole team agree on both."""
+        if self.files.decay.exists() and self.team.rank == 0:
+            begin = self.preset.optimisation.decay_from
+            self.budget = self.budget.shortened(self.progress.seconds, self.progress.step, begin)
+        if leg_seconds is not None and clock.running() > leg_seconds and self.progress.step > 0:
+            self.stop()
+        ends = float(self._stop.is_set())
+        seconds, ends, total = self.team.follow([clock.seconds(), ends, self.budget.total])
+        self.budget = Budget(seconds=total) if self.budget.steps is None else Budget(steps=int(total))
+        self.progress = dataclasses.replace(self.progress, seconds=seconds)
+        return self.fraction < 1.0 and not ends
 
     def save(self) -> None:
         """Leave a checkpoint."""
@@ -158,10 +186,12 @@ class Trainer:
         number = phase_at(self.fraction, self.preset.phases)
         phase: Phase = self.preset.phases[number]
         served = list(self.progress.served)
-        rows = self._orders[number].take(served[number], phase.batch).to(self.device)
-        loss = next_token_loss(self._forward, rows, self.bfloat16)
+        share = phase.batch // self.team.size
+        rows = self._orders[number].take(served[number] + self.team.rank * share, share).to(self.device)
+        loss = next_token_loss(self.network, rows, self.bfloat16)
         loss.backward()  # type: ignore[no-untyped-call]
         settings = self.preset.optimisation
+        self.team.average_gradients(list(self.network.parameters()))
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         factor = rate_at(self.fraction, self.progress.step, settings)
         for optimizer, rate in zip(self.optimizers, (settings.muon_rate, settings.adam_rate), strict=True):
@@ -169,10 +199,9 @@ class Trainer:
                 group["lr"] = rate * factor
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        served[number] += phase.batch
-        self.progress = Progress(
-            self.progress.step + 1, self.progress.seconds, self.progress.tokens + rows.numel(), tuple(served)
-        )
+        served[number] += share * self.team.size
+        tokens = self.progress.tokens + rows.numel() * self.team.size
+        self.progress = Progress(self.progress.step + 1, self.progress.seconds, tokens, tuple(served))
         return float(loss.detach())
 
     def _validated(self, validate: Validate) -> float:
@@ -183,13 +212,23 @@ class Trainer:
         return figure
 
     def _record(self, **figures: float) -> None:
-        entry = {"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "tokens": self.progress.tokens}
-        with open(self.files.curve, "a", encoding="utf-8") as out:
-            out.write(json.dumps(entry | figures) + "\n")
+        now = self.progress
+        entry = {"step": now.step, "seconds": round(now.seconds, 1), "tokens": now.tokens, **figures}
+        with self.files.curve.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(entry) + "\n")
 
 
-def _with_seconds(progress: Progress, seconds: float) -> Progress:
-    return Progress(progress.step, seconds, progress.tokens, progress.served)
+class _Clock:
+    """Seconds of training, those of earlier calls included."""
+
+    def __init__(self, before: float) -> None:
+        self.started, self._before = time.monotonic(), before
+
+    def running(self) -> float:
+        return time.monotonic() - self.started
+
+    def seconds(self) -> float:
+        return self._before + self.running()
 
 
 @contextmanager
@@ -203,10 +242,3 @@ def stopped_by_signals(trainer: Trainer) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def limit_threads() -> None:
-    """Use the cores there are, and let idle threads sleep: spinning ones wait for each other on a busy machine.
-
-    The OpenMP variables work only when set before torch is loaded, so `build` sets them first."""
-    torch.set_num_threads(max(1, os.cpu_count() or 1))

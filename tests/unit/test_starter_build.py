@@ -1,0 +1,226 @@
+"""The whole recipe on a tiny corpus: build, kill and resume, schedule, optimizer, export, evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import random
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from npllm.starter import build as building
+from npllm.starter.build import Plan, build, prepare, train
+from npllm.starter.checkpoint import load_checkpoint
+from npllm.starter.head import linear_cross_entropy
+from npllm.starter.muon import Muon, orthogonalise
+from npllm.starter.network import new_network
+from npllm.starter.paths import WorkFolder
+from npllm.starter.presets import PRESETS, STARTER_CPU, Optimisation, Phase, Preset, Shape
+from npllm.starter.schedule import Budget, phase_at, rate_at
+from npllm.starter.tokens import SPECIAL_TOKENS
+from npllm.starter.train import RunFiles, Trainer, next_token_loss
+
+TINY = Preset(
+    name="tiny",
+    shape=Shape(vocabulary=400, hidden=32, intermediate=64, layers=2, heads=2, kv_heads=1, positions=256),
+    phases=(Phase(64, 4, 0.6, 0.5), Phase(128, 2, 1.0, 0.5)),
+    optimisation=Optimisation(warmup_steps=3),
+    minutes=1.0,
+    package_cap=100_000,
+)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two packages, cut from modules of the standard library."""
+    folder = tmp_path_factory.mktemp("sources")
+    for package, modules in {"first": (random, statistics), "second": (inspect, dataclasses)}.items():
+        (folder / package).mkdir()
+        for module in modules:
+            text = Path(str(module.__file__)).read_text(encoding="utf-8")
+            (folder / package / Path(str(module.__file__)).name).write_text(text[: text.rfind("\ndef ", 0, 20_000)])
+    return folder
+
+
+def plan(folder: Path, sources: Path, steps: int) -> Plan:
+    return Plan(TINY, WorkFolder(folder / "work", "tiny"), folder / "out", Budget(steps=steps), sources, workers=1)
+
+
+def test_build_makes_a_model_that_plain_transformers_load(tmp_path: Path, sources: Path) -> None:
+    wanted = plan(tmp_path, sources, steps=25)
+    assert build(wanted)
+    model = AutoModelForCausalLM.from_pretrained(wanted.out)
+    tokenizer = AutoTokenizer.from_pretrained(wanted.out)
+    assert type(model).__name__ == "LlamaForCausalLM" and model.dtype == torch.bfloat16
+    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) == ("<|end|>", "<|pad|>", None)
+    assert [tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS] == list(range(6))
+    text = "<|file|>a.py\ndef f():\n    return 1\n"
+    ids = tokenizer(text).input_ids
+    assert ids[0] == tokenizer.convert_tokens_to_ids("<|file|>") and tokenizer.decode(ids) == text
+    assert {file.name for file in wanted.out.iterdir()} == {
+        *("config.json", "generation_config.json", "manifest.json", "model.safetensors"),
+        *("tokenizer.json", "tokenizer_config.json"),
+    }
+    assert '"loss"' in RunFiles(wanted.work.run).curve.read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in wanted.work.folder.rglob("*.npz")}
+    assert build(wanted), "a finished build is finished at once"
+    assert before == {path: path.stat().st_mtime_ns for path in wanted.work.folder.rglob("*.npz")}
+
+
+def test_a_run_that_is_stopped_and_resumed_equals_one_that_is_not(tmp_path: Path, sources: Path) -> None:
+    wanted = plan(tmp_path, sources, steps=12)
+    prepare(wanted)
+    whole = Trainer(TINY, wanted.work.packed, RunFiles(tmp_path / "whole"), wanted.budget)
+    assert whole.run()
+
+    files = RunFiles(tmp_path / "broken")
+    for _ in range(20):
+        part = Trainer(TINY, wanted.work.packed, files, wanted.budget)
+        stop_at = part.progress.step + 5
+        step = part._step
+
+        def stopping(part: Trainer = part, step: object = step, stop_at: int = stop_at) -> float:
+            loss = float(step())  # type: ignore[operator]
+            if part.progress.step == stop_at:
+                part.stop()
+            return loss
+
+        part._step = stopping  # type: ignore[method-assign]
+        if part.run():
+            break
+    assert part.progress.step == whole.progress.step == 12
+    assert part.progress.served == whole.progress.served
+    for (name, left), right in zip(whole.network.named_parameters(), part.network.parameters(), strict=True):
+        assert torch.equal(left, right), name
+
+
+def test_a_team_of_two_processes_learns_what_one_learns(tmp_path: Path, sources: Path) -> None:
+    wanted = plan(tmp_path, sources, steps=4)
+    prepare(wanted)
+    alone = Trainer(TINY, wanted.work.packed, RunFiles(tmp_path / "alone"), wanted.budget)
+    assert alone.run()
+    assert train(dataclasses.replace(wanted, helpers=1), [])
+    together = new_network(TINY.shape, 1)
+    progress = load_checkpoint(RunFiles(wanted.work.run).checkpoint, together)
+    assert (progress.tokens, progress.served) == (alone.progress.tokens, alone.progress.served)
+    for (name, left), right in zip(alone.network.named_parameters(), together.parameters(), strict=True):
+        assert torch.allclose(left, right, atol=2e-2), name
+
+
+def test_a_killed_run_loses_no_more_than_the_work_since_its_checkpoint(tmp_path: Path, sources: Path) -> None:
+    wanted = plan(tmp_path, sources, steps=8)
+    prepare(wanted)
+    files = RunFiles(tmp_path / "run")
+    trainer = Trainer(TINY, wanted.work.packed, files, wanted.budget)
+    trainer._step()
+    trainer.save()
+    files.checkpoint.with_suffix(".tmp").write_bytes(b"half a checkpoint")
+    again = Trainer(TINY, wanted.work.packed, files, wanted.budget)
+    assert again.progress.step == 1
+    assert load_checkpoint(files.checkpoint, new_network(TINY.shape, 1)).step == 1
+    assert again.run()
+
+
+def test_a_flag_file_begins_the_decay_early(tmp_path: Path, sources: Path) -> None:
+    wanted = plan(tmp_path, sources, steps=1000)
+    prepare(wanted)
+    files = RunFiles(tmp_path / "run")
+    trainer = Trainer(TINY, wanted.work.packed, files, wanted.budget)
+    for _ in range(5):
+        trainer._step()
+    files.decay.touch()
+    assert trainer.run()
+    assert trainer.progress.step == 7
+
+
+def test_a_leg_ends_the_call_and_not_the_training(tmp_path: Path, sources: Path) -> None:
+    wanted = plan(tmp_path, sources, steps=200)
+    assert not build(dataclasses.replace(wanted, leg_minutes=0.0))
+    assert not wanted.out.exists()
+    assert Trainer(TINY, wanted.work.packed, RunFiles(wanted.work.run), wanted.budget).progress.step == 1
+
+
+def test_nothing_to_learn_from_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "starter-cpu", TINY)
+    (tmp_path / "empty" / "click").mkdir(parents=True)
+    arguments = ["--sources", str(tmp_path / "empty"), "--work", str(tmp_path / "work")]
+    assert building.main(arguments) == 1
+    assert "nothing to learn from" in capsys.readouterr().err
+    assert building.main(["--sources", str(tmp_path / "absent"), "--work", str(tmp_path / "other")]) == 1
+    assert "absent" in capsys.readouterr().err
+
+
+def test_the_presets_have_the_sizes_they_promise() -> None:
+    sizes = {}
+    for name, preset in PRESETS.items():
+        with torch.device("meta"):
+            sizes[name] = sum(p.numel() for p in new_network(preset.shape, 0).parameters())
+        assert preset.shape.positions == 2048 and preset.phases[-1].length == 1024
+        assert preset.phases[-1].until == 1.0 and math.isclose(sum(phase.deal for phase in preset.phases), 1.0)
+    assert 4e6 < sizes["starter-cpu"] < 7.5e6
+    assert 15e6 < sizes["starter"] < 30e6
+
+
+def test_progress_phases_and_rates() -> None:
+    settings = Optimisation(warmup_steps=10, decay_from=0.75)
+    assert rate_at(0.0, 0, settings) == 0.1
+    assert rate_at(0.5, 500, settings) == 1.0
+    assert rate_at(0.875, 900, settings) == 0.5
+    assert rate_at(1.0, 1000, settings) == 0.0
+    assert [phase_at(x, TINY.phases) for x in (0.0, 0.59, 0.6, 1.0)] == [0, 0, 1, 1]
+    budget = Budget(seconds=100.0)
+    assert budget.progress(25.0, 3) == 0.25 and budget.progress(200.0, 3) == 1.0
+    assert budget.shortened(30.0, 3, 0.75).progress(30.0, 3) == 0.75
+    assert budget.shortened(90.0, 3, 0.75) == budget
+    with pytest.raises(ValueError, match="seconds or steps"):
+        Budget().progress(1.0, 1)
+
+
+def test_the_chunked_head_equals_plain_cross_entropy() -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(700, 16, requires_grad=True)
+    weight = torch.randn(50, 16, requires_grad=True)
+    targets = torch.randint(0, 50, (700,))
+    plain = cross_entropy(hidden @ weight.T, targets, ignore_index=0)
+    chunked = linear_cross_entropy(hidden, weight, targets, 0)
+    assert torch.allclose(plain, chunked, atol=1e-5)
+    expected = torch.autograd.grad(plain, (hidden, weight))
+    for want, got in zip(expected, torch.autograd.grad(2 * chunked, (hidden, weight)), strict=True):
+        assert torch.allclose(2 * want, got, atol=1e-5)
+
+
+def test_padding_costs_nothing() -> None:
+    network = new_network(TINY.shape, 0)
+    rows = torch.randint(6, 400, (1, 20))
+    padded = torch.cat([rows, torch.zeros(1, 12, dtype=torch.long)], dim=1)
+    assert torch.allclose(next_token_loss(network, rows, False), next_token_loss(network, padded, False), atol=1e-5)
+
+
+def test_muon_orthogonalises_and_descends() -> None:
+    torch.manual_seed(0)
+    for shape in ((3, 24, 48), (3, 48, 24)):
+        singular = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+        assert 0.5 < float(singular.min()) and float(singular.max()) < 1.4
+    target, weight = torch.randn(8, 8), torch.nn.Parameter(torch.zeros(8, 8))
+    optimizer = Muon([weight], lr=0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        ((weight - target) ** 2).sum().backward()
+        optimizer.step()
+    assert float(((weight - target) ** 2).mean().detach()) < 0.1
+
+
+def test_the_shipped_shape_is_the_presets() -> None:
+    from npllm.starter.paths import SHIPPED
+
+    config = AutoModelForCausalLM.from_pretrained(SHIPPED).config
+    assert config.hidden_size == STARTER_CPU.shape.hidden and config.max_position_embeddings == 2048
