@@ -1,0 +1,262 @@
+"""A sleep from beginning to end: what is new, a training for each context, the gate, publication, the report.
+
+Resumable everywhere: what is decided stands in the database (a version of this consolidation), what is under way in
+`checkpoints/<consolidation>/<context>/` (the plan, the training's state). A version is first a whole folder, then, in
+one transaction with its announcement, a row; a folder without a row is nobody's. Asynchronous where the database is;
+the arithmetic (`learner`) runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from npllm.config import Config
+from npllm.memory.store import Store
+from npllm.sleep.gathering import Job, gather
+from npllm.sleep.interruption import Interrupted, look
+from npllm.sleep.meter import Meter
+from npllm.sleep.plan import Plan, folder_name
+from npllm.sleep.protocol import Ending, Finished, Message, Phase, Progress
+from npllm.sleep.report import ContextReport, Report, Verdict
+from npllm.types import (
+    AdapterVersion,
+    Consolidation,
+    ConsolidationState,
+    Experience,
+    StoreError,
+    VersionState,
+    new_id,
+)
+
+if TYPE_CHECKING:
+    from npllm.sleep.gate import Judgement
+    from npllm.sleep.trainer import Outcome
+
+log = logging.getLogger(__name__)
+
+TRAIN_SHARE = 0.8  # of the time; the rest is for loading and judging
+TEMPORARY = ".tmp-"  # how unfinished adapter folders begin
+
+
+class Sleep:
+    """One run of the child, which holds the trainer lock.
+
+    Args:
+        tell: gets every message for the parent; called from any thread.
+        stop: set when the person is back.
+    """
+
+    def __init__(self, store: Store, config: Config, tell: Callable[[Message], None], stop: threading.Event) -> None:
+        self._store = store
+        self._config = config
+        self._tell = tell
+        self._stop = stop
+        self._began = time.monotonic()
+        self._earlier_s = 0.0
+
+    async def run(self, run_id: UUID) -> Finished:
+        """Consolidate; `run_id` becomes the consolidation's id unless an unfinished one is gone on with.
+
+        Raises:
+            NpllmError: it failed. The consolidation is marked so, unless it is the database that is away.
+        """
+        self._tell(Progress(Phase.GATHERING))
+        base = await asyncio.to_thread(self._fingerprint)
+        look(self._stop)
+        unfinished = await self._store.interrupted_consolidation()
+        current = unfinished or Consolidation(run_id, ConsolidationState.RUNNING, datetime.now(UTC))
+        report = self._opened(unfinished, base)
+        checkpoints = self._config.checkpoints_dir / str(current.id)
+        _sweep(self._config.adapters_dir, self._config.checkpoints_dir, keep=checkpoints)
+        jobs, waiting = await gather(self._store, self._config, base, current.id, self._stop)
+        if not jobs and unfinished is None:
+            text = " ".join(part.text for part in waiting) or "There is nothing new to learn."
+            return Finished(Ending.NOTHING, text)
+        await self._mark(current, ConsolidationState.RUNNING, report)
+        try:
+            total = sum(len(job.part.learn) for job in jobs)
+            before = 0.0
+            for job in jobs:
+                share = len(job.part.learn) / total
+                meter = Meter(self._tell, job.context, before, share)
+                before += share
+                folder = checkpoints / folder_name(job.context)
+                budget = self._config.sleep.max_minutes * 60 * TRAIN_SHARE * share
+                made = await self._context(current, job, report.base_fingerprint, folder, budget, meter)
+                report = replace(report, contexts=(*report.contexts, made))
+                await self._mark(current, ConsolidationState.RUNNING, report)
+        except Interrupted:
+            await self._mark(current, ConsolidationState.INTERRUPTED, report)
+            return Finished(Ending.INTERRUPTED, "A checkpoint waits for the next sleep.", report)
+        except StoreError:
+            raise  # the row stays as it is: the next sleep goes on
+        except Exception as error:
+            await self._mark(current, ConsolidationState.FAILED, replace(report, problem=str(error)))
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            raise
+        report = replace(report, contexts=(*report.contexts, *waiting), seconds=self._seconds())
+        await self._mark(current, ConsolidationState.DONE, report)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return Finished(Ending.DONE, report.text, report)
+
+    def _fingerprint(self) -> str:
+        from npllm.models.base import fingerprint, resolve  # torch comes with it
+
+        return fingerprint(resolve(self._config.base.model), self._config.home / "cache")
+
+    def _opened(self, unfinished: Consolidation | None, base: str) -> Report:
+        """A new report, or that of the sleep that is gone on with."""
+        fresh = Report(base=self._config.base.model, base_fingerprint=base)
+        if unfinished is None:
+            return fresh
+        try:
+            kept = Report.from_json(unfinished.report)
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("the report of %s cannot be read: %s", unfinished.id, error)
+            return replace(fresh, parts=2)
+        if kept.base_fingerprint != base:
+            return replace(fresh, parts=kept.parts + 1)
+        self._earlier_s = kept.seconds
+        return replace(kept, parts=kept.parts + 1)
+
+    def _seconds(self) -> float:
+        return self._earlier_s + time.monotonic() - self._began
+
+    async def _mark(self, current: Consolidation, state: ConsolidationState, report: Report) -> None:
+        over = state in (ConsolidationState.DONE, ConsolidationState.FAILED)
+        report = replace(report, seconds=self._seconds())
+        ended = datetime.now(UTC) if over else None
+        await self._store.upsert_consolidation(replace(current, state=state, ended_at=ended, report=report.to_json()))
+
+    # -- one context ---------------------------------------------------------------------------------------
+
+    async def _context(
+        self, current: Consolidation, job: Job, base: str, folder: Path, budget_s: float, meter: Meter
+    ) -> ContextReport:
+        """Train, judge and publish one context's adapter.
+
+        Args:
+            base: the base's fingerprint.
+            folder: for its plan and its training's state.
+            budget_s: for the training.
+        """
+        began = time.monotonic()
+        meter.phase(Phase.PREPARING)
+        plan, experiences = await self._planned(job, base, folder, budget_s)
+        final = self._config.adapters_dir / str(plan.version_id)
+
+        from npllm.sleep.learner import Learner, Task
+
+        parent = self._config.home / job.parent.folder if job.parent else None
+        task = Task(plan, experiences, folder, parent)
+        learner = await asyncio.to_thread(Learner, self._config, task, self._stop, meter)
+        outcome = await asyncio.to_thread(learner.train)
+        judgement = await asyncio.to_thread(learner.judge)
+        look(self._stop)
+        meter.phase(Phase.PUBLISHING)
+        seconds = outcome.position.seconds + time.monotonic() - began - outcome.seconds_now
+        made = _report(plan, task.of(plan.held_out), task.of(plan.ids), outcome, judgement, seconds)
+        metrics = _metrics(made, plan)
+        version = AdapterVersion(
+            id=plan.version_id,
+            context=plan.context,
+            base_fingerprint=plan.base_fingerprint,
+            parent=plan.parent,
+            consolidation_id=current.id,
+            folder=final.relative_to(self._config.home).as_posix(),
+            sha256=await asyncio.to_thread(learner.write, final, current.id, metrics),
+            state=VersionState.PUBLISHED if judgement.passed else VersionState.REJECTED,
+            reason=judgement.reason,
+            metrics=metrics,
+            created_at=datetime.now(UTC),
+        )
+        if judgement.passed:
+            await self._store.publish(version)
+        else:
+            await self._store.insert_adapter_version(version)
+        return made
+
+    async def _planned(self, job: Job, base: str, folder: Path, budget_s: float) -> tuple[Plan, dict[UUID, Experience]]:
+        """The plan kept from an earlier part of this sleep, where it still holds; else a new one, kept now."""
+        parent = job.parent.id if job.parent else None
+        kept = Plan.read(folder)
+        if kept is not None and (kept.context, kept.base_fingerprint, kept.parent) == (job.context, base, parent):
+            found = await self._experiences(kept.ids, job)
+            if found is not None:
+                return kept, found
+        shutil.rmtree(folder, ignore_errors=True)
+        plan = Plan.new(job.context, base, parent, job.part, until=job.until, budget_s=budget_s, version_id=new_id())
+        plan.write(folder)
+        found = await self._experiences(plan.ids, job)
+        assert found is not None
+        return plan, found
+
+    async def _experiences(self, ids: Sequence[UUID], job: Job) -> dict[UUID, Experience] | None:
+        """Those with these ids; None if one is gone from the database."""
+        known = {item.id: item for item in job.part.all}
+        found: dict[UUID, Experience] = {}
+        for id in ids:
+            look(self._stop)
+            item = known.get(id) or await self._store.experience(id)
+            if item is None:
+                return None
+            found[id] = item
+        return found
+
+
+def _report(
+    plan: Plan,
+    held_out: Sequence[Experience],
+    used: Sequence[Experience],
+    outcome: Outcome,
+    judgement: Judgement,
+    seconds: float,
+) -> ContextReport:
+    position = outcome.position
+    apart = {item.id for item in held_out}
+    return ContextReport(
+        context=plan.context,
+        verdict=Verdict.PUBLISHED if judgement.passed else Verdict.REJECTED,
+        reason=judgement.reason,
+        version=str(plan.version_id),
+        parent=str(plan.parent) if plan.parent else "",
+        new=len(plan.learn) + len(plan.inner),
+        old=len(plan.replay),
+        files=len({(item.place.project, item.place.path) for item in used if item.id not in apart}),
+        held_out=len(held_out),
+        held_out_files=len({(item.place.project, item.place.path) for item in held_out}),
+        nll_before=judgement.nll_before,
+        nll_after=judgement.nll_after,
+        gain=judgement.gain,
+        gain_low=judgement.gain_low,
+        gain_high=judgement.gain_high,
+        steps=position.step,
+        epochs=outcome.epochs,
+        tokens=position.tokens,
+        tokens_per_s=position.tokens / max(position.seconds, 1e-6),
+        seconds=seconds,
+    )
+
+
+def _metrics(made: ContextReport, plan: Plan) -> dict[str, float]:
+    names = ("nll_before", "nll_after", "gain", "gain_low", "gain_high", "steps", "epochs", "tokens_per_s", "seconds")
+    counts = ("new", "old", "files", "held_out")
+    return {name: float(getattr(made, name)) for name in (*names, *counts)} | {"until": plan.until.timestamp()}
+
+
+def _sweep(adapters: Path, checkpoints: Path, *, keep: Path) -> None:
+    """Remove what a killed sleep left half-written, and checkpoints that nobody will go on with."""
+    leftovers = [*adapters.glob(TEMPORARY + "*"), *(path for path in checkpoints.glob("*") if path != keep)]
+    for path in leftovers:
+        log.info("removing %s, left by a sleep that did not end", path)
+        shutil.rmtree(path, ignore_errors=True)

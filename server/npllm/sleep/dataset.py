@@ -1,0 +1,140 @@
+"""What a sleep learns from: new experiences mixed with old ones, and what is kept apart to judge by.
+
+Held out are texts that the adapter must not have seen: half of them in files from which nothing is learned, half the
+latest of the others, so that nothing learned was written later in the same file. Replay draws from the old by priority,
+P(i) ~ p_i^0.6 (Schaul et al., 1511.05952), without putting back (Efraimidis & Spirakis 2006). Pure: no database,
+no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from npllm.config import SleepConfig
+from npllm.types import Decision, Experience
+
+REPLAY_EXPONENT = 0.6
+INNER_SHARE = 0.1  # of the new: the inner validation part
+MIN_INNER = 4  # fewer say nothing: then there is no inner part
+WORTH_A_WORD = 8  # characters; a shorter avoided text inside another one ("x" in "max") is not the same thing
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The experiences of one sleep and context, by what they are for."""
+
+    learn: tuple[Experience, ...]  # the new ones
+    replay: tuple[Experience, ...]  # the old ones
+    inner: tuple[Experience, ...]  # new ones that decide when to stop
+    held_out: tuple[Experience, ...]  # new ones that the gate judges by
+
+    @property
+    def all(self) -> tuple[Experience, ...]:
+        return (*self.learn, *self.replay, *self.inner, *self.held_out)
+
+
+def divide(
+    new: Iterable[Experience],
+    old: Iterable[Experience],
+    config: SleepConfig,
+    *,
+    seed: str,
+    learned: Collection[UUID] = (),
+) -> Part | int:
+    """Divide a context's experiences, or say how many new ones are wanted for that.
+
+    Args:
+        seed: another one holds out other files.
+        learned: ids that the version in use has learned from; of the old, the others come first.
+    """
+    pool = distinct(item for item in new if teaches(item))
+    wanted = 2 * config.min_holdout
+    if len(pool) < wanted:
+        return wanted
+    chance = random.Random(seed)
+    want = min(max(config.min_holdout, round(config.holdout_share * len(pool))), len(pool) // 2)
+    held_out, rest = _keep_apart(pool, want, seed)
+    inner: list[Experience] = []
+    want = round(INNER_SHARE * len(pool))
+    if want >= MIN_INNER:
+        inner, rest = _keep_apart(rest, want, seed + "inner")
+    known = {item.id for item in pool}
+    replayable = [item for item in distinct(i for i in old if teaches(i)) if item.id not in known]
+    share = max(config.new_share, 0.01)
+    count = round(len(rest) * (1 - share) / share)
+    replay = _draw(replayable, count, frozenset(learned), chance)
+    return Part(tuple(rest), tuple(replay), tuple(inner), tuple(held_out))
+
+
+def teaches(experience: Experience) -> bool:
+    """Whether what the person ended up with can be learned: there is some, and it is not what they want never again.
+
+    An avoided suggestion's text is never a positive example, also where it was left standing.
+    """
+    final = _plain(experience.final_text)
+    if not final:
+        return False
+    unwanted = _plain(experience.suggested)
+    if experience.decision is not Decision.AVOID or not unwanted:
+        return True
+    return not (final.startswith(unwanted) or (len(unwanted) >= WORTH_A_WORD and unwanted in final))
+
+
+def weight(experience: Experience) -> float:
+    """How much an experience counts: 0.75 to 1.25 by its relevance. The reward weighs, it never decides."""
+    return 0.75 + 0.5 * min(1.0, max(0.0, experience.relevance))
+
+
+def distinct(experiences: Iterable[Experience]) -> list[Experience]:
+    """In order of time, without earlier copies of the same text at the same line of the same file."""
+    latest: dict[tuple[str, str, str], Experience] = {}
+    for item in sorted(experiences, key=lambda item: (item.created_at, item.id)):
+        line = item.prefix.rpartition("\n")[2] + item.final_text
+        above = item.prefix[-200 - len(line) :].rpartition("\n")[0]
+        key = (file_of(item), above, line.rstrip())
+        latest.pop(key, None)
+        latest[key] = item
+    return list(latest.values())
+
+
+def file_of(experience: Experience) -> str:
+    """What counts as one file."""
+    return f"{experience.place.project}\0{experience.place.path}"
+
+
+def _keep_apart(pool: Sequence[Experience], want: int, seed: str) -> tuple[list[Experience], list[Experience]]:
+    """About `want` experiences apart from the rest: half whole files by a seeded hash, then the latest ones."""
+    sizes = Counter(file_of(item) for item in pool)
+    apart: set[str] = set()
+    count = 0
+    for file in sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}|{name}".encode()).digest()):
+        if len(apart) < len(sizes) - 1 and count + sizes[file] <= max(want / 2, 1):
+            apart.add(file)
+            count += sizes[file]
+    kept = [item for item in pool if file_of(item) in apart]
+    rest = [item for item in pool if file_of(item) not in apart]
+    late = want - len(kept)
+    if late > 0:
+        kept, rest = kept + rest[-late:], rest[:-late]
+    return kept, rest
+
+
+def _draw(pool: Sequence[Experience], count: int, learned: frozenset[UUID], chance: random.Random) -> list[Experience]:
+    keys = {item.id: chance.random() ** (1.0 / _priority(item, learned) ** REPLAY_EXPONENT) for item in pool}
+    chosen = sorted(pool, key=lambda item: keys[item.id], reverse=True)[:count]
+    return sorted(chosen, key=lambda item: (item.created_at, item.id))
+
+
+def _priority(experience: Experience, learned: frozenset[UUID]) -> float:
+    satisfied = 0.5 + 0.5 * min(1.0, max(0.0, experience.relevance))
+    return satisfied * (1.0 if experience.id in learned else 2.0)
+
+
+def _plain(text: str) -> str:
+    """Text without differences of white space alone."""
+    return " ".join(text.split())

@@ -1,0 +1,253 @@
+"""One context's training where torch is: load the base, train the adapter, judge it, write it down.
+
+Runs in a thread of the child, looks at `stop` between any two pieces of work, and does not touch the database. The base
+is loaded anew for each context, and its parameters are hashed before and after.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from peft import PeftModel
+
+from npllm.config import Config
+from npllm.models import examples
+from npllm.models.adapters import (
+    WEIGHTS,
+    Manifest,
+    publish_folder,
+    read_manifest,
+    sha256_file,
+    write_manifest,
+)
+from npllm.models.base import Base
+from npllm.models.fim import PromptBuilder, choose
+from npllm.sleep import lora
+from npllm.sleep.dataset import file_of, weight
+from npllm.sleep.gate import Judgement, Scored, judge
+from npllm.sleep.interruption import look
+from npllm.sleep.lora import Shape
+from npllm.sleep.meter import Meter
+from npllm.sleep.objectives import Sample, answer_nats
+from npllm.sleep.plan import STATE, Plan
+from npllm.sleep.process import threads
+from npllm.sleep.protocol import Phase
+from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer
+from npllm.types import Experience, ModelError
+
+log = logging.getLogger(__name__)
+
+TEMPORARY = ".tmp-"  # how unfinished adapter folders begin; the next sleep removes what it finds
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one context's training works with.
+
+    Attributes:
+        experiences: those that the plan names, by id.
+        checkpoint: the folder where its state is kept.
+        parent: the folder of the version in use, or None.
+    """
+
+    plan: Plan
+    experiences: Mapping[UUID, Experience]
+    checkpoint: Path
+    parent: Path | None
+
+    def of(self, ids: Sequence[UUID]) -> list[Experience]:
+        """The experiences with these ids."""
+        return [self.experiences[id] for id in ids]
+
+
+class Learner:
+    """One context's.
+
+    Args:
+        stop: set when the person is back; every method then raises Interrupted soon.
+    """
+
+    def __init__(self, config: Config, task: Task, stop: threading.Event, meter: Meter) -> None:
+        self._config = config
+        self._task = task
+        self._stop = stop
+        self._meter = meter
+        look(stop)
+        self.base = Base.load(
+            config.base.model,
+            device=config.base.device,
+            threads=threads(config.sleep.threads),
+            cache=config.home / "cache",
+        )
+        self._recipe = recipe_of(config)
+        self._parent = task.parent if task.parent is not None and self._usable(task.parent) else None
+        self._adapted: PeftModel | None = None
+
+    def train(self) -> Outcome:
+        """Train the adapter, from the version in use where there is one, or go on with it.
+
+        Raises:
+            Interrupted: the person is back; the checkpoint is written.
+            ModelError: the version in use does not fit, or a frozen parameter changed.
+        """
+        plan, sleep = self._task.plan, self._config.sleep
+        builder = self._builder(sleep.max_tokens)
+        learn = self._samples(self._task.of((*plan.learn, *plan.replay)), builder)
+        inner = self._samples(self._task.of(plan.inner), builder)
+        digest = self.base.digest()
+        adapted = self._adapted = lora.attach(self.base.model, self._recipe.shape, seed=self._recipe.seed)
+        if self._parent is not None and lora.fits(self._parent, self._recipe.shape):
+            lora.load(adapted, self._parent)
+        trainer = Trainer(
+            adapted,
+            learn,
+            inner,
+            self._recipe,
+            control=control_tokens(self.base, builder),
+            pad=builder.end_id or 0,
+            file=self._task.checkpoint / STATE,
+            stop=self._stop,
+            checkpoint_s=sleep.checkpoint_s,
+            on_step=self._stepped,
+        )
+        self._meter.phase(Phase.LEARNING)
+        outcome = trainer.run(plan.budget_s)
+        if self.base.digest() != digest:
+            raise ModelError("Training changed the base, which must never happen: its result is thrown away.")
+        return outcome
+
+    def judge(self) -> Judgement:
+        """The gate: the held-out texts under what is in use (the parent, or the bare base) and the new adapter.
+
+        Raises:
+            Interrupted: the person is back.
+        """
+        adapted = self._trained()
+        self._meter.phase(Phase.JUDGING)
+        held_out = self._task.of(self._task.plan.held_out)
+        builder = self._builder(self._config.base.context_tokens)  # as it serves
+        samples = self._samples(held_out, builder)
+        adapted.eval()
+        after = self._nats(adapted, samples, builder, 0)
+        if self._parent is None:
+            with adapted.disable_adapter():
+                before = self._nats(adapted, samples, builder, len(samples))
+        else:
+            adapted.load_adapter(str(self._parent), "parent")
+            adapted.set_adapter("parent")
+            before = self._nats(adapted, samples, builder, len(samples))
+            adapted.set_adapter("default")
+            adapted.delete_adapter("parent")
+        scored = [
+            Scored(file_of(item), len(item.final_text.encode()), old, new)
+            for item, old, new in zip(held_out, before, after, strict=True)
+        ]
+        return judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
+
+    def write(self, folder: Path, consolidation: UUID, metrics: Mapping[str, float]) -> str:
+        """Write the adapter with its manifest to `folder`, whole or not at all; returns the weights' sha256.
+
+        Raises:
+            ModelError: the disk refuses.
+        """
+        plan = self._task.plan
+        temporary = folder.with_name(TEMPORARY + folder.name)
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True, mode=0o700)
+            lora.save(self._trained(), temporary, self.base.info.name)
+            digest = sha256_file(temporary / WEIGHTS)
+            manifest = Manifest(
+                version_id=plan.version_id,
+                context=plan.context,
+                base_fingerprint=plan.base_fingerprint,
+                parent=plan.parent,
+                consolidation_id=consolidation,
+                sha256=digest,
+                created_at=datetime.now(UTC),
+                data={
+                    "until": plan.until.isoformat(),
+                    "learned": [str(id) for id in (*plan.learn, *plan.replay)],
+                    "validated": [str(id) for id in plan.inner],
+                    "held_out": [str(id) for id in plan.held_out],
+                },
+                metrics=metrics,
+            )
+            write_manifest(temporary, manifest)
+            if folder.exists():  # of this sleep, killed before it was announced: nobody uses it
+                shutil.rmtree(folder)
+            publish_folder(temporary, folder)
+        except OSError as error:
+            raise ModelError(f"{folder} cannot be written: {error}. Is there room on the disk?") from error
+        return digest
+
+    def _trained(self) -> PeftModel:
+        if self._adapted is None:
+            raise RuntimeError("train() comes first")
+        return self._adapted
+
+    def _builder(self, tokens: int) -> PromptBuilder:
+        most = min(tokens, self.base.info.context_tokens)
+        return PromptBuilder(self.base.tokenizer, choose(self.base.tokenizer), most)
+
+    def _samples(self, experiences: Sequence[Experience], builder: PromptBuilder) -> list[Sample]:
+        """Prompts and answers, with weights whose mean is 1."""
+        weights = [weight(item) for item in experiences]
+        mean = sum(weights) / len(weights) if weights else 1.0
+        samples = []
+        for item, own in zip(experiences, weights, strict=True):
+            look(self._stop)
+            made = examples.encode(builder, item.prefix, item.suffix, item.place.path, item.final_text)
+            samples.append(Sample(made.ids, made.loss_start, own / mean))
+        return samples
+
+    def _nats(self, adapted: PeftModel, samples: Sequence[Sample], builder: PromptBuilder, first: int) -> list[float]:
+        """Of each sample's text; the token that ends it is learned, but is not the person's text."""
+        found = []
+        for number, sample in enumerate(samples):
+            look(self._stop)
+            text = len(sample.ids) - sample.loss_start - (sample.ids[-1] == builder.end_id)
+            found.append(answer_nats(adapted, sample, last=text))
+            self._meter.step(first + number + 1, 2 * len(samples))
+        return found
+
+    def _stepped(self, step: Step) -> None:
+        self._meter.step(step.step, step.total, step.loss, step.tokens_per_s)
+
+    def _usable(self, folder: Path) -> bool:
+        """Whether a published version is whole and fits the base; if not, the log says why."""
+        try:
+            manifest = read_manifest(folder)
+            if manifest.base_fingerprint != self.base.info.fingerprint:
+                raise ModelError(f"The adapter in {folder} was trained for another base.")
+            if sha256_file(folder / WEIGHTS) != manifest.sha256:
+                raise ModelError(f"{folder / WEIGHTS} is not what its manifest says (sha256 differs).")
+        except (ModelError, OSError) as error:
+            log.warning("the version in use cannot be learned on from: %s", error)
+            return False
+        return True
+
+
+def recipe_of(config: Config) -> Recipe:
+    """The settings as a recipe."""
+    sleep = config.sleep
+    return Recipe(
+        shape=Shape(sleep.rank, sleep.alpha, False),
+        learning_rate=sleep.learning_rate,
+        batch_tokens=sleep.batch_tokens,
+        epochs=sleep.epochs,
+        seed=sleep.seed,
+    )
+
+
+def control_tokens(base: Base, builder: PromptBuilder) -> frozenset[int]:
+    """Ids that are no text."""
+    named = {builder.codec.token_id(name) for name in builder.format.requires}
+    return frozenset(id for id in named if id is not None) | builder.end_ids | set(base.tokenizer.all_special_ids)

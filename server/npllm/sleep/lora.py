@@ -1,0 +1,120 @@
+"""The adapter that is trained: LoRA (Hu et al., 2106.09685) by peft, around a base that stays as it is.
+
+    y = W x + s B A x,   s = alpha / r, or alpha / sqrt(r) (rsLoRA, 2312.03732)
+
+on every linear layer of the transformer but the output embedding; B = 0 at the start. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import nn
+
+from npllm.types import ModelError
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An adapter's rank and scale."""
+
+    rank: int
+    alpha: int
+    rslora: bool
+
+
+def attach(model: Any, shape: Shape, *, seed: int) -> PeftModel:
+    """`model` with a fresh adapter that does nothing yet; only the adapter's parameters have `requires_grad`."""
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=shape.rank,
+        lora_alpha=shape.alpha,
+        use_rslora=shape.rslora,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=sorted(_targets(model)),
+    )
+    with _seeded(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = get_peft_model(model, config)
+    return adapted
+
+
+def load(adapted: PeftModel, folder: Path) -> None:
+    """Take over the weights of an adapter of the same shape.
+
+    Raises:
+        ModelError: they do not fit.
+    """
+    try:
+        outcome = set_peft_model_state_dict(adapted, load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"The adapter in {folder} does not fit: {str(error).splitlines()[0]}") from error
+    if outcome.unexpected_keys:
+        raise ModelError(f"The adapter in {folder} does not fit: {outcome.unexpected_keys[0]} is not known.")
+
+
+def fits(folder: Path, shape: Shape) -> bool:
+    """Whether the adapter in `folder` has this shape, so that training can go on from it."""
+    try:
+        config = LoraConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError):
+        return False
+    return (config.r, config.lora_alpha, config.use_rslora) == (shape.rank, shape.alpha, shape.rslora)
+
+
+def weights(adapted: PeftModel) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by their names in its file; they are the live ones."""
+    found: dict[str, torch.Tensor] = get_peft_model_state_dict(adapted)
+    return found
+
+
+def put(adapted: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
+    """Set the adapter's tensors to copies of `tensors`."""
+    set_peft_model_state_dict(adapted, {name: tensor.clone() for name, tensor in tensors.items()})
+
+
+def save(adapted: PeftModel, folder: Path, base_name: str) -> None:
+    """Write a plain PEFT folder (adapter_config.json, adapter_model.safetensors)."""
+    adapted.peft_config["default"].base_model_name_or_path = base_name
+    adapted.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+
+
+def trainable(adapted: PeftModel) -> dict[str, nn.Parameter]:
+    """The adapter's parameters by their full names, in a fixed order."""
+    return {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+
+
+def _targets(model: Any) -> set[str]:
+    """Last names of the linear layers but the output embedding."""
+    head = model.get_output_embeddings()
+    found = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and ".lora_" not in name
+    }
+    if not found:
+        raise ModelError(f"A {type(model).__name__} has no linear layers that an adapter could be put on.")
+    return found
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(state)

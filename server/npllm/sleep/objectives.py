@@ -1,0 +1,117 @@
+"""What learning minimises: the weighted negative log-likelihood of what the person ended up with.
+
+    L = sum_i w_i sum_{t in answer_i} -log p(y_t) / sum_i w_i |answer_i|
+      + mu * sum_i w_i sum_{t in prompt_i} -log p(y_t) / sum_i w_i |prompt_i|
+
+over the examples i of one optimizer step. The answer is what stood at the cursor in the end, and the token that ends
+it; the prompt is the person's own code around it (control tokens are left out), of which there is far more. w_i is
+the example's weight. An optimizer step is computed in pieces (micro-batches), so the denominators are given.
+Knows nothing of where examples come from, nor of adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One training example: token ids, the answer's beginning, and how much it counts."""
+
+    ids: tuple[int, ...]
+    loss_start: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Denominators:
+    """sum_i w_i |answer_i| and sum_i w_i |prompt_i| over an optimizer step."""
+
+    answer: float
+    prompt: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples padded at the right to one length: ids [B, T]; the weights of the targets ids[:, 1:], each [B, T-1]."""
+
+    ids: torch.Tensor
+    answer: torch.Tensor
+    prompt: torch.Tensor
+
+
+class Nll:
+    """The objective above.
+
+    Args:
+        mu: weight of the prompt's own tokens.
+        control: token ids that are never a prompt's target.
+        pad: what shorter samples are filled up with; never attended to by what counts, never a target.
+    """
+
+    def __init__(self, mu: float, control: Collection[int], pad: int) -> None:
+        self.mu = mu
+        self._control = frozenset(control)
+        self._pad = pad
+
+    def denominators(self, samples: Sequence[Sample]) -> Denominators:
+        """Of one optimizer step."""
+        answer = prompt = 0.0
+        for sample in samples:
+            answer += sample.weight * (len(sample.ids) - sample.loss_start)
+            prompt += sample.weight * sum(t not in self._control for t in sample.ids[1 : sample.loss_start])
+        return Denominators(max(answer, 1e-9), max(prompt, 1e-9))
+
+    def collate(self, samples: Sequence[Sample], device: torch.device) -> Batch:
+        """One micro-batch."""
+        length = max(len(sample.ids) for sample in samples)
+        ids = torch.full((len(samples), length), self._pad, dtype=torch.long)
+        answer = torch.zeros(len(samples), length - 1)
+        prompt = torch.zeros(len(samples), length - 1)
+        for row, sample in enumerate(samples):
+            ids[row, : len(sample.ids)] = torch.tensor(sample.ids)
+            answer[row, sample.loss_start - 1 : len(sample.ids) - 1] = sample.weight
+            prompt[row, : sample.loss_start - 1] = torch.tensor(
+                [0.0 if token in self._control else sample.weight for token in sample.ids[1 : sample.loss_start]]
+            )
+        return Batch(ids.to(device), answer.to(device), prompt.to(device))
+
+    def loss(self, model: Any, batch: Batch, denominators: Denominators) -> torch.Tensor:
+        """This micro-batch's part of L, differentiable, a scalar."""
+        nll = token_nll(model, batch.ids, self._first(batch))
+        keep = nll.shape[1]
+        total = (nll * batch.answer[:, -keep:]).sum() / denominators.answer
+        if self.mu > 0:
+            total = total + self.mu * (nll * batch.prompt[:, -keep:]).sum() / denominators.prompt
+        return total
+
+    def _first(self, batch: Batch) -> int:
+        """The first target position that counts in any row."""
+        if self.mu > 0:
+            return 0
+        return int(batch.answer.any(dim=0).int().argmax())
+
+
+def token_nll(model: Any, ids: torch.Tensor, first: int = 0) -> torch.Tensor:
+    """-log p of ids[:, 1 + first:] given what stands before each, [B, T - 1 - first], float32.
+
+    No attention mask: padding stands at the right, where causal attention does not look.
+    """
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first).logits[:, :-1]
+    targets = ids[:, 1 + first :]
+    flat = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    return flat.view_as(targets)
+
+
+@torch.no_grad()
+def answer_nats(model: Any, sample: Sample, *, last: int | None = None) -> float:
+    """-log p of a sample's answer (its first `last` tokens, where given) after its prompt, in nats."""
+    device = next(model.parameters()).device
+    ids = torch.tensor([sample.ids], device=device)
+    nll = token_nll(model, ids, sample.loss_start - 1)[0]
+    return float(nll[:last].sum())

@@ -1,0 +1,106 @@
+"""What a sleep did, for the table `consolidations`, the log and a reader: plain values and one text.
+
+Gains are relative: 0.1 means that the held-out text of the person costs a tenth fewer nats than before.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+class Verdict(enum.StrEnum):
+    """What became of one context."""
+
+    PUBLISHED = "published"
+    REJECTED = "rejected"  # the gate said no; kept, with the reason
+    WAITING = "waiting"  # too little to learn from and judge by; stays new
+
+
+@dataclass(frozen=True, slots=True)
+class ContextReport:
+    """One context's part of a sleep.
+
+    Attributes:
+        nll_before, nll_after: nats per UTF-8 byte of the held-out text, under the version in use and the new one.
+        gain, gain_low, gain_high: (before - after) / before, and its 90 % bootstrap interval.
+        seconds: spent on this context, over all the sleeps that it took.
+    """
+
+    context: str
+    verdict: Verdict
+    reason: str
+    version: str = ""  # id of the adapter version
+    parent: str = ""
+    new: int = 0  # experiences learned from
+    old: int = 0  # of earlier days, replayed
+    files: int = 0
+    held_out: int = 0
+    held_out_files: int = 0
+    nll_before: float = 0.0
+    nll_after: float = 0.0
+    gain: float = 0.0
+    gain_low: float = 0.0
+    gain_high: float = 0.0
+    steps: int = 0
+    epochs: float = 0.0
+    tokens: int = 0
+    tokens_per_s: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """One sentence."""
+        if self.verdict is Verdict.WAITING:
+            return f"{self.context}: {self.reason}"
+        before, after = self.nll_before / math.log(2), self.nll_after / math.log(2)
+        return (
+            f"{self.context}: {self.verdict.value}. Learned from {self.new} new and {self.old} old experiences in "
+            f"{self.files} files; {self.held_out} held-out texts in {self.held_out_files} files went from "
+            f"{before:.3f} to {after:.3f} bits per byte ({-self.gain:+.1%}, 90 % interval "
+            f"{-self.gain_high:+.1%} to {-self.gain_low:+.1%}), in {self.seconds:.0f} s. {self.reason}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole sleep."""
+
+    base: str  # name
+    base_fingerprint: str
+    contexts: tuple[ContextReport, ...] = ()
+    seconds: float = 0.0
+    parts: int = 1  # 1 + how often it was interrupted
+    problem: str = ""  # why it failed or was given up
+
+    @property
+    def text(self) -> str:
+        """One sentence a context."""
+        lines = [part.text for part in self.contexts] or ["Nothing was consolidated."]
+        return "\n".join([*lines, *([self.problem] if self.problem else [])])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        """The report in JSON values; unknown keys are left out.
+
+        Raises:
+            ValueError, TypeError: they are no report.
+        """
+        values = _known(cls, data)
+        values["contexts"] = tuple(
+            ContextReport(**{**_known(ContextReport, part), "verdict": Verdict(part["verdict"])})
+            for part in data.get("contexts", ())
+        )
+        return cls(**values)
+
+
+def _known(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {key: value for key, value in data.items() if key in names}

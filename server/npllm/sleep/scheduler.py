@@ -1,0 +1,278 @@
+"""When to sleep: all of the person's windows idle for long enough, and enough that is new.
+
+One per server. Says through the database when its window was last used, and reads there when any window was: the
+child may belong to any of them, and is sent away at once by activity here, within about a second by activity elsewhere.
+A sleep that was cut short is gone on with as soon as everybody is idle again. Knows nothing of how to consolidate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from npllm.config import Config, SleepConfig
+from npllm.sleep.protocol import Ending, Progress
+from npllm.sleep.supervisor import Ended, Sleeper, SleepError, SleeperState, describe
+from npllm.types import ConsolidationState, NpllmError, ServerState, StoreError, new_id
+
+if TYPE_CHECKING:
+    from npllm.memory.store import Store
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 10.0  # how often an idle window says that it lives; others take it for dead after 30
+RETRY_S = 300.0  # after a failure, doubled with each further one
+MAX_RETRY_S = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a decision is made from. Seconds; counts of experiences."""
+
+    idle_s: float  # since any window was used
+    new: int  # experiences since the last sleep that was done
+    interrupted: bool  # a sleep waits to be gone on with
+    tried: bool  # a sleep ended by itself since any window was last used
+    failed_ago_s: float | None = None  # since the last failure, if the last sleep failed
+    failures: int = 0  # in a row
+
+
+def drowsiness(now: Situation, config: SleepConfig) -> ServerState:
+    """SLEEPING: begin; DROWSY: soon, if nobody comes back; AWAKE: not now."""
+    if not config.enabled or not (now.interrupted or now.new >= config.min_experiences):
+        return ServerState.AWAKE
+    if now.failed_ago_s is not None:
+        wait = min(MAX_RETRY_S, RETRY_S * 2.0 ** max(0, now.failures - 1))
+        if now.failed_ago_s < wait:
+            return ServerState.AWAKE
+    elif now.tried:
+        return ServerState.AWAKE
+    if now.idle_s >= config.idle_s:
+        return ServerState.SLEEPING
+    return ServerState.DROWSY if now.idle_s >= config.idle_s / 2 else ServerState.AWAKE
+
+
+class Scheduler:
+    """Decides, once a second, and owns the child.
+
+    Args:
+        store: gives the store once it is connected, else None.
+        on_change: called when state, phase, progress or message may have changed.
+        on_problem: called with one sentence when a sleep fails or cannot be decided on.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Callable[[], Store | None],
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        on_problem: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._on_change = on_change
+        self._on_problem = on_problem
+        self._session = new_id()
+        self._sleeper = Sleeper(config, on_progress=lambda _: on_change(), on_end=self._ended)
+        self._drowsy = False
+        self._last_activity = datetime.now(UTC)
+        self._told: datetime | None = None  # the activity that the last heartbeat spoke of
+        self._told_at = 0.0
+        self._started_at: datetime | None = None
+        self._ended_at: datetime | None = None
+        self._failed_at: datetime | None = None
+        self._failures = 0
+        self._problem = ""
+        self._loop: asyncio.Task[None] | None = None
+        self._waking: asyncio.Task[None] | None = None
+        self.last: Ended | None = None  # how the last sleep of this process ended
+
+    # -- what the status shows -----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ServerState:
+        """AWAKE, DROWSY or SLEEPING."""
+        child = self._sleeper.state
+        if child is SleeperState.WORKING:
+            return ServerState.SLEEPING
+        if child is SleeperState.STARTING or (child is SleeperState.ABSENT and self._drowsy):
+            return ServerState.DROWSY
+        return ServerState.AWAKE
+
+    @property
+    def phase(self) -> str:
+        """What the child is doing, or ""."""
+        now = self._sleeper.progress
+        return now.phase.value if now else ""
+
+    @property
+    def progress(self) -> float | None:
+        """Of the whole sleep, 0 to 1; None while nobody sleeps."""
+        now = self._sleeper.progress
+        return now.share if now else None
+
+    @property
+    def message(self) -> str:
+        """The child's progress in words, or what the last sleep came to."""
+        now: Progress | None = self._sleeper.progress
+        if now:
+            return describe(now)
+        return self.last.text if self.last else ""
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def configure(self, config: Config) -> None:
+        """New settings, for the next decision and the next sleep."""
+        self._config = config
+        self._sleeper.config = config
+        self._told = None  # other windows should hear whether we let them sleep
+
+    def start(self) -> None:
+        """Begin to look at the clock. Call on the event loop, once."""
+        self._last_activity = datetime.now(UTC)
+        self._loop = asyncio.create_task(self._watch(), name="sleep-scheduler")
+
+    async def close(self) -> None:
+        """Send the child away, and sign off."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        await self._sleeper.wake("the editor is closing")
+        store = self._store()
+        if store is not None:
+            try:
+                await asyncio.wait_for(store.end_session(self._session), 1.0)
+            except (StoreError, TimeoutError) as error:
+                log.info("this window did not sign off: %s", error)
+
+    def activity(self) -> None:
+        """The person does something in this window: nobody sleeps now. Cheap; call it for every event."""
+        self._last_activity = datetime.now(UTC)
+        if self._drowsy:
+            self._drowsy = False
+            self._on_change()
+        self._wake_soon("the person is back")
+
+    async def sleep_now(self) -> bool:
+        """Sleep by hand, whatever the clock says. False: we sleep already.
+
+        Raises:
+            SleepError: the child cannot be started.
+        """
+        if self._sleeper.state is not SleeperState.ABSENT:
+            return False
+        await self._begin("asked for")
+        return True
+
+    async def wake(self) -> None:
+        """Wake by hand. Returns when the child is gone."""
+        await self._sleeper.wake("asked for")
+
+    # -- deciding ------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._config.sleep.idle_s / 4))
+            try:
+                await self._look()
+                self._problem = ""
+            except NpllmError as error:
+                self._tell(f"Whether to sleep cannot be decided: {error}")
+            except Exception as error:
+                log.exception("the scheduler stumbled")
+                self._tell(f"Whether to sleep cannot be decided: {error}. The log has the details.")
+
+    async def _look(self) -> None:
+        store = self._store()
+        if store is None:
+            return
+        await self._heartbeat(store)
+        elsewhere = await store.latest_activity()
+        active = max(self._last_activity, elsewhere) if elsewhere else self._last_activity
+        if self._sleeper.state is not SleeperState.ABSENT:
+            if self._started_at is not None and active > self._started_at:
+                self._wake_soon("the person is back, in another window")
+            return
+        idle = datetime.now(UTC) - active
+        drowsy = False
+        if idle >= timedelta(seconds=self._config.sleep.idle_s / 2) and self._config.sleep.enabled:
+            decision = drowsiness(await self._situation(store, active), self._config.sleep)
+            drowsy = decision is ServerState.DROWSY
+            if decision is ServerState.SLEEPING and self._last_activity <= active:
+                await self._begin(f"idle for {idle.total_seconds():.0f} s")
+                return
+        if drowsy is not self._drowsy:
+            self._drowsy = drowsy
+            self._on_change()
+
+    async def _situation(self, store: Store, active: datetime) -> Situation:
+        last = await store.last_consolidation()
+        done = await store.last_consolidation(ConsolidationState.DONE)
+        since = done.started_at if done else None
+        new = sum(item.count for item in await store.contexts_with_new(since))
+        unfinished = (ConsolidationState.INTERRUPTED, ConsolidationState.RUNNING)  # the lock tells which one runs
+        now = datetime.now(UTC)
+        return Situation(
+            idle_s=(now - active).total_seconds(),
+            new=new,
+            interrupted=last is not None and last.state in unfinished,
+            tried=self._ended_at is not None and self._ended_at >= active,
+            failed_ago_s=(now - self._failed_at).total_seconds() if self._failed_at else None,
+            failures=self._failures,
+        )
+
+    async def _heartbeat(self, store: Store) -> None:
+        activity = self._last_activity
+        if activity != self._told or time.monotonic() - self._told_at >= HEARTBEAT_S:
+            await store.heartbeat(self._session, activity, self._config.sleep.enabled)
+            self._told, self._told_at = activity, time.monotonic()
+
+    # -- the child -----------------------------------------------------------------------------------------
+
+    async def _begin(self, reason: str) -> None:
+        self._started_at = datetime.now(UTC)
+        try:
+            await self._sleeper.start(new_id(), reason)
+        except SleepError:
+            self._failed_at = datetime.now(UTC)
+            self._failures += 1
+            raise
+        self._drowsy = False
+        self._on_change()
+
+    def _wake_soon(self, reason: str) -> None:
+        if self._sleeper.state in (SleeperState.STARTING, SleeperState.WORKING) and self._waking is None:
+            self._waking = asyncio.create_task(self._sleeper.wake(reason), name="waking")
+            self._waking.add_done_callback(self._woken)
+            self._on_change()
+
+    def _woken(self, task: asyncio.Task[None]) -> None:
+        self._waking = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("waking up failed", exc_info=error)
+            self._tell(f"The sleeping process could not be sent away: {error}.")
+
+    def _ended(self, ended: Ended) -> None:
+        self.last = ended
+        now = datetime.now(UTC)
+        self._failed_at = None
+        if ended.ending is Ending.FAILED:
+            self._failed_at = now
+            self._failures += 1
+            self._on_problem(f"The sleep failed: {ended.text}")
+        elif ended.ending is not Ending.INTERRUPTED:
+            self._failures = 0
+            self._ended_at = now
+        self._on_change()
+
+    def _tell(self, text: str) -> None:
+        if text != self._problem:
+            self._problem = text
+            log.warning("%s", text)
+            self._on_problem(text)

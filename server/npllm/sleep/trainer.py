@@ -1,0 +1,333 @@
+"""Training one adapter, in steps small enough to stop at any moment, exactly resumable.
+
+AdamW (Loshchilov & Hutter, 1711.05101) with a higher rate for B than for A (LoRA+, 2402.12354); linear warm-up, then
+a cosine to a tenth. An inner validation part, where there is one, decides which state is kept, and when to stop. What
+is done in step k depends on the seed and k alone, so that an interrupted and resumed training ends bit-identical to
+an uninterrupted one. Knows nothing of the database, nor of how its samples were made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+
+from npllm.sleep import checkpoint, lora
+from npllm.sleep.checkpoint import Position
+from npllm.sleep.interruption import Interrupted, look
+from npllm.sleep.lora import Shape
+from npllm.sleep.objectives import Nll, Sample, answer_nats
+
+OVERTIME = 1.25  # times the time given; then the training ends where it is
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything but the samples that decides what a training makes.
+
+    Attributes:
+        learning_rate: AdamW's peak rate for A; `b_ratio` times that for B.
+        mu: weight of the prompt's own tokens, see `objectives`.
+        batch_tokens: tokens in an optimizer step; `micro_tokens` in one forward and backward (padding counted).
+        epochs: passes over the samples, at most.
+        patience: validations in a row without a better one after which it ends.
+    """
+
+    shape: Shape = field(default_factory=lambda: Shape(16, 32, False))
+    learning_rate: float = 2e-3
+    b_ratio: float = 1.0
+    mu: float = 1.0
+    batch_tokens: int = 2048
+    micro_tokens: int = 512
+    epochs: int = 6
+    warmup: float = 0.08
+    floor: float = 0.1
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    patience: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What `on_step` hears after each optimizer step."""
+
+    step: int
+    total: int
+    loss: float  # nats per answer token, the mean of the last steps
+    tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a training came to."""
+
+    position: Position
+    epochs: float
+    stopped_by: str  # "epochs" | "validation" | "time"
+    seconds_now: float  # of position.seconds, those spent in this sleep
+
+
+class Trainer:
+    """One adapter's training.
+
+    Args:
+        model: with the adapter attached, and its parent's weights in it, where it has one.
+        samples: to learn from; at least one.
+        inner: to validate with; may be empty.
+        recipe: how.
+        control, pad: see `objectives.Nll`.
+        file: the checkpoint's.
+        stop: set by another thread when the person is back.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        samples: Sequence[Sample],
+        inner: Sequence[Sample],
+        recipe: Recipe,
+        *,
+        control: frozenset[int],
+        pad: int,
+        file: Path,
+        stop: threading.Event,
+        checkpoint_s: float = 20.0,
+        on_step: Callable[[Step], None] = lambda _: None,
+    ) -> None:
+        self._model = model
+        self._samples = samples
+        self._inner = inner
+        self._recipe = recipe
+        self._objective = Nll(recipe.mu, control, pad)
+        self._file = file
+        self._stop = stop
+        self._checkpoint_s = checkpoint_s
+        self._on_step = on_step
+        self._parameters = lora.trainable(model)
+        self._optimizer = _optimizer(self._parameters, recipe)
+        self._best: dict[str, torch.Tensor] = {}
+        self._recent: list[float] = []
+        self._plan, self._epoch_ends = plan([len(sample.ids) for sample in samples], recipe)
+        self._key = _key(samples, inner, recipe)
+        self.position = Position()
+
+    def run(self, budget_s: float) -> Outcome:
+        """Train, or go on training; afterwards the model has the best adapter found.
+
+        Args:
+            budget_s: for the training, over all the sleeps that it takes. How many steps fit is measured when it
+                begins, and is fixed from then on, so that the rate falls to its end in time.
+
+        Raises:
+            Interrupted: `stop` was set.
+        """
+        self._model.eval()  # no dropout anywhere: the base must answer as it serves
+        started = time.monotonic()
+        if not self._resume():
+            self.position.total = min(len(self._plan), self._steps_in(budget_s))
+            self.position.first_inner = self.position.best_inner = self._validate()
+            self._best = self._copy()
+        position = self.position
+        earlier = position.seconds
+        stopped_by = "epochs" if position.total == len(self._plan) else "time"
+        saved = started
+        try:
+            while not position.over and position.step < position.total:
+                self._step()
+                position.seconds = earlier + time.monotonic() - started
+                if position.step in self._epoch_ends or position.step == position.total:
+                    self._judge()
+                if self._inner and position.worse >= self._recipe.patience:
+                    stopped_by = "validation"
+                    break
+                if position.seconds > budget_s * OVERTIME:  # the machine is slower than it was at the start
+                    stopped_by = "time"
+                    self._judge()
+                    break
+                if time.monotonic() - saved > self._checkpoint_s:
+                    self.save()
+                    saved = time.monotonic()
+        except Interrupted:
+            self._optimizer.zero_grad(set_to_none=True)
+            position.seconds = earlier + time.monotonic() - started
+            self.save()
+            raise
+        if not position.over:
+            position.over = True
+            self.save()
+        if self._inner:
+            lora.put(self._model, self._best)
+        epochs = self._recipe.epochs * position.step / len(self._plan)
+        return Outcome(position, epochs, stopped_by, position.seconds - earlier)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        tensors = {f"adapter.{name}": tensor for name, tensor in lora.weights(self._model).items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        for name, parameter in self._parameters.items():
+            for moment, value in self._optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{moment}.{name}"] = value
+        tensors["generator"] = torch.random.get_rng_state()
+        checkpoint.write(self._file, tensors, self.position, self._key)
+
+    def _resume(self) -> bool:
+        """Take up the checkpoint, if there is one of this very training."""
+        found = checkpoint.read(self._file, self._key)
+        if found is None:
+            return False
+        tensors, self.position = found
+        lora.put(self._model, _under(tensors, "adapter."))
+        self._best = _under(tensors, "best.")
+        torch.random.set_rng_state(tensors["generator"])
+        for name, parameter in self._parameters.items():
+            state = {
+                moment: tensors[f"optimizer.{moment}.{name}"].to(parameter.device if moment != "step" else "cpu")
+                for moment in ("step", "exp_avg", "exp_avg_sq")
+                if f"optimizer.{moment}.{name}" in tensors
+            }
+            if state:
+                self._optimizer.state[parameter] = state
+        return True
+
+    def _step(self) -> None:
+        """One optimizer step. Raises Interrupted between two micro-batches; the step is then as if never begun."""
+        position = self.position
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * self._rate(position.step)
+        samples = [self._samples[index] for index in self._plan[position.step]]
+        denominators = self._objective.denominators(samples)
+        device = next(iter(self._parameters.values())).device
+        started = time.monotonic()
+        total, tokens = 0.0, 0
+        self._optimizer.zero_grad(set_to_none=True)
+        for micro in _micro(samples, self._recipe.micro_tokens):
+            look(self._stop)
+            loss = self._objective.loss(self._model, self._objective.collate(micro, device), denominators)
+            torch.autograd.backward(loss)
+            total += float(loss.detach())
+            tokens += sum(len(sample.ids) for sample in micro)
+        torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), self._recipe.clip)
+        self._optimizer.step()
+        position.step += 1
+        position.tokens += tokens
+        self._recent = [*self._recent[-9:], total / (1 + self._recipe.mu)]
+        speed = tokens / max(1e-6, time.monotonic() - started)
+        self._on_step(Step(position.step, position.total, sum(self._recent) / len(self._recent), speed))
+
+    def _judge(self) -> None:
+        """Validate, and remember the adapter if it is the best so far."""
+        position = self.position
+        loss = self._validate()
+        if loss < position.best_inner:
+            position.best_inner, position.best_step, position.worse = loss, position.step, 0
+            self._best = self._copy()
+        else:
+            position.worse += 1
+
+    def _validate(self) -> float:
+        """Nats per answer token on the inner validation part; inf without one."""
+        nats, tokens = 0.0, 0
+        for sample in self._inner:
+            look(self._stop)
+            nats += answer_nats(self._model, sample)
+            tokens += len(sample.ids) - sample.loss_start
+        return nats / tokens if tokens else math.inf
+
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in lora.weights(self._model).items()}
+
+    def _rate(self, step: int) -> float:
+        """Share of the peak rate at a step."""
+        recipe, total = self._recipe, max(1, self.position.total)
+        warmup = max(1, round(recipe.warmup * total))
+        if step < warmup:
+            return (step + 1) / warmup
+        done = (step - warmup) / max(1, total - warmup)
+        return recipe.floor + (1 - recipe.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _steps_in(self, budget_s: float) -> int:
+        """How many optimizer steps fit, by timing two micro-batches of the first one; at least 1."""
+        samples = [self._samples[index] for index in self._plan[0]]
+        denominators = self._objective.denominators(samples)
+        device = next(iter(self._parameters.values())).device
+        micro = _micro(samples, self._recipe.micro_tokens)[0]
+        seconds = math.inf
+        for _ in range(2):  # the first also pays for what is made once
+            look(self._stop)
+            started = time.monotonic()
+            batch = self._objective.collate(micro, device)
+            torch.autograd.backward(self._objective.loss(self._model, batch, denominators))
+            seconds = min(seconds, time.monotonic() - started)
+        self._optimizer.zero_grad(set_to_none=True)
+        speed = sum(len(sample.ids) for sample in micro) / seconds
+        tokens, steps = 0, 0
+        for step in self._plan:
+            tokens += sum(len(self._samples[index].ids) for index in step)
+            if tokens / speed > budget_s:
+                break
+            steps += 1
+        return max(1, steps)
+
+
+def plan(lengths: Sequence[int], recipe: Recipe) -> tuple[list[list[int]], frozenset[int]]:
+    """Which samples make up each optimizer step of all epochs, and after how many steps an epoch ends."""
+    steps: list[list[int]] = []
+    ends: list[int] = []
+    for epoch in range(recipe.epochs):
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+        batch: list[int] = []
+        size = 0
+        for index in torch.randperm(len(lengths), generator=generator).tolist():
+            if batch and size + lengths[index] > recipe.batch_tokens:
+                steps.append(batch)
+                batch, size = [], 0
+            batch.append(index)
+            size += lengths[index]
+        steps.append(batch)
+        ends.append(len(steps))
+    return steps, frozenset(ends)
+
+
+def _micro(samples: Sequence[Sample], most: int) -> list[list[Sample]]:
+    """Samples in groups of at most `most` tokens with padding, at least one in each; like lengths together."""
+    groups: list[list[Sample]] = []
+    for sample in sorted(samples, key=lambda sample: -len(sample.ids)):
+        if groups and (len(groups[-1]) + 1) * len(groups[-1][0].ids) <= most:
+            groups[-1].append(sample)
+        else:
+            groups.append([sample])
+    return groups
+
+
+def _optimizer(parameters: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    matrices: dict[bool, list[torch.nn.Parameter]] = {False: [], True: []}
+    for name, parameter in parameters.items():
+        matrices["lora_B" in name].append(parameter)
+    groups = [
+        {"params": found, "peak": recipe.learning_rate * (recipe.b_ratio if is_b else 1.0), "lr": 0.0}
+        for is_b, found in matrices.items()
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, foreach=False)
+
+
+def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _key(samples: Sequence[Sample], inner: Sequence[Sample], recipe: Recipe) -> str:
+    """Says what training this is: samples and recipe."""
+    total = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode())
+    for part in (samples, inner):
+        for sample in part:
+            total.update(f"{sample.loss_start} {sample.weight} {sample.ids}".encode())
+        total.update(b"|")
+    return total.hexdigest()
