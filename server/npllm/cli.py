@@ -131,6 +131,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 async def _print_status(as_json: bool) -> int:
+    from npllm.memory.journal import Journal
     from npllm.memory.store import Store
     from npllm.types import VersionState
 
@@ -142,7 +143,7 @@ async def _print_status(as_json: bool) -> int:
         last = await store.last_consolidation()
     finally:
         await store.close()
-    backlog = _backlog(settings)
+    backlog = Journal(settings.journal_dir).backlog()
     state = last.state.value if last else "never slept"
     if as_json:
         facts = {
@@ -164,12 +165,6 @@ async def _print_status(as_json: bool) -> int:
         gain = version.metrics.get("gain")
         print(f"adapter       {version.context} {version.id}" + (f" (held-out NLL {gain:+.1%})" if gain else ""))
     return 0
-
-
-def _backlog(settings: config.Config) -> int:
-    from npllm.memory.journal import backlog_of
-
-    return backlog_of(settings.journal_dir)
 
 
 def _doctor(args: argparse.Namespace) -> int:

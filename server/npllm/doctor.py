@@ -33,7 +33,7 @@ async def examine() -> list[Check]:
     try:
         settings = config.load()
     except NpllmError as error:
-        checks.append(Check("settings", False, str(error), "Correct or remove the file, then run `npllm doctor` again."))
+        checks.append(Check("settings", False, str(error), "Correct or remove the file."))
         return checks
     file = settings.home / "config.toml"
     checks.append(Check("settings", True, str(file) if file.exists() else f"defaults (no {file})"))
@@ -87,7 +87,7 @@ def _base(settings: config.Config) -> Check:
         f"{info.name}: {info.parameters / 1e6:.1f}M parameters, {info.context_tokens} tokens, "
         f"{info.format_name} format, {info.dtype} on {info.device}, fingerprint {info.fingerprint[:16]}"
     )
-    return Check("base", trainable == 0, found, "" if trainable == 0 else "A parameter of the base is trainable: report it.")
+    return Check("base", trainable == 0, found, "A parameter of the base is trainable: report it." if trainable else "")
 
 
 async def _database(settings: config.Config) -> Check:
@@ -100,20 +100,19 @@ async def _database(settings: config.Config) -> Check:
     try:
         counts = await store.counts()
         versions = await store.adapter_versions(state=VersionState.PUBLISHED)
-        about = await store.about()
     finally:
         await store.close()
     lost = [version for version in versions if not (settings.home / version.folder).is_dir()]
-    found = f"{about}; {counts.experiences} experiences, {len(versions)} adapters in use"
+    found = f"{store.url}; {counts.experiences} experiences, {len(versions)} adapters in use"
     if lost:
         return Check("database", False, f"{found}; no folder for {lost[0].id}", "The next sleep trains it again.")
     return Check("database", True, found)
 
 
 def _journal(settings: config.Config) -> Check:
-    from npllm.memory.journal import backlog_of
+    from npllm.memory.journal import Journal
 
     damaged = sorted(settings.journal_dir.glob("*.corrupt")) if settings.journal_dir.is_dir() else []
     if damaged:
-        return Check("journal", False, f"unreadable records were put aside in {damaged[0]}", "Look at it; then remove it.")
-    return Check("journal", True, f"{backlog_of(settings.journal_dir)} records wait for the database")
+        return Check("journal", False, f"unreadable records were put aside in {damaged[0]}", "Read it, then remove it.")
+    return Check("journal", True, f"{Journal(settings.journal_dir).backlog()} records wait for the database")

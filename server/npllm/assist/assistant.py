@@ -12,18 +12,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from uuid import UUID
 
-from npllm.assist import context, filters
+from npllm.assist import context, filters, writing
 from npllm.assist.recorder import Recorder
 from npllm.assist.worker import Desk, EngineWorker
+from npllm.assist.writing import LineScore, Request
 from npllm.config import Config
 from npllm.feedback.implicit import ImplicitFeedback
 from npllm.memory.cache import CompletionCache
 from npllm.memory.embedder import Embedder
-from npllm.memory.journal import Journal, Pump
+from npllm.memory.journal import Journal
+from npllm.memory.pump import Pump
 from npllm.memory.retrieval import Retriever
 from npllm.memory.store import Store
 from npllm.types import (
@@ -33,12 +34,12 @@ from npllm.types import (
     ModelError,
     NpllmError,
     Outcome,
+    OutcomeKind,
     Place,
     Snippet,
     StoreError,
     Suggestion,
     VersionState,
-    new_id,
 )
 
 log = logging.getLogger(__name__)
@@ -50,16 +51,6 @@ class Offer:
 
     suggestion: Suggestion
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class LineScore:
-    """The negative log-likelihood of a text the person wrote, as serving would have predicted it."""
-
-    nats: float
-    tokens: int
-    utf8_bytes: int
-    memories: int
 
 
 class Assistant:
@@ -85,9 +76,10 @@ class Assistant:
         self.thinking = 0
         self.adapters: tuple[UUID, ...] = ()
         self.journal = Journal(config.journal_dir)
-        self._embedder = Embedder(config.memory)
-        self._retriever = Retriever(lambda: self.store, self._embedder, config.memory)
-        self._pump = Pump(self.journal, lambda: self.store, self._embedder.embed, config.journal)
+        self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
+        self._embedder = Embedder(threads=config.memory.threads)
+        self._retriever: Retriever | None = None
+        self._pump = Pump(self.journal, self._stored, self._embedder.embed, config.journal)
         self._cache = CompletionCache()
         self._implicit = ImplicitFeedback(config.feedback)
         self._recorder = Recorder(
@@ -95,13 +87,14 @@ class Assistant:
         )
         self._avoided: frozenset[str] = frozenset()
         self._cancel = threading.Event()
+        self._started = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._started = time.monotonic()
 
     # -- life ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to load the base and to connect to the store, in the background."""
+        self._started = True
         self._recorder.start()
         for job in (self._load_base(), self._connect(), self._pump.run(), self._look_again()):
             self._background(job)
@@ -117,6 +110,8 @@ class Assistant:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._retriever is not None:
+            await self._retriever.close()
         self.worker.close()
         self._embedder.close()
         self.journal.close()
@@ -128,12 +123,13 @@ class Assistant:
         old, self.config = self.config, config
         self._recorder.config = config.feedback
         self._implicit.config = config.feedback
-        self._retriever.config = config.memory
+        if self.store is not None:
+            await self._retrieve_from(self.store)
         if config.memory != old.memory or config.adapters != old.adapters or config.base != old.base:
             self._cache.clear()
-        if config.base != old.base:
+        if config.base != old.base and self._started:
             self._background(self._load_base())
-        if config.database != old.database:
+        if config.database != old.database and self._started:
             self._problem("store", "The database setting changed: restart the server to use it.")
 
     # -- requests -----------------------------------------------------------------------------------
@@ -161,8 +157,9 @@ class Assistant:
         timer = asyncio.get_running_loop().call_later(config.completion.timeout_ms / 1000, cancel.set)
         self._think(+1)
         try:
+            request = Request(place, prefix, suffix, snippets, config)
             suggestion = await self.worker.run(
-                lambda desk: _suggest(desk, config, place, prefix, suffix, snippets, cancel, kind, self._avoided), cancel
+                lambda desk: writing.suggest(desk, request, cancel, kind, self._avoided), cancel
             )
         except ModelError as error:
             self._problem("base", str(error))
@@ -172,7 +169,9 @@ class Assistant:
             self._think(-1)
         if suggestion is None or cancel.is_set():
             return None
-        suggestion = _timed(suggestion, (time.perf_counter() - started) * 1000)
+        suggestion = replace(suggestion, latency_ms=(time.perf_counter() - started) * 1000)
+        if self._cache.rejected(place, suggestion.text):
+            return None
         self._cache.put(place, prefix, suffix, suggestion)
         if config.memory.record:
             self._recorder.suggestion(suggestion)
@@ -184,17 +183,14 @@ class Assistant:
         prefix, _ = context.window(text, start.offset)
         _, suffix = context.window(text, end)
         old = text[start.offset : end]
-        snippets = await self._recall(start, prefix, suffix)
+        request = Request(start, prefix, suffix, await self._recall(start, prefix, suffix), self.config)
         cancel = threading.Event()
-        config = self.config
         self._think(+1)
         try:
-            suggestion = await self.worker.run(
-                lambda desk: _rewrite(desk, config, start, prefix, suffix, snippets, cancel, old), cancel
-            )
+            suggestion = await self.worker.run(lambda desk: writing.rewrite(desk, request, cancel, old), cancel)
         finally:
             self._think(-1)
-        if suggestion is not None and config.memory.record:
+        if suggestion is not None and self.config.memory.record:
             self._recorder.suggestion(suggestion)
             self._recorder.outcomes(self._implicit.shown(suggestion, self._now(), replaced=len(old)))
         return suggestion
@@ -206,9 +202,9 @@ class Assistant:
             ModelError: no base is loaded.
         """
         prefix, suffix = context.window(text, place.offset)
-        snippets = await self._recall(place, prefix, suffix)
-        config = self.config
-        return await self.worker.run(lambda desk: _score(desk, config, place, prefix, suffix, snippets, target))
+        request = Request(place, prefix, suffix, await self._recall(place, prefix, suffix), self.config)
+        cancel = threading.Event()
+        return await self.worker.run(lambda desk: writing.score(desk, request, target, cancel), cancel)
 
     # -- what became of it ---------------------------------------------------------------------------
 
@@ -219,7 +215,7 @@ class Assistant:
 
     def desk_moved(self, place: Place, text: str) -> None:
         """The person works at this place now: look in memory for what resembles it, in the background."""
-        if self.config.memory.enabled:
+        if self._retriever is not None:
             self._retriever.prefetch(place, *context.window(text, place.offset))
 
     def closed(self, uri: str) -> None:
@@ -314,6 +310,7 @@ class Assistant:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 30.0)
         self.store = store
+        await self._retrieve_from(store)
         self._solved("store")
         self._on_change()
         await self._try_refresh()
@@ -322,6 +319,16 @@ class Assistant:
             self._avoided |= {filters.normalise(item.suggested) for item in avoided}
         except StoreError as error:
             log.warning("avoided suggestions could not be read: %s", error)
+
+    async def _stored(self) -> Store:
+        if self.store is None:
+            raise StoreError("The database is not connected yet.")
+        return self.store
+
+    async def _retrieve_from(self, store: Store) -> None:
+        old, self._retriever = self._retriever, Retriever(store, self._embedder, self.config.memory)
+        if old is not None:
+            await old.close()
 
     def _announced(self, _payload: str) -> None:
         self._background(self._try_refresh())
@@ -337,6 +344,10 @@ class Assistant:
         while True:
             await asyncio.sleep(1.0)
             self._outcomes(self._implicit.tick(self._now()))
+            backlog = await asyncio.to_thread(self.journal.backlog)
+            if backlog != self.backlog:
+                self.backlog = backlog
+                self._on_change()
 
     def _background(self, job: object) -> None:
         task: asyncio.Task[None] = asyncio.create_task(job)  # type: ignore[arg-type]
@@ -352,7 +363,7 @@ class Assistant:
     # -- small things -----------------------------------------------------------------------------------
 
     async def _recall(self, place: Place, prefix: str, suffix: str) -> tuple[Snippet, ...]:
-        if not self.config.memory.enabled or self.store is None:
+        if self._retriever is None:
             return ()
         return await self._retriever.snippets(place, prefix, suffix, self.config.memory.wait_ms)
 
@@ -363,6 +374,7 @@ class Assistant:
     def _experienced(self, experience: Experience) -> None:
         if experience.decision is Decision.AVOID:
             self._avoided |= {filters.normalise(experience.suggested)}
+        if experience.outcome in (OutcomeKind.REJECTED, OutcomeKind.DISMISSED, OutcomeKind.DELETED):
             self._cache.reject(experience.place, experience.suggested)
 
     def _think(self, step: int) -> None:

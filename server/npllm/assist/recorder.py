@@ -137,6 +137,6 @@ class Recorder:
                 await asyncio.to_thread(self._journal.append, records)
                 return
             except (OSError, StoreError) as error:
-                self._on_problem(f"What is learned cannot be written down ({error}). It is kept in memory until it can.")
+                self._on_problem(f"The journal cannot be written ({error}). What is learned waits in memory.")
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 30.0)

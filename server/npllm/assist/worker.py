@@ -109,4 +109,3 @@ def _load(config: BaseConfig) -> Desk:
         adapters=AdapterSet(base),
         info=base.info,
     )
-

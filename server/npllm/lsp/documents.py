@@ -70,9 +70,7 @@ class Document:
             return len(self._text)
         content = self._lines[line]
         limit = len(content.rstrip("\r\n"))
-        return self._line_offset(line) + min(
-            _units_to_points(content, position.character, self._encoding), limit
-        )
+        return self._line_offset(line) + min(_units_to_points(content, position.character, self._encoding), limit)
 
     def position(self, offset: int) -> lsp.Position:
         """The LSP position of an offset (code points), clamped to the document."""

@@ -102,7 +102,7 @@ def _completion(server: NpllmServer) -> None:
                 lsp.InlineCompletionItem(
                     insert_text=made.text,
                     range=document.range(offset, offset),
-                    command=lsp.Command("npllm: accepted", "npllm.accepted", [str(made.suggestion.id)]),
+                    command=_accepted(made.suggestion.id),
                 )
             ]
         )
@@ -128,10 +128,14 @@ def _completion(server: NpllmServer) -> None:
                     sort_text="\uffff",
                     filter_text="",
                     text_edit=lsp.TextEdit(document.range(offset, offset), made.text),
-                    command=lsp.Command("npllm: accepted", "npllm.accepted", [str(made.suggestion.id)]),
+                    command=_accepted(made.suggestion.id),
                 )
             ],
         )
+
+
+def _accepted(suggestion_id: UUID) -> lsp.Command:
+    return lsp.Command(title="npllm: accepted", command="npllm.accepted", arguments=[str(suggestion_id)])
 
 
 def _has_inline_completion(server: NpllmServer) -> bool:
@@ -183,7 +187,7 @@ def _rewrite(server: NpllmServer) -> None:
         edit = lsp.TextEdit(document.range(start, end), made.text)
         identifier = lsp.OptionalVersionedTextDocumentIdentifier(document.uri, document.version)
         action.edit = lsp.WorkspaceEdit(document_changes=[lsp.TextDocumentEdit(identifier, [edit])])
-        action.command = lsp.Command("npllm: accepted", "npllm.accepted", [str(made.id)])
+        action.command = _accepted(made.id)
         return action
 
 

@@ -33,11 +33,13 @@ class NpllmServer(LanguageServer):
     Args:
         config: settings from the file and the environment; the editor's come over them at `initialize`.
         evaluation: also offer the commands by which `npllm eval` measures.
+        problem: what was wrong with the config file; shown when the editor is there.
     """
 
-    def __init__(self, config: Config, *, evaluation: bool = False) -> None:
+    def __init__(self, config: Config, *, evaluation: bool = False, problem: str = "") -> None:
         super().__init__("npllm", __version__, protocol_cls=DocumentProtocol)
-        self.file_config = config
+        self.file_config = self.start_config = config
+        self.problem = problem
         self.evaluation = evaluation
         self.documents: dict[str, Document] = {}
         self.folders: tuple[str, ...] = ()
@@ -59,13 +61,15 @@ class NpllmServer(LanguageServer):
             config = settings.from_initialize(self.file_config, params.initialization_options)
         except ConfigError as error:
             config = self.file_config
-            self.show_error(str(error))
-        self.assistant.config = config
+            self.problem = f"{self.problem} {error}".strip()
+        self.start_config = config
         self.scheduler.configure(config)
 
     async def initialized(self) -> None:
         """Begin to work, in the background."""
-        await self.assistant.configure(self.assistant.config)
+        if self.problem:
+            self.show_error(self.problem)
+        await self.assistant.configure(self.start_config)
         self.assistant.start()
         self.scheduler.start()
         self.board.changed()
@@ -120,7 +124,7 @@ class NpllmServer(LanguageServer):
             message=message,
             base=info.name if info else "",
             adapters=tuple(str(version) for version in assistant.adapters),
-            backlog=assistant.journal.backlog(),
+            backlog=assistant.backlog,
         )
 
     def _send_status(self, status: Status) -> None:
@@ -137,11 +141,11 @@ class NpllmServer(LanguageServer):
         self.window_show_message(lsp.ShowMessageParams(lsp.MessageType.Error, f"npllm: {text}"))
 
 
-def build(config: Config, *, evaluation: bool = False) -> NpllmServer:
+def build(config: Config, *, evaluation: bool = False, problem: str = "") -> NpllmServer:
     """A server with all its features registered."""
     from npllm.lsp import commands, features
 
-    server = NpllmServer(config, evaluation=evaluation)
+    server = NpllmServer(config, evaluation=evaluation, problem=problem)
     features.register(server)
     commands.register(server)
     return server

@@ -48,9 +48,7 @@ class Status:
 class StatusBoard:
     """Sends the present status when it differs from the last one sent, at most every `interval` seconds."""
 
-    def __init__(
-        self, look: Callable[[], Status], send: Callable[[Status], None], interval: float = 0.05
-    ) -> None:
+    def __init__(self, look: Callable[[], Status], send: Callable[[Status], None], interval: float = 0.05) -> None:
         self._look = look
         self._send = send
         self._interval = interval

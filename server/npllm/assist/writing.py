@@ -1,0 +1,130 @@
+"""What the model's thread does for one request: build the prompt, decode, judge. Pure functions of their arguments.
+
+Runs in `EngineWorker`'s thread, under `torch.inference_mode()`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from npllm.assist.context import family
+from npllm.assist.filters import worth_showing
+from npllm.assist.worker import Desk
+from npllm.config import Config
+from npllm.types import Place, Snippet, Suggestion, new_id
+
+if TYPE_CHECKING:
+    from npllm.models.engine import AdapterChoice
+    from npllm.models.fim import Prompt
+    from npllm.models.stops import StopRules
+
+MIN_SPARE = 16  # tokens kept free behind a rewritten selection's own length
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One place, and everything that goes into its prompt."""
+
+    place: Place
+    prefix: str
+    suffix: str
+    snippets: tuple[Snippet, ...]
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class LineScore:
+    """The negative log-likelihood of a text the person wrote, as serving would have predicted it."""
+
+    nats: float
+    tokens: int
+    utf8_bytes: int
+    memories: int
+
+
+def suggest(
+    desk: Desk, request: Request, cancel: threading.Event, kind: str, avoided: frozenset[str]
+) -> Suggestion | None:
+    """The completion of a place, or None where there is none worth showing or the request was cancelled."""
+    from npllm.models.stops import StopRules
+
+    settings = request.config.completion
+    stop = StopRules(request.prefix, request.suffix, end_ids=desk.builder.end_ids, multiline=settings.multiline)
+    made = _write(desk, request, stop, settings.max_new_tokens, cancel, kind)
+    if made is None or not worth_showing(made.text, made.mean_logprob, request.suffix, settings, avoided):
+        return None
+    return made
+
+
+def rewrite(desk: Desk, request: Request, cancel: threading.Event, selected: str) -> Suggestion | None:
+    """What the base would write in place of a selection, by infilling; None where it would write the same."""
+    from npllm.models.stops import StopRules
+
+    length = 2 * len(desk.builder.encode_middle(selected)) + MIN_SPARE
+    room = desk.builder.context_tokens // 2
+    stop = StopRules(request.prefix, request.suffix, end_ids=desk.builder.end_ids, multiline="\n" in selected)
+    made = _write(desk, request, stop, min(length, room), cancel, "rewrite")
+    if made is None or made.text.strip() in ("", selected.strip()):
+        return None
+    return made
+
+
+def score(desk: Desk, request: Request, target: str, cancel: threading.Event) -> LineScore:
+    """How well the base predicts `target` at a place, with the prompt and the adapters of `suggest`."""
+    from npllm.models import decoding
+
+    _choose_adapters(desk, request)
+    prompt = _prompt(desk, request, request.config.completion.max_new_tokens)
+    made = decoding.score(desk.engine, prompt.ids, desk.builder.encode_middle(target), target, cancel)
+    return LineScore(made.nats, made.tokens, made.utf8_bytes, len(prompt.used_snippets))
+
+
+def _write(
+    desk: Desk, request: Request, stop: StopRules, max_new_tokens: int, cancel: threading.Event, kind: str
+) -> Suggestion | None:
+    from npllm.models import decoding
+
+    started = time.perf_counter()
+    choice = _choose_adapters(desk, request)
+    prompt = _prompt(desk, request, max_new_tokens)
+    decoded = decoding.complete(desk.engine, prompt.ids, stop=stop, max_new_tokens=max_new_tokens, cancel=cancel)
+    if decoded.finished == "cancelled" or not decoded.text:
+        return None
+    return Suggestion(
+        id=new_id(),
+        place=request.place,
+        text=decoded.text,
+        prefix=request.prefix,
+        suffix=request.suffix,
+        context=family(request.place.language),
+        base_fingerprint=desk.info.fingerprint,
+        adapter_versions=choice.versions,
+        memory_ids=prompt.used_snippets,
+        mean_logprob=decoded.mean_logprob,
+        latency_ms=(time.perf_counter() - started) * 1000,
+        created_at=datetime.now(UTC),
+        kind=kind,
+    )
+
+
+def _prompt(desk: Desk, request: Request, reserve: int) -> Prompt:
+    from npllm.models.fim import PromptParts
+
+    parts = PromptParts(request.place.path, request.prefix, request.suffix, request.snippets)
+    return desk.builder.build(parts, reserve=reserve, snippet_budget=request.config.memory.token_budget)
+
+
+def _choose_adapters(desk: Desk, request: Request) -> AdapterChoice:
+    from npllm.models.engine import NO_ADAPTERS
+
+    settings = request.config.adapters
+    if settings.enabled and settings.strength > 0:
+        choice = desk.adapters.choose(family(request.place.language), settings.strength)
+    else:
+        choice = NO_ADAPTERS
+    desk.engine.use_adapters(choice)
+    return choice

@@ -1,0 +1,41 @@
+"""An experience: a suggestion, what became of it, what was said about it, and what the person ended up with."""
+
+from __future__ import annotations
+
+from npllm.config import FeedbackConfig
+from npllm.feedback import reward
+from npllm.types import Experience, Feedback, Outcome, OutcomeKind, Suggestion
+
+
+def experience(
+    suggestion: Suggestion, outcome: Outcome, feedback: Feedback | None, config: FeedbackConfig
+) -> Experience | None:
+    """The experience, as far as is known now; None where there is nothing to learn.
+
+    There is nothing to learn from a suggestion that another one continued, nor where nothing was written and
+    nothing was said. A suggestion that was never seen gets no label (reward 0), but what was written is learned.
+    """
+    if outcome.kind is OutcomeKind.SUPERSEDED:
+        return None
+    if not outcome.final_text.strip() and outcome.kind is not OutcomeKind.DELETED and feedback is None:
+        return None
+    emotional = feedback.reward if feedback else None
+    total = reward.integrate(outcome.implicit, emotional, config)
+    relevant = reward.relevance(total)
+    return Experience(
+        id=suggestion.id,
+        place=suggestion.place,
+        prefix=suggestion.prefix,
+        suffix=suggestion.suffix,
+        context=suggestion.context,
+        suggested=suggestion.text,
+        final_text=outcome.final_text,
+        outcome=outcome.kind,
+        implicit=outcome.implicit,
+        emotional=emotional,
+        reward=total,
+        relevance=relevant,
+        decision=reward.decide(relevant, feedback.frustration if feedback else 0.0, config),
+        created_at=suggestion.created_at,
+        revision=outcome.revision,
+    )

@@ -1,0 +1,81 @@
+"""Rewards: r = 0.7 * implicit + 0.3 * emotional, and the replay decision that follows from it.
+
+The decision is about the suggestion. What the person wrote in the end is learned whatever it says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from npllm.config import FeedbackConfig
+from npllm.types import Decision, OutcomeKind
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+ACCEPTED = 1.0
+TYPED_OUT = 0.5  # right, but written by hand: no keystroke was saved
+DELETED = -0.5
+REJECTED = -0.25
+DISMISSED = -0.2
+IGNORED = -0.1
+DELETED_BELOW = 0.2  # survival under which an accepted text counts as deleted
+
+
+def survival(suggested: str, final: str) -> float:
+    """The share of the suggestion's characters (white space aside) that stand in the final text, in order: [0, 1].
+
+    Counted by tokens, so that a formatter changes nothing.
+    """
+    wanted, found = _TOKEN.findall(suggested), _TOKEN.findall(final)
+    total = sum(map(len, wanted))
+    if total == 0:
+        return 1.0
+    if wanted == found[: len(wanted)]:
+        return 1.0
+    matcher = difflib.SequenceMatcher(None, wanted, found, autojunk=False)
+    kept = sum(sum(map(len, wanted[block.a : block.a + block.size])) for block in matcher.get_matching_blocks())
+    return kept / total
+
+
+def implicit(kind: OutcomeKind, survived: float) -> float:
+    """The implicit reward of an outcome, in [-1, 1].
+
+    Args:
+        survived: share of the suggestion that survives (accepted, edited) or was taken (partially accepted).
+    """
+    if kind is OutcomeKind.EDITED:
+        return 0.3 + 0.5 * survived
+    if kind is OutcomeKind.PARTIALLY_ACCEPTED:
+        return survived
+    return {
+        OutcomeKind.ACCEPTED: ACCEPTED,
+        OutcomeKind.DELETED: DELETED,
+        OutcomeKind.REJECTED: REJECTED,
+        OutcomeKind.DISMISSED: DISMISSED,
+        OutcomeKind.IGNORED: IGNORED,
+    }.get(kind, 0.0)
+
+
+def integrate(implicit_reward: float, emotional: float | None, config: FeedbackConfig) -> float:
+    """r = w_i * implicit + w_e * emotional, weights summing to 1; without an emotional signal implicit alone."""
+    if emotional is None:
+        return implicit_reward
+    total = config.implicit_weight + config.emotional_weight
+    if total == 0:
+        return 0.0
+    return (config.implicit_weight * implicit_reward + config.emotional_weight * emotional) / total
+
+
+def relevance(reward: float) -> float:
+    """How much the suggestion is worth replaying, [0, 1]: (r + 1) / 2."""
+    return min(1.0, max(0.0, (reward + 1.0) / 2.0))
+
+
+def decide(relevant: float, frustration: float, config: FeedbackConfig) -> Decision:
+    """Keep, keep at low priority, discard or avoid."""
+    if frustration >= config.avoid_frustration:
+        return Decision.AVOID
+    if relevant > config.keep_above:
+        return Decision.KEEP
+    return Decision.DISCARD if relevant < config.discard_below else Decision.LOW

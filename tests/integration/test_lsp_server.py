@@ -1,0 +1,229 @@
+"""The real server over stdio: what it announces, suggests, records, and how it meets what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lsprotocol import types as lsp
+
+from npllm.config import load
+from npllm.memory.store import Store
+from npllm.types import OutcomeKind
+from tests.lsp_session import session, settings, until
+
+CODE = "def area(width, height):\n    return width * height\n\n\ndef volume(width, height, depth):\n    return "
+
+
+def process_of(editor) -> int:
+    return editor._client._server.pid
+
+
+async def stored(home: Path):
+    """All experiences, from a second client of the same database."""
+    store = await Store.connect(load(home))
+    try:
+        return await store.experiences_since(None, limit=100)
+    finally:
+        await store.close()
+
+
+async def test_initialize_is_answered_before_torch_is_loaded(home, tmp_path, tiny_model):
+    async with session(home, tmp_path / "w", settings(tiny_model), ready=False) as editor:
+        maps = Path(f"/proc/{process_of(editor)}/maps").read_text()
+        assert "libtorch" not in maps
+        capabilities = editor._client.protocol  # the handshake is over
+        assert capabilities is not None
+        await editor.ready(60)
+        assert "libtorch" in Path(f"/proc/{process_of(editor)}/maps").read_text()
+
+
+async def test_a_suggestion_accepted_by_its_command_is_one_experience(home, tmp_path, tiny_model):
+    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        assert offered is not None
+        await editor.accept(uri, offered)
+        status = await editor.execute("npllm.evaluation.settle")
+        assert status["counts"]["suggestions"] == 1
+        assert status["counts"]["experiences"] == 1
+        (experience,) = await stored(home)
+    assert experience.outcome is OutcomeKind.ACCEPTED
+    assert experience.final_text.strip() == offered.text.strip()
+    assert experience.reward > 0.9
+    assert experience.place.path == "shapes.py"
+    assert experience.prefix == CODE
+    assert len(experience.embedding or ()) in (0, 384)
+
+
+async def test_acceptance_is_inferred_from_the_change_alone(home, tmp_path, tiny_model):
+    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        editor.change(uri, offered.start, offered.end, offered.text)
+        await editor.execute("npllm.evaluation.settle")
+        (experience,) = await stored(home)
+    assert experience.outcome is OutcomeKind.ACCEPTED
+
+
+async def test_what_was_typed_instead_is_learned(home, tmp_path, tiny_model):
+    wanted = "width * height * depth"
+    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        assert not wanted.startswith(offered.text)
+        for index, char in enumerate(wanted):
+            editor.change(uri, len(CODE) + index, len(CODE) + index, char)
+        await editor.execute("npllm.evaluation.settle")
+        (experience,) = await stored(home)
+    assert experience.outcome is OutcomeKind.REJECTED
+    assert experience.final_text == wanted
+    assert experience.suggested == offered.text
+    assert experience.reward < 0
+
+
+async def test_feedback_changes_the_reward_seventy_to_thirty(home, tmp_path, tiny_model):
+    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        await editor.accept(uri, offered)
+        answer = await editor.execute("npllm.feedback", {"emoji": "👎", "comment": "wrong again"})
+        assert answer["recorded"]
+        status = await editor.execute("npllm.evaluation.settle")
+        assert status["counts"]["feedback"] == 1
+        (experience,) = await stored(home)
+    assert experience.emotional is not None and experience.emotional < 0
+    assert experience.reward == pytest.approx(0.7 * experience.implicit + 0.3 * experience.emotional, abs=1e-5)
+
+
+async def test_typing_through_a_suggestion_is_served_from_the_cache(home, tmp_path, tiny_model):
+    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        assert len(offered.text) > 2
+        editor.change(uri, len(CODE), len(CODE), offered.text[:2])
+        again = await editor.complete(uri, len(CODE) + 2)
+        assert again is not None
+        assert again.text == offered.text[2:]
+        assert again.item.command.arguments == offered.item.command.arguments
+        status = await editor.execute("npllm.evaluation.settle")
+        assert status["counts"]["suggestions"] == 1
+
+
+async def test_positions_behind_emoji_and_crlf(home, tmp_path, tiny_model):
+    text = 'name = "😀é"\r\nvalue = '
+    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+        uri = editor.open("emoji.py", text, "python")
+        inside = text.index("é") + 1
+        offered = await editor.complete(uri, inside)
+        if offered is not None:
+            assert (offered.start, offered.end) == (inside, inside)
+        offered = await editor.complete(uri, len(text))
+        assert offered is not None
+        editor.change(uri, offered.start, offered.end, offered.text)
+        await editor.execute("npllm.evaluation.settle")
+        experiences = await stored(home)
+    accepted = [item for item in experiences if item.outcome is OutcomeKind.ACCEPTED]
+    assert [item.prefix for item in accepted] == [text]
+
+
+async def test_the_rewrite_action_is_resolved_lazily(home, tmp_path, tiny_model):
+    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        client = editor._client
+        span = lsp.Range(lsp.Position(1, 4), lsp.Position(1, 25))
+        params = lsp.CodeActionParams(lsp.TextDocumentIdentifier(uri), span, lsp.CodeActionContext([]))
+        actions = await client.text_document_code_action_async(params)
+        assert [action.edit for action in actions] == [None]
+        resolved = await client.code_action_resolve_async(actions[0])
+        assert (resolved.edit is None) == (resolved.disabled is not None)
+        if resolved.edit is not None:
+            (change,) = resolved.edit.document_changes
+            assert change.edits[0].range == span
+            assert change.text_document.version == 1
+        empty = lsp.CodeActionParams(
+            lsp.TextDocumentIdentifier(uri), lsp.Range(span.start, span.start), lsp.CodeActionContext([])
+        )
+        assert await client.text_document_code_action_async(empty) == []
+
+
+async def test_a_newer_request_takes_the_older_one_s_place(home, tmp_path, tiny_model):
+    given = settings(tiny_model, completion={"max_new_tokens": 200, "min_mean_logprob": -1000.0})
+    async with session(home, tmp_path / "w", given) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        first = asyncio.create_task(editor.complete(uri, len(CODE)))
+        second = asyncio.create_task(editor.complete(uri, len(CODE) - 1))
+        older, newer = await asyncio.gather(first, second)
+        assert older is None
+        assert newer is not None
+
+
+async def test_wrong_settings_are_told_and_the_server_lives(home, tmp_path, tiny_model):
+    given = settings(tiny_model)
+    given["sleep"]["idle_s"] = "soon"
+    async with session(home, tmp_path / "w", given, ready=False) as editor:
+        await until(editor, lambda _: bool(editor.shown_errors))
+        assert "sleep.idle_s must be float" in editor.shown_errors[0]
+
+
+async def test_a_broken_config_file_is_told_and_the_server_lives(home, tmp_path, tiny_model):
+    (home / "config.toml").write_text("[sleep\nidle_s = 3")
+    async with session(home, tmp_path / "w", settings(tiny_model), ready=False) as editor:
+        await until(editor, lambda _: bool(editor.shown_errors))
+        assert "config.toml" in editor.shown_errors[0]
+        await editor.ready(60)
+
+
+async def test_a_base_without_weights_is_an_error_state_with_the_mend(home, tmp_path):
+    folder = tmp_path / "empty-model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    async with session(home, tmp_path / "w", settings(folder), ready=False) as editor:
+        status = await until(editor, lambda status: status.state == "error")
+        assert "safetensors" in status.message
+        uri = editor.open("a.py", "x = ", "python")
+        assert await editor.complete(uri, 4) is None
+
+
+async def test_an_unreachable_database_costs_memory_and_nothing_else(home, tmp_path, tiny_model, monkeypatch):
+    given = settings(tiny_model, database={"url": "postgresql://nobody@127.0.0.1:9/nothing", "connect_timeout_s": 2.0})
+    async with session(home, tmp_path / "w", given, ready=False) as editor:
+        status = await until(editor, lambda status: bool(status.base) and bool(status.problems))
+        assert len(status.problems) == 1
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        assert offered is not None
+        await editor.accept(uri, offered)
+        await until(editor, lambda status: status.backlog >= 2)
+
+
+async def test_killed_in_the_middle_nothing_acknowledged_is_lost(home, tmp_path, tiny_model):
+    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        await editor.accept(uri, offered)  # answered when it is on disk
+        os.kill(process_of(editor), 9)
+    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+        await until(editor, lambda status: status.backlog == 0 and status.counts["outcomes"] >= 1)
+    (experience,) = await stored(home)
+    assert experience.outcome is OutcomeKind.ACCEPTED
+
+
+def test_commands_say_what_is_wrong_in_one_line(home):
+    (home / "config.toml").write_text("[memory]\nsnipets = 3\n")
+    done = subprocess.run([sys.executable, "-m", "npllm", "status"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "memory.snipets" in done.stderr and "snippets" in done.stderr
+
+
+def test_doctor_names_the_broken_part(home, tiny_model, monkeypatch):
+    monkeypatch.setenv("NPLLM_BASE_MODEL", str(home / "nowhere"))
+    done = subprocess.run([sys.executable, "-m", "npllm", "doctor"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    bad = [line for line in done.stdout.splitlines() if line.startswith("BAD")]
+    assert len(bad) == 1 and "base" in bad[0] and "nowhere" in bad[0]
