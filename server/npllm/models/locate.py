@@ -15,6 +15,7 @@ from npllm.types import ModelError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _INDEX = "model.safetensors.index.json"
+_HUB_TIMEOUT_S = 15.0
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _WANTED = ["*.safetensors", "*.json", "tokenizer.model", "*.spm", "merges.txt", "vocab.txt"]
 
@@ -92,7 +93,9 @@ def _download(repo: str) -> Path:
     except errors.HFValidationError as error:
         raise ModelError(f"{repo!r} is no Hugging Face id: {error}") from error
     try:
-        names = huggingface_hub.list_repo_files(repo)
+        # One question with no second try: without a network the answer should come at once.
+        siblings = huggingface_hub.HfApi().model_info(repo, timeout=_HUB_TIMEOUT_S).siblings or []
+        names = [sibling.rfilename for sibling in siblings]
         if not any(name.endswith(".safetensors") for name in names):
             kind = "pickled weights only" if any(name.endswith(_PICKLES) for name in names) else "no weights"
             raise ModelError(f"{repo} has {kind}; npllm reads safetensors and nothing else. Choose another base.")
