@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -45,6 +44,38 @@ def own(home: Path) -> Iterator[Path]:
     """A data folder whose embedded server is stopped and deleted afterwards."""
     yield home
     eventually(lambda: _destroyed(home))
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder in a closed folder, with a server that several tests ill-treat, one after the other."""
+    closed = tmp_path_factory.mktemp("closed")
+    closed.chmod(0o700)
+    home = closed / "home"
+    with joined(home) as server:
+        server.start_blocking()
+        yield home
+    eventually(lambda: _destroyed(home))
+
+
+@pytest.fixture
+def odd() -> Iterator[Path]:
+    """A data folder that every user may enter, of a long and odd name."""
+    top = Path("/tmp") / f"npllm-test-{os.getpid()}"
+    home = top / 'it\'s "odd" $HOME `x` çã' / ("long" * 30)
+    home.mkdir(parents=True)
+    yield home
+    eventually(lambda: _destroyed(home))
+    shutil.rmtree(top)
+
+
+@contextlib.contextmanager
+def joined(home: Path, linger_s: float = 3600) -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres(home, linger_s=linger_s)
+    try:
+        yield server
+    finally:
+        server.close_blocking()
 
 
 def _destroyed(home: Path) -> bool:
@@ -124,9 +155,10 @@ def test_several_processes_starting_at_once_share_one_server_which_ends_with_the
     assert "stopped" in (place.folder / "keeper.log").read_text()
 
 
-async def test_nothing_acknowledged_is_missing_after_the_server_is_killed_while_writing(own: Path) -> None:
-    store = await Store.connect(config.load(own))
-    other = await Store.connect(config.load(own))
+async def test_nothing_acknowledged_is_missing_after_the_server_is_killed_while_writing(used: Path) -> None:
+    store = await Store.connect(config.load(used))
+    other = await Store.connect(config.load(used))
+    already = (await store.counts()).suggestions
     heard: list[str] = []
     await other.listen(heard.append)
     acknowledged = []
@@ -142,9 +174,9 @@ async def test_nothing_acknowledged_is_missing_after_the_server_is_killed_while_
     writing = [asyncio.create_task(write()) for _ in range(3)]
     for _ in range(2):
         before = len(acknowledged)
-        while len(acknowledged) < before + 20:
+        while len(acknowledged) < before + 20:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-        [postmaster] = postmasters(own)
+        [postmaster] = postmasters(used)
         postmaster.kill()
         killed += 1
     done_after = len(acknowledged) + 20
@@ -152,7 +184,7 @@ async def test_nothing_acknowledged_is_missing_after_the_server_is_killed_while_
         await asyncio.gather(*writing)
     for one in acknowledged:
         assert await store.suggestion(one) is not None
-    assert (await store.counts()).suggestions == len(acknowledged)
+    assert (await store.counts()).suggestions == already + len(acknowledged)
     async with asyncio.timeout(PATIENCE_S):
         while RECONNECT not in heard:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -160,95 +192,80 @@ async def test_nothing_acknowledged_is_missing_after_the_server_is_killed_while_
     await other.close()
 
 
-def test_a_killed_backend_is_survived(own: Path) -> None:
+def test_a_killed_backend_is_survived(used: Path) -> None:
     async def go() -> None:
-        store = await Store.connect(config.load(own))
-        await store.write([make_suggestion()])
-        for process in postmasters(own)[0].children():
+        store = await Store.connect(config.load(used))
+        before = (await store.counts()).suggestions
+        for process in postmasters(used)[0].children():
             if "idle" in " ".join(process.cmdline()):
                 process.kill()
         await store.write([make_suggestion()])
-        assert (await store.counts()).suggestions == 2
+        assert (await store.counts()).suggestions == before + 1
         await store.close()
 
     asyncio.run(go())
 
 
-def test_what_a_crash_leaves_lying_about_does_not_stop_a_start(own: Path) -> None:
-    server = EmbeddedPostgres(own, linger_s=3600)
-    url = server.start_blocking().url
-    place = layout.find(own)
-    assert place is not None
-    ask(url, "CREATE TABLE precious AS SELECT 7 AS number")
-    pid_file = place.data / "postmaster.pid"
-    whole = pid_file.read_text()
-    mine = whole.replace(whole.split("\n")[0], str(os.getpid()), 1)  # a pid that lives, and is no PostgreSQL
-    for left in (mine, "", "12", whole):
-        postmasters(own)[0].kill()
-        eventually(lambda: not is_locked(place.server_lock))
-        pid_file.unlink()
-        pid_file.write_text(left)
-        if place.account:
-            os.chown(pid_file, place.account.uid, place.account.gid)
+def test_what_a_crash_leaves_lying_about_does_not_stop_a_start(used: Path) -> None:
+    with joined(used) as server:
+        url = server.start_blocking().url
+        place = layout.find(used)
+        assert place is not None
+        ask(url, "CREATE TABLE precious AS SELECT 7 AS number")
+        pid_file = place.data / "postmaster.pid"
+        whole = pid_file.read_text()
+        mine = whole.replace(whole.split("\n")[0], str(os.getpid()), 1)  # a pid that lives, and is no PostgreSQL
+        for left in (mine, "", "12", whole):
+            postmasters(used)[0].kill()
+            eventually(lambda: not is_locked(place.server_lock))
+            pid_file.unlink()
+            pid_file.write_text(left)
+            if place.account:
+                os.chown(pid_file, place.account.uid, place.account.gid)
+            assert server.start_blocking().url == url
+            assert ask(url, "SELECT number FROM precious") == 7
+            assert len(postmasters(used)) == 1
+
+        # A live server whose pid file is damaged is used as it is, and can be stopped.
+        pid_file.write_text(whole[:3])
         assert server.start_blocking().url == url
-        assert ask(url, "SELECT number FROM precious") == 7
-        assert len(postmasters(own)) == 1
+        assert len(postmasters(used)) == 1
+        cluster.stop(place)
+        assert not running(used)
 
-    # A live server whose pid file is damaged is used as it is, and can be stopped.
-    pid_file.write_text(whole[:3])
-    assert server.start_blocking().url == url
-    assert len(postmasters(own)) == 1
-    cluster.stop(place)
-    assert not running(own)
-
-    # A live server whose socket somebody cleaned away is replaced.
-    server.start_blocking()
-    folder = layout.noted_socket_folder(place)
-    assert folder is not None
-    shutil.rmtree(folder)
-    assert ask(server.start_blocking().url, "SELECT number FROM precious") == 7
-    server.close_blocking()
+        # A live server whose socket somebody cleaned away is replaced.
+        server.start_blocking()
+        folder = layout.noted_socket_folder(place)
+        assert folder is not None
+        shutil.rmtree(folder)
+        assert ask(server.start_blocking().url, "SELECT number FROM precious") == 7
 
 
-def test_a_half_made_database_is_never_taken_for_one(own: Path) -> None:
-    first = client(own)
-    eventually(lambda: list((own / "postgres").resolve().glob("new-*/base")))
+def test_a_half_made_database_is_never_taken_for_one(odd: Path) -> None:
+    first = client(odd)
+    eventually(lambda: list((odd / "postgres").resolve().glob("new-*/base")))
     end(first, kill=True)  # in the middle of initdb
-    place = layout.find(own)
-    assert place is not None
-    assert not status(own).made
+    place = layout.find(odd)
+    assert place is not None and place.folder == odd / "postgres"
+    assert not status(odd).made
     (place.data / "base").mkdir(parents=True)  # as another launcher would have left it
     (place.data / "base" / "1").write_text("half")
-    server = EmbeddedPostgres(own, linger_s=0.3)
-    url = server.start_blocking().url
-    assert ask(url, "SELECT 1") == 1
+    with joined(odd, 0.3) as server:
+        assert ask(server.start_blocking().url, "SELECT 1") == 1
     assert not list(place.folder.glob("new-*"))
     [aside] = place.folder.glob("broken-*")
     assert (aside / "base" / "1").read_text() == "half"
-    server.close_blocking()
 
 
-def test_a_long_and_odd_path_and_the_url_from_another_data_folder(tmp_path: Path) -> None:
-    home = tmp_path / 'it\'s "odd" $HOME `x` çã' / ("long" * 40)
-    server = EmbeddedPostgres(home, linger_s=0.3)
-    url = server.start_blocking().url
+def test_a_path_too_long_for_postgresql_is_said() -> None:
+    top = Path("/tmp") / f"npllm-test-{os.getpid()}"
+    home = top.joinpath(*["d" * 200] * 5)
+    home.mkdir(parents=True)
     try:
-        assert len(str(home)) > 160 and ask(url, "SELECT 1") == 1
-
-        async def elsewhere() -> None:
-            settings = config.merge(config.load(tmp_path), {"database": {"url": url}}, source="the test")
-            store = await Store.connect(settings)
-            await store.write([make_suggestion()])
-            assert (await store.counts()).suggestions == 1
-            await store.close()
-
-        asyncio.run(elsewhere())
-        assert not (tmp_path / "postgres").exists()
+        with pytest.raises(StoreError, match="too long"):
+            EmbeddedPostgres(home).start_blocking()
     finally:
-        server.close_blocking()
-        eventually(lambda: _destroyed(home))
-    with pytest.raises(StoreError, match="too long"):
-        EmbeddedPostgres(tmp_path.joinpath(*["d" * 200] * 5)).start_blocking()
+        shutil.rmtree(top)
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_message(tmp_path: Path) -> None:
@@ -267,23 +284,14 @@ def test_a_database_of_another_version_is_not_touched(own: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="about running as root")
-def test_root_runs_it_as_somebody_else_and_opens_no_folder_of_the_person(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    home = closed / "home"
-    server = EmbeddedPostgres(home, linger_s=0.3)
-    url = server.start_blocking().url
-    place = layout.find(home)
+def test_root_runs_it_as_somebody_else_and_opens_no_folder_of_the_person(used: Path) -> None:
+    place = layout.find(used)
     assert place is not None and place.account is not None
-    for process in postmasters(home):
+    for process in postmasters(used):
         assert process.uids().real == place.account.uid != 0
-    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
-    assert stat.S_IMODE(home.stat().st_mode) == 0o700
-    assert stat.S_IMODE(place.data.stat().st_mode) == 0o700
-    assert ask(url, "SELECT 1") == 1
-    server.close_blocking()
-    eventually(lambda: _destroyed(home))
-    assert not place.folder.exists() and not (home / "postgres").is_symlink()
+    for folder in (used.parent, used, place.data):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert used not in place.folder.parents
 
 
 def _ordinary_python() -> str | None:

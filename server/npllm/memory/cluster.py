@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 USER = "npllm"
 DATABASE = "npllm"
+SOCKET_PATIENCE_S = 2.0  # a server makes its socket before anything else
 START_TIMEOUT_S = 120  # recovery after a crash can be long
 LOG_LIMIT = 4_000_000  # bytes; then the log starts again, with the old one kept beside it
 
@@ -57,7 +58,7 @@ def start(place: Layout) -> Path:
         if alive.try_acquire():
             try:
                 if not (place.data / "PG_VERSION").exists():
-                    _create(place, bin_folder)
+                    _create(place, bin_folder, alive)
                 _check_version(place)
                 return _launch(place, bin_folder, alive)
             finally:
@@ -93,20 +94,26 @@ def stop(place: Layout) -> None:
     )
     if code != 0:
         log.info("pg_ctl stop: %s", said)
-    for force, patience in ((None, 5.0), (signal.SIGINT, 10.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0)):
+    first = 5.0 if code == 0 else 0.0
+    for force, patience in ((None, first), (signal.SIGINT, 10.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0)):
         if force is not None:
             for pid in _processes(place):
                 _kill(pid, force)
         deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            if not is_locked(place.server_lock):
-                return
+        while is_locked(place.server_lock):
+            if time.monotonic() >= deadline:
+                break
             time.sleep(0.05)
+        else:
+            return
     raise StoreError(f"PostgreSQL in {place.data} cannot be stopped: end its processes by hand.")
 
 
-def _create(place: Layout, bin_folder: Path) -> None:
-    """initdb under a temporary name, then rename: a half-made folder is never taken for a database."""
+def _create(place: Layout, bin_folder: Path, alive: FileLock) -> None:
+    """initdb under a temporary name, then rename: a half-made folder is never taken for a database.
+
+    Its processes inherit the lock too: if we are killed, the next one waits until they have ended.
+    """
     for leftover in place.folder.glob("new-*"):
         shutil.rmtree(leftover)
     if place.data.exists():
@@ -117,8 +124,9 @@ def _create(place: Layout, bin_folder: Path) -> None:
     new.mkdir(mode=0o700)
     if place.account is not None:
         os.chown(new, place.account.uid, place.account.gid)
+    held = [alive.fileno()]
     arguments = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions"]
-    code, said = binaries.run(bin_folder / "initdb", arguments, place.account, timeout=300, pgdata=new)
+    code, said = binaries.run(bin_folder / "initdb", arguments, place.account, timeout=300, pgdata=new, pass_fds=held)
     if code != 0:
         raise StoreError(f"PostgreSQL's initdb failed in {place.folder}: {said[-600:]}. {USE_ANOTHER}")
     with (new / "postgresql.conf").open("a", encoding="utf-8") as file:
@@ -130,6 +138,7 @@ def _create(place: Layout, bin_folder: Path) -> None:
         timeout=120,
         pgdata=new,
         input=f"CREATE DATABASE {DATABASE};\n\n".encode(),
+        pass_fds=held,
     )
     if code != 0 or "ERROR" in said:
         raise StoreError(f"PostgreSQL could not make its database in {place.folder}: {said[-600:]}. {USE_ANOTHER}")
@@ -179,6 +188,7 @@ def _launch(place: Layout, bin_folder: Path, alive: FileLock) -> Path:
 def _wait_ready(place: Layout, bin_folder: Path, deadline: float) -> bool:
     """Wait for a server that lives; False when it died, or when it has no socket to be reached by."""
     missing_since: float | None = None
+    made = (place.data / "PG_VERSION").exists()  # else it is being made
     while time.monotonic() < deadline:
         if ready(place, bin_folder):
             return True
@@ -189,7 +199,7 @@ def _wait_ready(place: Layout, bin_folder: Path, deadline: float) -> bool:
             missing_since = None
         elif missing_since is None:
             missing_since = time.monotonic()
-        elif time.monotonic() - missing_since > 5.0:
+        elif made and time.monotonic() - missing_since > SOCKET_PATIENCE_S:
             return False
         time.sleep(0.1)
     return False

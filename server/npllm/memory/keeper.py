@@ -58,6 +58,8 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         _watch(place, linger_s, mine)
+    except FileNotFoundError:
+        log.info("%s was removed", place.folder)
     except Exception:
         log.exception("the keeper of %s failed", place.folder)
         return 1
@@ -78,7 +80,7 @@ def _watch(place: Layout, linger_s: float, mine: FileLock) -> None:
 
 def _stop_if_alone(place: Layout, mine: FileLock) -> bool:
     starting = FileLock(place.start_lock)
-    if not starting.try_acquire():
+    if not place.start_lock.exists() or not starting.try_acquire():
         return False
     try:
         if is_locked(place.clients_lock):

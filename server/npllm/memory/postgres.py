@@ -78,6 +78,7 @@ class EmbeddedPostgres:
         with self._mutex:
             place = layout.make(self.home)
             deadline = time.monotonic() + LOCK_TIMEOUT_S
+            joining = self._clients is None
             try:
                 with FileLock(place.start_lock).holding(deadline):
                     if self._clients is None:
@@ -86,7 +87,11 @@ class EmbeddedPostgres:
                         self._clients = clients
                     socket = cluster.start(place)
                     keeper.ensure(place, self._linger_s)
-            except OSError as error:
+            except BaseException as error:
+                if joining:
+                    self._leave()
+                if not isinstance(error, OSError):
+                    raise
                 raise StoreError(f"The embedded PostgreSQL in {place.folder} cannot be started: {error}") from error
         return Endpoint(str(socket), layout.PORT, cluster.USER, cluster.DATABASE)
 
@@ -96,9 +101,12 @@ class EmbeddedPostgres:
 
     def close_blocking(self) -> None:
         with self._mutex:
-            if self._clients is not None:
-                self._clients.release()
-                self._clients = None
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._clients is not None:
+            self._clients.release()
+            self._clients = None
 
 
 def status(home: Path) -> PostgresStatus:
@@ -141,7 +149,9 @@ def destroy(home: Path) -> None:
         socket = layout.noted_socket_folder(place)
         if socket is not None:
             shutil.rmtree(socket, ignore_errors=True)
-        shutil.rmtree(place.folder)
+        gone = place.folder.with_name(f"{place.folder.name}.gone-{os.getpid()}")
+        place.folder.rename(gone)  # so that a keeper finds nothing to lock any more
+    shutil.rmtree(gone)
     link = home / "postgres"
     if link.is_symlink():
         link.unlink()

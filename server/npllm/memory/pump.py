@@ -128,6 +128,10 @@ class Pump:
                     await store.write([record])
                 except DataRefused as error:
                     set_aside(path, codec.encode(record), str(error))
+        self._remember(records)
+
+    def _remember(self, records: Sequence[JournalRecord]) -> None:
+        """Whose embeddings the store has, and of which text."""
         for record in records:
             if isinstance(record, Experience) and record.embedding is not None:
                 self._embedded[record.id] = embedding_text(record.prefix, record.final_text)
@@ -164,7 +168,9 @@ class Pump:
         found = await store.experiences_without_embedding(self._config.batch)
         self._backfill_at = math.inf
         if found:
-            await store.write(await self._with_embeddings(found))
+            records = await self._with_embeddings(found)
+            await store.write(records)
+            self._remember(records)
 
 
 def _newest(records: Sequence[JournalRecord]) -> list[JournalRecord]:
