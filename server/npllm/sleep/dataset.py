@@ -113,7 +113,8 @@ def _keep_apart(pool: Sequence[Experience], want: int, seed: str) -> tuple[list[
     apart: set[str] = set()
     count = 0
     for file in sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}|{name}".encode()).digest()):
-        if len(apart) < len(sizes) - 1 and count + sizes[file] <= max(want / 2, 1):
+        fits = count + sizes[file] / 2 <= want / 2 and count + sizes[file] <= want
+        if fits and len(apart) < len(sizes) - 1:
             apart.add(file)
             count += sizes[file]
     kept = [item for item in pool if file_of(item) in apart]

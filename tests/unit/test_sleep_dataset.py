@@ -1,0 +1,116 @@
+"""What is learned, what is replayed, and what is kept apart to judge by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from npllm.config import SleepConfig
+from npllm.sleep.dataset import Part, distinct, divide, file_of, teaches, weight
+from npllm.types import Decision, Experience
+from tests.fixtures_sleep import MORNING, experience
+
+CONFIG = SleepConfig(holdout_share=0.2, min_holdout=4, new_share=0.7)
+
+
+def morning(count: int, files: int, *, days_ago: int = 0) -> list[Experience]:
+    start = MORNING - timedelta(days=days_ago)
+    return [
+        experience(i, path=f"f{i % files}.py", prefix=f"x = {i}\n", final=f"y{days_ago} = {i}", start=start)
+        for i in range(count)
+    ]
+
+
+def part(*args: object, **kwargs: object) -> Part:
+    made = divide(*args, **kwargs)  # type: ignore[arg-type]
+    assert isinstance(made, Part)
+    return made
+
+
+def ids(items: tuple[Experience, ...]) -> set[object]:
+    return {item.id for item in items}
+
+
+@pytest.mark.parametrize("files", [1, 2, 7, 40])
+@pytest.mark.parametrize("seed", ["a", "b"])
+def test_held_out_texts_are_in_other_files_or_later(files: int, seed: str) -> None:
+    made = part(morning(100, files), [], CONFIG, seed=seed)
+    assert 18 <= len(made.held_out) <= 22
+    assert len(made.learn) + len(made.inner) + len(made.held_out) == 100
+    latest: dict[str, object] = {}
+    for item in (*made.learn, *made.inner):
+        latest[file_of(item)] = max(item.created_at, latest.get(file_of(item), item.created_at))  # type: ignore[type-var]
+    for item in made.held_out:
+        assert item.created_at >= latest.get(file_of(item), MORNING)  # type: ignore[operator]
+    if files == 7:
+        assert any(file_of(item) not in latest for item in made.held_out), "some whole files are held out"
+
+
+def test_no_experience_has_two_roles() -> None:
+    made = part(morning(120, 9), morning(60, 9, days_ago=1), CONFIG, seed="s")
+    roles = [ids(made.learn), ids(made.replay), ids(made.inner), ids(made.held_out)]
+    assert sum(map(len, roles)) == len(set.union(*roles))
+    assert len(made.inner) == 12
+
+
+def test_seventy_new_to_thirty_old() -> None:
+    made = part(morning(100, 5), morning(200, 5, days_ago=1), CONFIG, seed="s")
+    share = len(made.learn) / (len(made.learn) + len(made.replay))
+    assert share == pytest.approx(0.7, abs=0.01)
+    assert not part(morning(100, 5), morning(200, 5, days_ago=1), replace(CONFIG, new_share=1.0), seed="s").replay
+
+
+def test_what_was_not_learned_yet_is_replayed_first() -> None:
+    old = morning(200, 5, days_ago=1)
+    learned = [item.id for item in old[:100]]
+    drawn = [
+        item.id in learned
+        for seed in range(20)
+        for item in part(morning(50, 5), old, CONFIG, seed=str(seed), learned=learned).replay
+    ]
+    assert 0.2 < sum(drawn) / len(drawn) < 0.48
+
+
+def test_the_same_seed_divides_the_same_way_and_another_one_does_not() -> None:
+    new, old = morning(60, 12), morning(60, 12, days_ago=1)
+    assert divide(new, old, CONFIG, seed="s") == divide(reversed(new), reversed(old), CONFIG, seed="s")
+    assert divide(new, old, CONFIG, seed="s") != divide(new, old, CONFIG, seed="t")
+
+
+def test_too_few_to_judge_by_must_wait() -> None:
+    assert divide(morning(7, 2), morning(100, 2, days_ago=1), CONFIG, seed="s") == 8
+    made = part(morning(8, 2), [], CONFIG, seed="s")
+    assert (len(made.learn), len(made.held_out), made.inner) == (4, 4, ())
+
+
+@pytest.mark.parametrize("decision", list(Decision))
+def test_the_persons_own_text_is_learned_whatever_the_decision(decision: Decision) -> None:
+    assert teaches(experience(final="mine()", suggested="theirs()", decision=decision, relevance=0.0))
+
+
+@pytest.mark.parametrize("final", ["theirs(a,  b)", "theirs(a, b)  # left standing", "if x:\n    theirs(a, b)\n"])
+def test_an_avoided_text_is_never_a_positive_example(final: str) -> None:
+    assert not teaches(experience(final=final, suggested="theirs(a, b)", decision=Decision.AVOID))
+    assert teaches(experience(final=final, suggested="theirs(a, b)", decision=Decision.DISCARD))
+
+
+def test_a_short_avoided_text_does_not_forbid_all_that_contains_it() -> None:
+    assert teaches(experience(final="compute(maximum)", suggested="x", decision=Decision.AVOID))
+
+
+def test_nothing_written_teaches_nothing() -> None:
+    assert not teaches(experience(final=" \n "))
+
+
+def test_the_reward_weighs_and_never_silences() -> None:
+    weights = [weight(experience(relevance=relevance)) for relevance in (0.0, 0.5, 1.0, 7.0)]
+    assert weights == [0.75, 1.0, 1.25, 1.25]
+
+
+def test_of_copies_at_one_place_the_latest_counts() -> None:
+    first = experience(1, prefix="a = 1\n", final="b = 2")
+    typed_on = experience(2, prefix="a = 1\nb", final=" = 2")
+    elsewhere = experience(3, path="other.py", prefix="a = 1\n", final="b = 2")
+    assert distinct([elsewhere, typed_on, first]) == [typed_on, elsewhere]
