@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import make_tiny_model
+from tests.tiny import make_practised_model, make_tiny_model
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -19,6 +19,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a randomly initialised two-layer Llama that has the starter's special tokens."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def practised_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, trained for seconds on a few lines of code, so that it always has something to suggest."""
+    return make_practised_model(tmp_path_factory.mktemp("practised-model"))
 
 
 @pytest.fixture

@@ -52,3 +52,48 @@ def make_tiny_model(
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+PRACTICE = """def area(width, height):
+    return width * height
+
+
+def volume(width, height, depth):
+    return area(width, height) * depth
+
+
+name = "value"
+value = compute(name)
+"""
+
+
+def make_practised_model(folder: Path, *, steps: int = 150) -> Path:
+    """A tiny model that has learned to fill in the lines of `PRACTICE`, so that it always has something to say."""
+    import random
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from npllm.models.examples import encode
+    from npllm.models.fim import PromptBuilder, choose
+
+    make_tiny_model(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).train()
+    builder = PromptBuilder(tokenizer, choose(tokenizer), 512)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    chance = random.Random(0)
+    for _ in range(steps):
+        lines = PRACTICE.splitlines(keepends=True)
+        chance.shuffle(lines)
+        text = "".join(lines) if chance.random() < 0.5 else PRACTICE
+        cut = chance.randrange(len(text) - 1)
+        end = text.index("\n", cut)
+        example = encode(builder, text[:cut], chance.choice(["", text[end:]]), "shapes.py", text[cut:end])
+        ids = torch.tensor([example.ids])
+        loss = model(input_ids=ids, labels=ids).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval().save_pretrained(folder, safe_serialization=True)
+    return folder

@@ -1,3 +1,4 @@
+# ruff: noqa: F811
 """The real server over stdio: what it announces, suggests, records, and how it meets what is wrong."""
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 from lsprotocol import types as lsp
 
-from npllm.config import load
+from npllm.config import load, merge
 from npllm.memory.store import Store
 from npllm.types import OutcomeKind
+from tests.fixtures_memory import database_url, postgres  # noqa: F401
 from tests.lsp_session import session, settings, until
 
 CODE = "def area(width, height):\n    return width * height\n\n\ndef volume(width, height, depth):\n    return "
@@ -23,17 +25,23 @@ def process_of(editor) -> int:
     return editor._client._server.pid
 
 
-async def stored(home: Path):
+@pytest.fixture
+def given(practised_model, database_url):
+    """Settings with a database of the test's own."""
+    return settings(practised_model, database={"url": database_url})
+
+
+async def stored(home: Path, url: str = ""):
     """All experiences, from a second client of the same database."""
-    store = await Store.connect(load(home))
+    store = await Store.connect(merge(load(home), {"database": {"url": url}}, source="the test"))
     try:
         return await store.experiences_since(None, limit=100)
     finally:
         await store.close()
 
 
-async def test_initialize_is_answered_before_torch_is_loaded(home, tmp_path, tiny_model):
-    async with session(home, tmp_path / "w", settings(tiny_model), ready=False) as editor:
+async def test_initialize_is_answered_before_torch_is_loaded(home, tmp_path, given, database_url):
+    async with session(home, tmp_path / "w", given, ready=False) as editor:
         maps = Path(f"/proc/{process_of(editor)}/maps").read_text()
         assert "libtorch" not in maps
         capabilities = editor._client.protocol  # the handshake is over
@@ -42,8 +50,8 @@ async def test_initialize_is_answered_before_torch_is_loaded(home, tmp_path, tin
         assert "libtorch" in Path(f"/proc/{process_of(editor)}/maps").read_text()
 
 
-async def test_a_suggestion_accepted_by_its_command_is_one_experience(home, tmp_path, tiny_model):
-    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+async def test_a_suggestion_accepted_by_its_command_is_one_experience(home, tmp_path, given, database_url):
+    async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("shapes.py", CODE, "python")
         offered = await editor.complete(uri, len(CODE))
         assert offered is not None
@@ -51,7 +59,7 @@ async def test_a_suggestion_accepted_by_its_command_is_one_experience(home, tmp_
         status = await editor.execute("npllm.evaluation.settle")
         assert status["counts"]["suggestions"] == 1
         assert status["counts"]["experiences"] == 1
-        (experience,) = await stored(home)
+        (experience,) = await stored(home, database_url)
     assert experience.outcome is OutcomeKind.ACCEPTED
     assert experience.final_text.strip() == offered.text.strip()
     assert experience.reward > 0.9
@@ -60,34 +68,34 @@ async def test_a_suggestion_accepted_by_its_command_is_one_experience(home, tmp_
     assert len(experience.embedding or ()) in (0, 384)
 
 
-async def test_acceptance_is_inferred_from_the_change_alone(home, tmp_path, tiny_model):
-    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+async def test_acceptance_is_inferred_from_the_change_alone(home, tmp_path, given, database_url):
+    async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("shapes.py", CODE, "python")
         offered = await editor.complete(uri, len(CODE))
         editor.change(uri, offered.start, offered.end, offered.text)
         await editor.execute("npllm.evaluation.settle")
-        (experience,) = await stored(home)
+        (experience,) = await stored(home, database_url)
     assert experience.outcome is OutcomeKind.ACCEPTED
 
 
-async def test_what_was_typed_instead_is_learned(home, tmp_path, tiny_model):
+async def test_what_was_typed_instead_is_learned(home, tmp_path, given, database_url):
     wanted = "width * height * depth"
-    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+    async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("shapes.py", CODE, "python")
         offered = await editor.complete(uri, len(CODE))
         assert not wanted.startswith(offered.text)
         for index, char in enumerate(wanted):
             editor.change(uri, len(CODE) + index, len(CODE) + index, char)
         await editor.execute("npllm.evaluation.settle")
-        (experience,) = await stored(home)
+        (experience,) = await stored(home, database_url)
     assert experience.outcome is OutcomeKind.REJECTED
     assert experience.final_text == wanted
     assert experience.suggested == offered.text
     assert experience.reward < 0
 
 
-async def test_feedback_changes_the_reward_seventy_to_thirty(home, tmp_path, tiny_model):
-    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+async def test_feedback_changes_the_reward_seventy_to_thirty(home, tmp_path, given, database_url):
+    async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("shapes.py", CODE, "python")
         offered = await editor.complete(uri, len(CODE))
         await editor.accept(uri, offered)
@@ -95,13 +103,13 @@ async def test_feedback_changes_the_reward_seventy_to_thirty(home, tmp_path, tin
         assert answer["recorded"]
         status = await editor.execute("npllm.evaluation.settle")
         assert status["counts"]["feedback"] == 1
-        (experience,) = await stored(home)
+        (experience,) = await stored(home, database_url)
     assert experience.emotional is not None and experience.emotional < 0
     assert experience.reward == pytest.approx(0.7 * experience.implicit + 0.3 * experience.emotional, abs=1e-5)
 
 
-async def test_typing_through_a_suggestion_is_served_from_the_cache(home, tmp_path, tiny_model):
-    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+async def test_typing_through_a_suggestion_is_served_from_the_cache(home, tmp_path, given, database_url):
+    async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("shapes.py", CODE, "python")
         offered = await editor.complete(uri, len(CODE))
         assert len(offered.text) > 2
@@ -114,9 +122,9 @@ async def test_typing_through_a_suggestion_is_served_from_the_cache(home, tmp_pa
         assert status["counts"]["suggestions"] == 1
 
 
-async def test_positions_behind_emoji_and_crlf(home, tmp_path, tiny_model):
+async def test_positions_behind_emoji_and_crlf(home, tmp_path, given, database_url):
     text = 'name = "😀é"\r\nvalue = '
-    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+    async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("emoji.py", text, "python")
         inside = text.index("é") + 1
         offered = await editor.complete(uri, inside)
@@ -126,13 +134,13 @@ async def test_positions_behind_emoji_and_crlf(home, tmp_path, tiny_model):
         assert offered is not None
         editor.change(uri, offered.start, offered.end, offered.text)
         await editor.execute("npllm.evaluation.settle")
-        experiences = await stored(home)
+        experiences = await stored(home, database_url)
     accepted = [item for item in experiences if item.outcome is OutcomeKind.ACCEPTED]
     assert [item.prefix for item in accepted] == [text]
 
 
-async def test_the_rewrite_action_is_resolved_lazily(home, tmp_path, tiny_model):
-    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+async def test_the_rewrite_action_is_resolved_lazily(home, tmp_path, given, database_url):
+    async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("shapes.py", CODE, "python")
         client = editor._client
         span = lsp.Range(lsp.Position(1, 4), lsp.Position(1, 25))
@@ -148,11 +156,11 @@ async def test_the_rewrite_action_is_resolved_lazily(home, tmp_path, tiny_model)
         empty = lsp.CodeActionParams(
             lsp.TextDocumentIdentifier(uri), lsp.Range(span.start, span.start), lsp.CodeActionContext([])
         )
-        assert await client.text_document_code_action_async(empty) == []
+        assert not await client.text_document_code_action_async(empty)
 
 
-async def test_a_newer_request_takes_the_older_one_s_place(home, tmp_path, tiny_model):
-    given = settings(tiny_model, completion={"max_new_tokens": 200, "min_mean_logprob": -1000.0})
+async def test_a_newer_request_takes_the_older_one_s_place(home, tmp_path, given):
+    given["completion"]["max_new_tokens"] = 200
     async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("shapes.py", CODE, "python")
         first = asyncio.create_task(editor.complete(uri, len(CODE)))
@@ -162,35 +170,34 @@ async def test_a_newer_request_takes_the_older_one_s_place(home, tmp_path, tiny_
         assert newer is not None
 
 
-async def test_wrong_settings_are_told_and_the_server_lives(home, tmp_path, tiny_model):
-    given = settings(tiny_model)
+async def test_wrong_settings_are_told_and_the_server_lives(home, tmp_path, given):
     given["sleep"]["idle_s"] = "soon"
     async with session(home, tmp_path / "w", given, ready=False) as editor:
         await until(editor, lambda _: bool(editor.shown_errors))
         assert "sleep.idle_s must be float" in editor.shown_errors[0]
 
 
-async def test_a_broken_config_file_is_told_and_the_server_lives(home, tmp_path, tiny_model):
+async def test_a_broken_config_file_is_told_and_the_server_lives(home, tmp_path, given):
     (home / "config.toml").write_text("[sleep\nidle_s = 3")
-    async with session(home, tmp_path / "w", settings(tiny_model), ready=False) as editor:
+    async with session(home, tmp_path / "w", given, ready=False) as editor:
         await until(editor, lambda _: bool(editor.shown_errors))
         assert "config.toml" in editor.shown_errors[0]
         await editor.ready(60)
 
 
-async def test_a_base_without_weights_is_an_error_state_with_the_mend(home, tmp_path):
+async def test_a_base_without_weights_is_an_error_state_with_the_mend(home, tmp_path, given):
     folder = tmp_path / "empty-model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
-    async with session(home, tmp_path / "w", settings(folder), ready=False) as editor:
+    async with session(home, tmp_path / "w", {**given, "base": {"model": str(folder)}}, ready=False) as editor:
         status = await until(editor, lambda status: status.state == "error")
         assert "safetensors" in status.message
         uri = editor.open("a.py", "x = ", "python")
         assert await editor.complete(uri, 4) is None
 
 
-async def test_an_unreachable_database_costs_memory_and_nothing_else(home, tmp_path, tiny_model, monkeypatch):
-    given = settings(tiny_model, database={"url": "postgresql://nobody@127.0.0.1:9/nothing", "connect_timeout_s": 2.0})
+async def test_an_unreachable_database_costs_memory_and_nothing_else(home, tmp_path, practised_model, monkeypatch):
+    given = settings(practised_model, database={"url": "postgresql://nobody@127.0.0.1:9/nothing", "connect_timeout_s": 2.0})
     async with session(home, tmp_path / "w", given, ready=False) as editor:
         status = await until(editor, lambda status: bool(status.base) and bool(status.problems))
         assert len(status.problems) == 1
@@ -201,13 +208,14 @@ async def test_an_unreachable_database_costs_memory_and_nothing_else(home, tmp_p
         await until(editor, lambda status: status.backlog >= 2)
 
 
-async def test_killed_in_the_middle_nothing_acknowledged_is_lost(home, tmp_path, tiny_model):
-    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+async def test_killed_in_the_middle_nothing_acknowledged_is_lost(home, tmp_path, practised_model):
+    given = settings(practised_model)  # with the embedded PostgreSQL of the data folder
+    async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("shapes.py", CODE, "python")
         offered = await editor.complete(uri, len(CODE))
         await editor.accept(uri, offered)  # answered when it is on disk
         os.kill(process_of(editor), 9)
-    async with session(home, tmp_path / "w", settings(tiny_model)) as editor:
+    async with session(home, tmp_path / "w", given) as editor:
         await until(editor, lambda status: status.backlog == 0 and status.counts["outcomes"] >= 1)
     (experience,) = await stored(home)
     assert experience.outcome is OutcomeKind.ACCEPTED
@@ -221,7 +229,7 @@ def test_commands_say_what_is_wrong_in_one_line(home):
     assert "memory.snipets" in done.stderr and "snippets" in done.stderr
 
 
-def test_doctor_names_the_broken_part(home, tiny_model, monkeypatch):
+def test_doctor_names_the_broken_part(home, practised_model, monkeypatch):
     monkeypatch.setenv("NPLLM_BASE_MODEL", str(home / "nowhere"))
     done = subprocess.run([sys.executable, "-m", "npllm", "doctor"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
