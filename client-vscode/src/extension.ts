@@ -1,0 +1,82 @@
+// npllm for VS Code: starts the server and shows what it says. All thinking is done there.
+
+import * as vscode from 'vscode';
+import { giveFeedback } from './feedback';
+import * as keys from './keys';
+import { execute } from './requests';
+import { Server } from './server';
+import * as status from './status';
+
+let server: Server | undefined;
+
+export function activate(context: vscode.ExtensionContext): void {
+  const log = vscode.window.createOutputChannel('npllm', { log: true });
+  const running: Server = new Server(log, keys.watch(() => running));
+  server = running;
+  context.subscriptions.push(
+    log, running, statusBar(running), ...keys.register(running), ...commands(running, log),
+    vscode.workspace.onDidChangeConfiguration(event => {
+      if (event.affectsConfiguration('npllm.enable') || event.affectsConfiguration('npllm.server')) {
+        void follow(running);
+      }
+    }),
+  );
+  void follow(running);
+}
+
+export function deactivate(): Promise<void> | undefined {
+  return server?.stop();
+}
+
+/** What the settings ask for. */
+function follow(running: Server): Promise<void> {
+  const enabled = vscode.workspace.getConfiguration('npllm').get('enable', true);
+  return enabled ? running.restart() : running.stop();
+}
+
+function statusBar(running: Server): vscode.Disposable {
+  const item = vscode.window.createStatusBarItem('status', vscode.StatusBarAlignment.Right, 100);
+  item.name = 'npllm';
+  item.command = 'npllm.showMenu';
+  const show = (now: status.Status): void => {
+    item.text = status.text(now);
+    item.tooltip = status.details(now).join('\n');
+    item.backgroundColor = now.state === 'error' ? new vscode.ThemeColor('statusBarItem.errorBackground') : undefined;
+    if (now.state === 'starting') keys.forget();
+  };
+  show({ state: 'starting' });
+  item.show();
+  return vscode.Disposable.from(item, running.onStatus(show));
+}
+
+function commands(running: Server, log: vscode.LogOutputChannel): vscode.Disposable[] {
+  const handlers: Record<string, () => unknown> = {
+    'npllm.giveFeedback': () => giveFeedback(running),
+    'npllm.sleepNow': () => sleep(running),
+    'npllm.wakeUp': () => execute(running, 'npllm.wake'),
+    'npllm.showLog': () => log.show(),
+    'npllm.restartServer': () => follow(running),
+    'npllm.showMenu': () => showMenu(),
+  };
+  return Object.entries(handlers).map(([id, handler]) => vscode.commands.registerCommand(id, handler));
+}
+
+async function sleep(running: Server): Promise<void> {
+  const answer = await execute(running, 'npllm.sleep');
+  const { started, reason } = (answer ?? {}) as { started?: boolean; reason?: string };
+  if (started === false && reason !== undefined) {
+    void vscode.window.showInformationMessage(`npllm: ${reason}`);
+  }
+}
+
+async function showMenu(): Promise<void> {
+  const entries = [
+    { label: '$(feedback) Give feedback', command: 'npllm.giveFeedback' },
+    { label: '$(moon) Sleep now', command: 'npllm.sleepNow' },
+    { label: '$(sparkle) Wake up', command: 'npllm.wakeUp' },
+    { label: '$(output) Show log', command: 'npllm.showLog' },
+    { label: '$(refresh) Restart server', command: 'npllm.restartServer' },
+  ];
+  const chosen = await vscode.window.showQuickPick(entries, { title: 'npllm' });
+  if (chosen !== undefined) await vscode.commands.executeCommand(chosen.command);
+}

@@ -1,0 +1,91 @@
+// Keys that VS Code keeps to itself: which suggestions were shown, sent away, or accepted in part.
+
+import * as vscode from 'vscode';
+import type { Middleware } from 'vscode-languageclient/node';
+import { Offers, taken, type Item, type Offer, type Position } from './offers';
+import type { Server } from './server';
+
+const offers = new Offers();
+
+/** Keeps what the editor was given, and tells the server that it is on screen. */
+export function watch(server: () => Server): Middleware {
+  return {
+    provideInlineCompletionItems: async (document, position, context, token, next) => {
+      const result = await next(document, position, context, token);
+      if (!token.isCancellationRequested) {
+        for (const given of Array.isArray(result) ? result : result?.items ?? []) {
+          const item = plain(given);
+          if (offers.add(document.uri.toString(), item, plainPosition(position))) {
+            tell(server(), 'textDocument/didShowCompletion', { item });
+          }
+        }
+      }
+      return result;
+    },
+  };
+}
+
+/** The commands behind the keys. */
+export function register(server: Server): vscode.Disposable[] {
+  return [
+    vscode.commands.registerCommand('npllm.dismiss', async () => {
+      const editor = vscode.window.activeTextEditor;
+      if (editor !== undefined && offerAtCursor(editor) !== undefined) {
+        tell(server, 'npllm/didDismiss', {
+          uri: editor.document.uri.toString(), position: plainPosition(editor.selection.active),
+        });
+      }
+      await vscode.commands.executeCommand('editor.action.inlineSuggest.hide');
+    }),
+    vscode.commands.registerCommand('npllm.acceptWord', () => accept(server, 'acceptNextWord')),
+    vscode.commands.registerCommand('npllm.acceptLine', () => accept(server, 'acceptNextLine')),
+    vscode.workspace.onDidCloseTextDocument(document => offers.forget(document.uri.toString())),
+  ];
+}
+
+/** The suggestion at the cursor, on screen or just sent away. */
+export function offerAtCursor(editor: vscode.TextEditor): Offer | undefined {
+  return offers.at(editor.document.uri.toString(), start => textFrom(editor, start));
+}
+
+/** Suggestions of a server that is gone mean nothing to the next one. */
+export function forget(): void {
+  offers.clear();
+}
+
+async function accept(server: Server, action: 'acceptNextWord' | 'acceptNextLine'): Promise<void> {
+  const editor = vscode.window.activeTextEditor;
+  const offer = editor && offerAtCursor(editor);
+  await vscode.commands.executeCommand(`editor.action.inlineSuggest.${action}`);
+  if (editor === undefined || offer === undefined) return;
+  const acceptedLength = taken(offer, textFrom(editor, offer.start));
+  if (acceptedLength !== undefined && acceptedLength > 0) {
+    tell(server, 'textDocument/didPartiallyAcceptCompletion', { item: offer.item, acceptedLength });
+  }
+}
+
+function textFrom(editor: vscode.TextEditor, start: Position): string | undefined {
+  const from = new vscode.Position(start.line, start.character);
+  const cursor = editor.selection.active;
+  return from.isAfter(cursor) ? undefined : editor.document.getText(new vscode.Range(from, cursor));
+}
+
+function tell(server: Server, method: string, params: object): void {
+  server.client?.sendNotification(method, params).catch(() => undefined); // the server has gone: nothing to teach
+}
+
+function plain(item: vscode.InlineCompletionItem): Item {
+  const insertText = typeof item.insertText === 'string' ? item.insertText : item.insertText.value;
+  const { range, command } = item;
+  return {
+    insertText,
+    ...(range !== undefined && { range: { start: plainPosition(range.start), end: plainPosition(range.end) } }),
+    ...(command !== undefined && {
+      command: { title: command.title, command: command.command, arguments: command.arguments ?? [] },
+    }),
+  };
+}
+
+function plainPosition({ line, character }: vscode.Position): Position {
+  return { line, character };
+}
