@@ -49,6 +49,19 @@ __all__ = [
     "write_manifest",
 ]
 
+# Settings of peft's LoRA that make it more than W x + s B A x.
+_MORE_THAN_LORA = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_dora",
+    "use_qalora",
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -170,6 +183,7 @@ class AdapterSet:
             del self._base.model.peft_config
 
     def _act(self, choice: AdapterChoice) -> None:
+        self._base.generation += 1
         if self._peft is None:
             return
         tuner = self._peft.base_model
@@ -214,7 +228,7 @@ def _read_config(folder: Path) -> Any:
         kind = raw.get("peft_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{file} cannot be read ({error}), so the adapter is not loaded.") from error
-    if kind != "LORA" or raw.get("modules_to_save") or raw.get("use_dora") or raw.get("bias", "none") != "none":
+    if kind != "LORA" or raw.get("bias", "none") != "none" or any(raw.get(key) for key in _MORE_THAN_LORA):
         raise ModelError(
             f"{file} is not a plain LoRA adapter (peft_type LORA, bias none, no DoRA, no modules_to_save); "
             "it is not "

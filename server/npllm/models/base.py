@@ -72,6 +72,7 @@ class Base:
         self.info = info
         self.device = device
         self.adapters: AdapterSwitch | None = None
+        self.generation = 0  # rises whenever adapters come, go or change; for who keeps what they computed
         # Held by identity: adapters are injected around these tensors, which stay the ones that were loaded.
         self._parameters: tuple[tuple[str, torch.Tensor], ...] = tuple(
             (name, tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())

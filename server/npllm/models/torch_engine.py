@@ -1,4 +1,4 @@
-"""The first engine: transformers' forward, a key-value cache of our own, `torch.inference_mode`.
+"""The first engine: transformers' forward (or a lean one), a key-value cache of our own, `torch.inference_mode`.
 
 Between two requests it keeps the tokens and their keys and values, one such state for each of the last few
 choices of adapters (a key computed with one adapter is wrong with another). Logits are computed for the
@@ -19,6 +19,7 @@ from npllm.models.base import Base, BaseInfo
 from npllm.models.codec import TextCodec
 from npllm.models.engine import NO_ADAPTERS, AdapterChoice, Cancel, Cancelled, Logits
 from npllm.models.kvcache import can_truncate, new_cache, truncate
+from npllm.models.lean import LeanForward, fits
 from npllm.types import ModelError
 
 _STATES = 2  # choices of adapters whose keys and values are kept
@@ -35,11 +36,14 @@ class _State:
 class TorchEngine:
     """Implements `Engine` over a `Base`.
 
+    Args:
+        lean: use our own forward where it fits the model.
+
     Attributes:
         prefilled: tokens that the last `prefill` had to compute (the others were still there).
     """
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: Base, *, lean: bool = True) -> None:
         self._base = base
         self._model = base.model
         self._codec = TextCodec(base.tokenizer)
@@ -53,6 +57,9 @@ class TorchEngine:
         self._keeps_logits = "logits_to_keep" in accepts
         self._cache_name = "past_key_values" if "past_key_values" in accepts else "cache_params"
         self.prefilled = 0
+        self._may_lean = lean
+        self._lean: LeanForward | None = None
+        self._generation = -1
         head = self._model.get_output_embeddings()
         if head is not None:
             head.register_forward_pre_hook(self._look)
@@ -100,6 +107,7 @@ class TorchEngine:
             return
         self._states[self._choice] = self._state
         self._choice = choice
+        self._generation = -1
         self._state = self._states.pop(choice) if choice in self._states else self._fresh()
         while len(self._states) >= _STATES:
             self._states.popitem(last=False)
@@ -122,6 +130,11 @@ class TorchEngine:
         state = self._state
         if self._recurrent and state.ids and len(tokens) > 1:  # such forwards take a kept state one token at a time
             return torch.cat([self._forward((token,), 1) for token in tokens])[-rows:]
+        if self._generation != self._base.generation:  # adapters have come, gone or changed
+            self._generation = self._base.generation
+            self._lean = LeanForward(self._model, self._choice) if self._may_lean and fits(self._model) else None
+        if self._lean is not None:
+            return self._forward_lean(self._lean, tokens, rows)
         options: dict[str, Any] = {self._cache_name: state.cache, "use_cache": True}
         if self._keeps_logits:
             options["logits_to_keep"] = rows
@@ -135,6 +148,17 @@ class TorchEngine:
             state.ids.extend(tokens)
             logits: torch.Tensor = out.logits[0, -rows:].float()
             return logits
+
+    def _forward_lean(self, forward: LeanForward, tokens: Sequence[int], rows: int) -> torch.Tensor:
+        state = self._state
+        with torch.inference_mode():
+            try:
+                logits, self._hidden = forward(tokens, state.cache, len(state.ids), rows)
+            except BaseException:
+                self.forget()
+                raise
+        state.ids.extend(tokens)
+        return logits
 
     def _truncate(self, length: int) -> bool:
         """Keep the first `length` tokens; False, with nothing done, where the cache cannot."""
