@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from npllm import config
 from npllm.config import JournalConfig
 from npllm.memory import codec
 from npllm.memory.journal import Journal
@@ -207,20 +206,3 @@ async def test_experiences_are_embedded_once_and_later_if_the_model_failed(
     assert await pump.drain(30)
     assert embeds.asked == [text] and await found(store, len(text))  # the same text: not embedded again
     running.cancel()
-
-
-async def test_the_store_may_be_the_embedded_one_that_is_not_up_yet(home: Path, journal: Journal) -> None:
-    made: list[Store] = []
-
-    async def provider() -> Store:
-        if not made:
-            made.append(await Store.connect(config.load(home)))
-        return made[0]
-
-    journal.append([make_suggestion()])
-    assert await Pump(journal, provider, Embeds(), JournalConfig()).drain(120)
-    assert await written(made[0]) == 1
-    await made[0].close()
-    from npllm.memory.postgres import destroy
-
-    destroy(home)

@@ -67,15 +67,18 @@ class _Model:
 
     def __init__(self, folder: Path, threads: int) -> None:
         import torch
+        from safetensors.torch import load_file
         from tokenizers import Tokenizer
-        from transformers import AutoModel
+        from transformers import BertConfig, BertModel
 
         torch.set_num_threads(threads)  # OpenMP: of this thread
         try:
             self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._model: Any = AutoModel.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
-            )
+            settings = BertConfig.from_json_file(str(folder / "config.json"))
+            self._model: Any = BertModel(settings, add_pooling_layer=False)
+            weights = load_file(folder / "model.safetensors")
+            wanted = set(self._model.state_dict())
+            self._model.load_state_dict({k: v for k, v in weights.items() if k in wanted})
         except Exception as error:
             raise ModelError(
                 f"The embedding model in {folder} cannot be loaded: {error}. "
