@@ -30,49 +30,49 @@ class BaseConfig:
 
 @dataclass(frozen=True, slots=True)
 class CompletionConfig:
-    enabled: bool = True
-    max_new_tokens: int = 64
-    multiline: bool = True
+    enabled: bool = True  # suggest at all
+    max_new_tokens: int = 64  # the longest suggestion
+    multiline: bool = True  # False = never more than the rest of a line
     min_mean_logprob: float = -1.6  # nats per token; below it nothing is shown
-    timeout_ms: int = 4000
+    timeout_ms: int = 4000  # then a request is given up
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
     enabled: bool = True  # put what is remembered into the prompt
     record: bool = True  # write suggestions, outcomes and feedback down
-    snippets: int = 3
-    token_budget: int = 256
-    min_similarity: float = 0.35
+    snippets: int = 3  # remembered pieces in a prompt, at most
+    token_budget: int = 256  # prompt tokens that they may take
+    min_similarity: float = 0.35  # cosine; less alike is left out
     wait_ms: int = 15  # how long a request waits for retrieval
     threads: int = 1  # embedder threads
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackConfig:
-    implicit_weight: float = 0.7
-    emotional_weight: float = 0.3
-    min_visible_ms: int = 750
+    implicit_weight: float = 0.7  # of what the edits say
+    emotional_weight: float = 0.3  # of what the person says
+    min_visible_ms: int = 750  # shorter on screen counts as never seen
     settle_s: float = 30.0  # then a rejection is settled and an accepted text first looked at
-    keep_above: float = 0.7
-    discard_below: float = 0.3
-    avoid_frustration: float = 0.7
+    keep_above: float = 0.7  # relevance
+    discard_below: float = 0.3  # relevance; between the two: kept at low priority
+    avoid_frustration: float = 0.7  # from here on a suggestion is never made again
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    enabled: bool = True
-    strength: float = 1.0
+    enabled: bool = True  # let adapters act
+    strength: float = 1.0  # 0 = the bare base, 1 = as trained
 
 
 @dataclass(frozen=True, slots=True)
 class SleepConfig:
-    enabled: bool = True
-    idle_s: float = 600.0
+    enabled: bool = True  # fall asleep by itself
+    idle_s: float = 600.0  # seconds without activity in any window
     min_experiences: int = 20  # new ones since the last sleep
-    max_minutes: float = 20.0
+    max_minutes: float = 20.0  # the longest sleep
     threads: int = 0  # 0 = all cores but one, at least 1
-    nice: int = 10
+    nice: int = 10  # CPU priority of the sleeping child, 0 to 19 (lowest)
     rank: int = 16
     alpha: int = 32
     learning_rate: float = 2e-3
@@ -89,14 +89,14 @@ class SleepConfig:
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:
     url: str = ""  # "" = the embedded PostgreSQL
-    pool_size: int = 4
-    connect_timeout_s: float = 10.0
+    pool_size: int = 4  # connections
+    connect_timeout_s: float = 10.0  # then it counts as unreachable
 
 
 @dataclass(frozen=True, slots=True)
 class JournalConfig:
     flush_ms: int = 500  # how often the pump carries records to PostgreSQL
-    batch: int = 200
+    batch: int = 200  # records at a time
 
 
 @dataclass(frozen=True, slots=True)
