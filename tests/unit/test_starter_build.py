@@ -209,7 +209,7 @@ def test_muon_orthogonalises_and_descends() -> None:
     torch.manual_seed(0)
     for shape in ((3, 24, 48), (3, 48, 24)):
         singular = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
-        assert 0.5 < float(singular.min()) and float(singular.max()) < 1.4
+        assert float(singular.min()) > 0.5 and float(singular.max()) < 1.4
     target, weight = torch.randn(8, 8), torch.nn.Parameter(torch.zeros(8, 8))
     optimizer = Muon([weight], lr=0.05)
     for _ in range(150):

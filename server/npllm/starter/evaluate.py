@@ -42,6 +42,16 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How much is asked: about a minute's work on two free cores."""
+
+    per_package: int = 60_000  # characters read from their files' starts
+    middles: int = 160
+    lines: int = 150
+    cursors: int = 120
+
+
+@dataclass(frozen=True)
 class Figures:
     """What an evaluation found. All but the counts and `exact_match` are bits per UTF-8 byte."""
 
@@ -74,12 +84,14 @@ def held_out(cache: Path, names: Sequence[str] = HELD_OUT) -> list[Held]:
 
 def load(folder: Path) -> tuple[LlamaForCausalLM, Codec]:
     """A model folder in fp32, ready to be asked. Raises OSError when it is not a model."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     return network.eval(), Codec.load(folder / "tokenizer.json")
 
 
 def prefix_bits(
-    network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], per_package: int = 60_000, window: int = 1024
+    network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], per_package: int, window: int = 1024
 ) -> tuple[float, int]:
     """Bits per byte of whole files read from their start in windows of `window` tokens, and the bytes judged."""
     passages, size = [], 0
@@ -112,7 +124,7 @@ def infilling_passage(codec: Codec, path: str, parts: Cut, order: Order, before:
 
 
 def infilling_bits(
-    network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], order: Order, count: int = 160
+    network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], order: Order, count: int
 ) -> float:
     """Bits per byte of the middles of random editor-like cuts."""
     rng = random.Random(11)
@@ -183,7 +195,7 @@ def line_bits(network: LlamaForCausalLM, codec: Codec, chosen: Sequence[Place], 
     return _bits(sum(negative_log_likelihoods(network, passages)), size)
 
 
-def exact_matches(network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], count: int = 120) -> float:
+def exact_matches(network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], count: int) -> float:
     """The share of random cursor positions inside lines at which greedy decoding writes the rest of the line."""
     rng = random.Random(7)
     right = asked = 0
@@ -209,23 +221,23 @@ def xz_bits(packages: Sequence[Held]) -> float:
     return 8 * packed / sum(map(len, texts))
 
 
-def evaluate(network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], lines: int = 150) -> Figures:
-    """Every figure of one model, in about a minute on two cores."""
-    prefix, size = prefix_bits(network, codec, packages)
-    chosen = places(packages, lines)
+def evaluate(network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], extent: Extent = Extent()) -> Figures:
+    """Every figure of one model."""
+    prefix, size = prefix_bits(network, codec, packages, extent.per_package)
+    chosen = places(packages, extent.lines)
     return Figures(
         prefix_only=prefix,
-        fim_psm=infilling_bits(network, codec, packages, "psm"),
-        fim_spm=infilling_bits(network, codec, packages, "spm"),
+        fim_psm=infilling_bits(network, codec, packages, "psm", extent.middles),
+        fim_spm=infilling_bits(network, codec, packages, "spm", extent.middles),
         line_alone=line_bits(network, codec, chosen, None),
         line_with_related=line_bits(network, codec, chosen, "related"),
         line_with_found=line_bits(network, codec, chosen, "found"),
         line_with_unrelated=line_bits(network, codec, chosen, "unrelated"),
-        exact_match=exact_matches(network, codec, packages),
+        exact_match=exact_matches(network, codec, packages, extent.cursors),
         xz_per_file=xz_bits(packages),
         prefix_bytes=size,
         lines=len(chosen),
-        cursors=120,
+        cursors=extent.cursors,
     )
 
 
