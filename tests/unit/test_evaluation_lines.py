@@ -46,14 +46,12 @@ def every_line(old: str, new: str) -> FileChange:
     """A change in which each added line is asked for."""
     before, after = split_lines(old), split_lines(new)
     hunks = lines._hunks(before, after)
-    return FileChange(
-        "a.py", before, after, hunks, tuple(n for h in hunks for n in range(h.new_start, h.new_end))
-    )
+    return FileChange("a.py", before, after, hunks, tuple(n for h in hunks for n in range(h.new_start, h.new_end)))
 
 
-texts = st.lists(
-    st.sampled_from(["a = 1\n", "    b()\r\n", "\n", "  c\n", "é😀 = d\n", "e\r"]), max_size=12
-).map("".join)
+texts = st.lists(st.sampled_from(["a = 1\n", "    b()\r\n", "\n", "  c\n", "é😀 = d\n", "e\r"]), max_size=12).map(
+    "".join
+)
 
 
 @given(old=texts, new=texts, last=st.sampled_from(["", "end without a line end"]))

@@ -66,7 +66,7 @@ def test_characters_saved() -> None:
 
 def test_bits_per_byte_is_a_ratio_of_sums() -> None:
     lines = [line("abcd", None, nats=4 * math.log(2)), line("é", None, nats=8 * math.log(2))]
-    assert metrics.bits_per_byte(lines) == pytest.approx((4 + 8) / (4 + 2))
+    assert metrics.overall(lines, metrics.bits_per_byte) == pytest.approx((4 + 8) / (4 + 2))
 
 
 def test_percentile_interpolates() -> None:
@@ -115,9 +115,7 @@ def day(seed: int, nats: tuple[float, float, float]) -> Day:
         fingerprints=("f", "f"),
         weights=("w", "w"),
         moments=(Moment("a.py", 1, "x", None, "unaided", 0.0, 0, "", ""),),
-        sleep=Sleep(
-            1.0, ("train",), ("id",), (("language:python", "published", "", {"gain": 0.1}),), "done", {}
-        ),
+        sleep=Sleep(1.0, ("train",), ("id",), (("language:python", "published", "", {"gain": 0.1}),), "done", {}),
         columns={name: results(value) for name, value in zip(report.NAMES, nats, strict=True)},
         counts={"experiences": 1},
         seconds={"morning": 1.0},

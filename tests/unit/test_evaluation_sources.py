@@ -55,9 +55,7 @@ def test_cached_wheels_need_no_network(tmp_path: Path) -> None:
     assert (pair.old.files, pair.new.files) == ({"t.py": "one = 1\n"}, {"t.py": "two = 2\n"})
 
 
-@pytest.mark.parametrize(
-    ("name", "version"), [("--index-url", "1.0"), ("a b", "1.0"), ("good", "-r x"), ("good", "")]
-)
+@pytest.mark.parametrize(("name", "version"), [("--index-url", "1.0"), ("a b", "1.0"), ("good", "-r x"), ("good", "")])
 def test_names_and_versions_cannot_be_options(tmp_path: Path, name: str, version: str) -> None:
     with pytest.raises(EvaluationError):
         sources.package(name, version, "2.0", tmp_path)

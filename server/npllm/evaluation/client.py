@@ -211,9 +211,7 @@ class Editor:
             text_document=lsp.TextDocumentIdentifier(uri),
             position=document.position(offset),
         )
-        answer = await self._answer(
-            self._client.text_document_inline_completion_async(params), "inlineCompletion"
-        )
+        answer = await self._answer(self._client.text_document_inline_completion_async(params), "inlineCompletion")
         items: Sequence[lsp.InlineCompletionItem] = getattr(answer, "items", answer) or []
         if not items:
             return None
@@ -276,9 +274,7 @@ class Editor:
                 f"The server did not answer {name} within {REQUEST_S:.0f} s. {self._hint()}"
             ) from error
         except JsonRpcException as error:
-            raise EvaluationError(
-                f"The server answered {name} with an error: {error}. {self._hint()}"
-            ) from error
+            raise EvaluationError(f"The server answered {name} with an error: {error}. {self._hint()}") from error
         except RuntimeError as error:  # pygls says by this that the server has exited
             raise EvaluationError(f"The server is gone: {error}. {self._hint()}") from error
 
@@ -293,9 +289,7 @@ class Editor:
         with self.log_file.open("ab", buffering=0) as file:
             while chunk := await server.stderr.read(65536):
                 file.write(chunk)
-                self._last_words.extend(
-                    line for line in chunk.decode(errors="replace").splitlines() if line.strip()
-                )
+                self._last_words.extend(line for line in chunk.decode(errors="replace").splitlines() if line.strip())
 
     def _register(self) -> None:
         def status(params: Any) -> None:

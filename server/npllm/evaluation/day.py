@@ -195,9 +195,7 @@ def _toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(parts) + "\n"
 
 
-async def _morning(
-    editor: Editor, visits: Sequence[plan.Visit], setup: Setup, show: Show
-) -> list[developer.Moment]:
+async def _morning(editor: Editor, visits: Sequence[plan.Visit], setup: Setup, show: Show) -> list[developer.Moment]:
     total = sum(len(visit.asks) for visit in visits)
     with show.bar("the morning", total) as bar:
         moments = await developer.morning(

@@ -32,9 +32,7 @@ def main(argv: Sequence[str]) -> int:
     root = make_root(args.home)
     console = Console()
     show = Show(console)
-    show.note(
-        f"npllm demo: {args.package} {args.old} -> {args.new}, seed {args.seed}. Everything stays in {root}."
-    )
+    show.note(f"npllm demo: {args.package} {args.old} -> {args.new}, seed {args.seed}. Everything stays in {root}.")
     with show:
         with show.bar("fetch two releases", 1) as bar:
             pair = sources.package(args.package, args.old, args.new, root / "wheels")
@@ -64,11 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _closing(day: Day, home: Path, seconds: float) -> list[str]:
-    equal = (
-        "equal"
-        if day.fingerprints[0] == day.fingerprints[1] and day.weights[0] == day.weights[1]
-        else "DIFFERENT"
-    )
+    equal = "equal" if day.fingerprints[0] == day.fingerprints[1] and day.weights[0] == day.weights[1] else "DIFFERENT"
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in day.counts.items())
     return [
         "",
@@ -93,25 +87,17 @@ def _verdict(console: Console, day: Day) -> int:
         return 1
     if not day.sleep.published:
         reasons = "; ".join(f"{context}: {reason}" for context, _, reason, _ in day.sleep.versions)
-        console.print(
-            f"The sleep published nothing new ({reasons or 'no adapter was made'}).", style="bold red"
-        )
+        console.print(f"The sleep published nothing new ({reasons or 'no adapter was made'}).", style="bold red")
         return 1
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm demo", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="varies the split and the developer (0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="varies the split and the developer (0)")
     parser.add_argument("--lines", type=positive, default=100, metavar="N", help="lines of the morning (100)")
-    parser.add_argument(
-        "--heldout", type=positive, default=60, metavar="N", help="lines of the next morning (60)"
-    )
-    parser.add_argument(
-        "--home", type=Path, default=Path(".demo"), help="where runs are stored (default: .demo)"
-    )
+    parser.add_argument("--heldout", type=positive, default=60, metavar="N", help="lines of the next morning (60)")
+    parser.add_argument("--home", type=Path, default=Path(".demo"), help="where runs are stored (default: .demo)")
     parser.add_argument("--package", default=PROJECT, help=f"the project ({PROJECT})")
     parser.add_argument("--old", default=OLD, help=f"its older release ({OLD})")
     parser.add_argument("--new", default=NEW, help=f"its newer release ({NEW})")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -72,7 +71,7 @@ class Summary:
     memories: float  # pieces in the prompt, on average
 
 
-Statistic = Callable[[Sequence[LineResult]], float]
+Statistic = Callable[[LineResult], tuple[float, float]]  # of one line: numerator, denominator
 
 
 def levenshtein(one: str, other: str) -> int:
@@ -115,21 +114,30 @@ def saved(offered: str | None, truth: str) -> int:
     return max(0, len(truth) - typed - removed)
 
 
-def exact_share(lines: Sequence[LineResult]) -> float:
-    return sum(is_exact(line.offered, line.truth) for line in lines) / len(lines)
+def exact_share(line: LineResult) -> tuple[float, float]:
+    """Share of lines."""
+    return float(is_exact(line.offered, line.truth)), 1.0
 
 
-def mean_similarity(lines: Sequence[LineResult]) -> float:
-    return sum(similarity(line.offered, line.truth) for line in lines) / len(lines)
+def mean_similarity(line: LineResult) -> tuple[float, float]:
+    """Mean over lines."""
+    return similarity(line.offered, line.truth), 1.0
 
 
-def saved_share(lines: Sequence[LineResult]) -> float:
-    return sum(saved(line.offered, line.truth) for line in lines) / sum(len(line.truth) for line in lines)
+def saved_share(line: LineResult) -> tuple[float, float]:
+    """Share of characters."""
+    return float(saved(line.offered, line.truth)), float(len(line.truth))
 
 
-def bits_per_byte(lines: Sequence[LineResult]) -> float:
+def bits_per_byte(line: LineResult) -> tuple[float, float]:
     """Negative log-likelihood of the true lines, in bits per UTF-8 byte."""
-    return sum(line.nats for line in lines) / math.log(2) / sum(line.utf8_bytes for line in lines)
+    return line.nats / math.log(2), float(line.utf8_bytes)
+
+
+def overall(lines: Sequence[LineResult], statistic: Statistic) -> float:
+    """A statistic over lines: the sum of what they give, over the sum of what it is a share of."""
+    parts = [statistic(line) for line in lines]
+    return sum(part[0] for part in parts) / sum(part[1] for part in parts)
 
 
 STATISTICS: dict[str, Statistic] = {
@@ -158,8 +166,7 @@ def summarise(lines: Sequence[LineResult], *, seed: int = 0, resamples: int = RE
     if not lines:
         raise ValueError("no lines to summarise")
     intervals = {
-        name: bootstrap(lines, statistic, seed=seed, resamples=resamples)
-        for name, statistic in STATISTICS.items()
+        name: bootstrap(lines, statistic, seed=seed, resamples=resamples) for name, statistic in STATISTICS.items()
     }
     latencies = [line.latency_ms for line in lines]
     return Summary(
@@ -177,9 +184,9 @@ def bootstrap(
     lines: Sequence[LineResult], statistic: Statistic, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
     """95 % percentile interval of a statistic, resampling whole files."""
-    groups = list(_by_cluster(lines).values())
-    draws = [statistic(_flat(groups, picks)) for picks in _picks(len(groups), resamples, seed)]
-    return Interval(statistic(lines), percentile(draws, 0.025), percentile(draws, 0.975))
+    sums = list(_sums(lines, statistic).values())
+    draws = [_ratio(sums, picks) for picks in _picks(len(sums), resamples, seed)]
+    return Interval(overall(lines, statistic), percentile(draws, 0.025), percentile(draws, 0.975))
 
 
 def difference(
@@ -195,36 +202,36 @@ def difference(
     Raises:
         ValueError: the two do not hold the same lines.
     """
-    groups, others = _by_cluster(later), _by_cluster(earlier)
     if sorted(map(_key, later)) != sorted(map(_key, earlier)):
         raise ValueError("columns that are compared must hold the same lines")
-    names = list(groups)
-    one, two = [groups[name] for name in names], [others[name] for name in names]
-    draws = [
-        statistic(_flat(one, picks)) - statistic(_flat(two, picks))
-        for picks in _picks(len(names), resamples, seed)
-    ]
-    return Interval(statistic(later) - statistic(earlier), percentile(draws, 0.025), percentile(draws, 0.975))
+    one, other = _sums(later, statistic), _sums(earlier, statistic)
+    two = [other[name] for name in one]
+    draws = [_ratio(list(one.values()), picks) - _ratio(two, picks) for picks in _picks(len(one), resamples, seed)]
+    gain = overall(later, statistic) - overall(earlier, statistic)
+    return Interval(gain, percentile(draws, 0.025), percentile(draws, 0.975))
 
 
 def _key(line: LineResult) -> tuple[str, int, int]:
     return line.cluster, line.number, line.column
 
 
-def _by_cluster(lines: Sequence[LineResult]) -> dict[str, list[LineResult]]:
-    groups: dict[str, list[LineResult]] = defaultdict(list)
+def _sums(lines: Sequence[LineResult], statistic: Statistic) -> dict[str, tuple[float, float]]:
+    """Numerator and denominator per cluster."""
+    sums: dict[str, tuple[float, float]] = {}
     for line in lines:
-        groups[line.cluster].append(line)
-    return groups
+        above, below = statistic(line)
+        before = sums.get(line.cluster, (0.0, 0.0))
+        sums[line.cluster] = (before[0] + above, before[1] + below)
+    return sums
+
+
+def _ratio(sums: Sequence[tuple[float, float]], picks: Sequence[int]) -> float:
+    return sum(sums[pick][0] for pick in picks) / sum(sums[pick][1] for pick in picks)
 
 
 def _picks(groups: int, resamples: int, seed: int) -> list[list[int]]:
     chance = random.Random(seed)
     return [chance.choices(range(groups), k=groups) for _ in range(resamples)]
-
-
-def _flat(groups: Sequence[Sequence[LineResult]], picks: Sequence[int]) -> list[LineResult]:
-    return [line for pick in picks for line in groups[pick]]
 
 
 def _common(one: str, other: str) -> int:

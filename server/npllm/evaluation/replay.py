@@ -135,9 +135,7 @@ def _pair(args: argparse.Namespace) -> Pair:
             raise EvaluationError("--git needs --from and --to.")
         return sources.repository(args.git, args.from_revision, args.to_revision, endings=endings)
     if not (args.package and args.old and args.new):
-        raise EvaluationError(
-            "Say what to replay: --package NAME --old A --new B, or --git DIR --from A --to B."
-        )
+        raise EvaluationError("Say what to replay: --package NAME --old A --new B, or --git DIR --from A --to B.")
     return sources.package(args.package, args.old, args.new, make_root(args.home) / "wheels", endings=endings)
 
 
@@ -169,14 +167,10 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument("--heldout", type=positive, default=60, metavar="N", help="lines to measure on (60)")
     size.add_argument("--sleep-minutes", type=float, default=3.0, metavar="M", help="longest sleep (3)")
     seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument(
-        "--seed", dest="seeds", type=_seeds, default=[0], metavar="N", help="split and developer (0)"
-    )
+    seeds.add_argument("--seed", dest="seeds", type=_seeds, default=[0], metavar="N", help="split and developer (0)")
     seeds.add_argument("--seeds", type=_seeds, metavar="N,N,...", help="several days, reported together")
     parser.add_argument("--base", metavar="MODEL", help="base model: folder or hub id (default: as configured)")
-    parser.add_argument(
-        "--home", type=Path, default=Path(".eval"), help="where runs are stored (default: .eval)"
-    )
+    parser.add_argument("--home", type=Path, default=Path(".eval"), help="where runs are stored (default: .eval)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
     return parser

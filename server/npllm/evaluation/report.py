@@ -76,9 +76,7 @@ def build(days: Sequence[Day]) -> Report:
     """
     if not days:
         raise EvaluationError("There is nothing to report.")
-    pooled: dict[str, list[LineResult]] = {
-        name: [line for day in days for line in day.columns[name]] for name in NAMES
-    }
+    pooled: dict[str, list[LineResult]] = {name: [line for day in days for line in day.columns[name]] for name in NAMES}
     fresh = {name: [line for line in lines if not line.seen] for name, lines in pooled.items()}
     base = pooled[NAMES[0]]
     return Report(
@@ -97,7 +95,10 @@ def build(days: Sequence[Day]) -> Report:
         ),
         fresh={name: metrics.bootstrap(lines, metrics.bits_per_byte) for name, lines in fresh.items() if lines},
         seen_share=sum(line.seen for line in base) / len(base),
-        by_seed={day.seed: {name: metrics.bits_per_byte(day.columns[name]) for name in NAMES} for day in days},
+        by_seed={
+            day.seed: {name: metrics.overall(day.columns[name], metrics.bits_per_byte) for name in NAMES}
+            for day in days
+        },
     )
 
 
@@ -206,8 +207,7 @@ def _story(report: Report) -> list[str]:
         done = ", ".join(f"{count} {action}" for action, count in sorted(what.items()))
         lines.append(f"Seed {day.seed}, the morning: {len(day.moments)} lines ({done}; {said} times feedback).")
         made = "; ".join(
-            f"{context} {state}{f' ({reason})' if reason else ''}"
-            for context, state, reason, _ in day.sleep.versions
+            f"{context} {state}{f' ({reason})' if reason else ''}" for context, state, reason, _ in day.sleep.versions
         )
         lines.append(f"Seed {day.seed}, the sleep: {day.sleep.seconds:.0f} s; {made or 'no adapter was made'}.")
     return lines
