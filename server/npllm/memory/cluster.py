@@ -179,7 +179,10 @@ def _launch(place: Layout, bin_folder: Path, alive: FileLock) -> Path:
             pass_fds=[alive.fileno()],
         )
     if code != 0:
-        raise StoreError(f"PostgreSQL in {place.data} does not start.{_last_words(place)} {USE_ANOTHER}")
+        raise StoreError(
+            f"PostgreSQL in {place.data} does not start.{_last_words(place)}. Mend that, or move the folder "
+            f"away to start afresh. {USE_ANOTHER}"
+        )
     if not ready(place, bin_folder):
         raise StoreError(f"PostgreSQL in {place.data} has started but does not answer.{_last_words(place)}")
     return folder

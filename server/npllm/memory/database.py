@@ -56,6 +56,11 @@ class DataRefused(StoreError):
     """The database cannot hold a value that it was given; trying again will not help."""
 
 
+def _seen(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()  # whoever waited has raised it; if nobody did, the next call will
+
+
 class Database:
     """A pool, and how to get it back."""
 
@@ -66,6 +71,7 @@ class Database:
         self._search_path = f"{SCHEMA}, public"
         self._pool: asyncpg.Pool[Any] | None = None
         self._mending = asyncio.Lock()
+        self._restart: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -89,6 +95,8 @@ class Database:
 
     async def close(self) -> None:
         self._closed = True
+        if self._restart is not None:
+            self._restart.cancel()
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), timeout=5)
@@ -145,7 +153,7 @@ class Database:
                 log.debug("the database is away (%r), trying again", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
-                await self._mend()
+                await self._mend(deadline - time.monotonic())
             except asyncpg.PostgresError as error:
                 raise StoreError(
                     f"The database at {self.url} refused: {type(error).__name__}: {error}. `npllm doctor` says more."
@@ -160,10 +168,21 @@ class Database:
                     self._pool = await self._make_pool()
         return self._pool
 
-    async def _mend(self) -> None:
-        """After a broken connection: the embedded server may have to be started again."""
+    async def _mend(self, patience_s: float) -> None:
+        """After a broken connection: the embedded server may have to be started again (by one of us, once)."""
         if self._embedded is None:
             return
+        if self._restart is None or self._restart.done():
+            self._restart = asyncio.create_task(self._restart_embedded(), name="npllm-database-restart")
+            self._restart.add_done_callback(_seen)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._restart), timeout=max(patience_s, 1.0))
+        except TimeoutError:
+            raise StoreError(
+                f"The embedded database ({self.url}) is still starting; after a crash that can take a while."
+            ) from None
+
+    async def _restart_embedded(self) -> None:
         async with self._mending:
             before = dict(self._target)
             await self._start_embedded()

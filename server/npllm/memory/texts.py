@@ -6,8 +6,10 @@ counts most.
 
 from __future__ import annotations
 
-QUERY_LINES = 12  # of the prefix
-QUERY_CHARACTERS = 700  # about 200 word pieces of code
+# Four lines found lines a little more like the true one than twelve did (peft, 60 queries among 200 experiences:
+# mean best-of-three similarity .38 against .33, chance .29), and they embed three times faster.
+QUERY_LINES = 4  # of the prefix
+QUERY_CHARACTERS = 250
 SNIPPET_LINES = 4  # of the prefix, before what was written
 
 
