@@ -89,9 +89,7 @@ async def test_a_later_look_wins_in_whatever_order_they_arrive(store: Store) -> 
 
 async def test_a_look_without_an_embedding_keeps_the_one_there_is_if_the_text_is_the_same(store: Store) -> None:
     async def score() -> float | None:
-        found = await store.similar(
-            unit_vector(1), project="/project", language="python", limit=5, min_similarity=0.5
-        )
+        found = await store.similar(unit_vector(1), project="/project", language="python", limit=5, min_similarity=0.5)
         return found[0].score if found else None
 
     first = make_experience(embedding=unit_vector(1))
@@ -139,9 +137,7 @@ async def test_similar_offers_what_the_person_wrote_and_never_an_avoided_text(st
     other = make_experience(**shared, final_text="js()", place=make_place(language="javascript"))
     await store.write([kept, low, typed, avoided, again, discarded, own, gone, far, other])
     for project in ("/project", None):
-        found = await store.similar(
-            unit_vector(1), project=project, language="python", limit=20, min_similarity=0.5
-        )
+        found = await store.similar(unit_vector(1), project=project, language="python", limit=20, min_similarity=0.5)
         assert {s.experience_id for s in found} == {kept.id, low.id, typed.id, own.id}, project
         assert all("os.remove" not in s.text and "os.system" not in s.text for s in found)
         assert all(s.text.endswith("= compute()") or s.text.endswith("own = 2") for s in found)
@@ -263,9 +259,7 @@ async def test_two_people_share_a_database_and_see_only_their_own(
         await theirs.write([make_experience(final_text="ana()", embedding=unit_vector(1))])
         for who, text in ((store, "return sum(values)"), (theirs, "ana()")):
             assert (await who.counts()).experiences == 1
-            found = await who.similar(
-                unit_vector(1), project=None, language="python", limit=5, min_similarity=0.5
-            )
+            found = await who.similar(unit_vector(1), project=None, language="python", limit=5, min_similarity=0.5)
             assert len(found) == 1 and found[0].text.endswith(text)
         async with store.trainer_lock() as mine, theirs.trainer_lock() as hers:
             assert mine and hers
