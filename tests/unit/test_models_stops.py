@@ -70,9 +70,7 @@ def test_one_line_where_something_stands_behind_the_cursor() -> None:
         ("x = a[", "]\n", "b[0]", "b[0]"),
     ],
 )
-def test_what_already_stands_behind_the_cursor_is_not_repeated(
-    prefix: str, suffix: str, text: str, shown: str
-) -> None:
+def test_what_already_stands_behind_the_cursor_is_not_repeated(prefix: str, suffix: str, text: str, shown: str) -> None:
     assert written(prefix, suffix, text) == shown
 
 
