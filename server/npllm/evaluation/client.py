@@ -73,7 +73,8 @@ class Editor:
         self.home = home
         self.log_file = log_file
         self.status = ServerStatus("starting")
-        self.shown_errors: list[str] = []
+        self.shown_errors: list[str] = []  # by window/showMessage
+        self.warnings: deque[str] = deque(maxlen=20)  # errors and warnings that the server told the editor
         self._last_words: deque[str] = deque(maxlen=20)
         self._watchers: list[Callable[[ServerStatus], None]] = []
         self._client = LanguageClient("npllm-eval", __version__)
@@ -300,9 +301,12 @@ class Editor:
         def message(params: lsp.ShowMessageParams) -> None:
             if params.type in (lsp.MessageType.Error, lsp.MessageType.Warning):
                 self.shown_errors.append(params.message)
+                self.warnings.append(params.message)
 
         def logged(params: lsp.LogMessageParams) -> None:
             log.info("server: %s", params.message)
+            if params.type in (lsp.MessageType.Error, lsp.MessageType.Warning):
+                self.warnings.append(params.message)
 
         def progress(_params: Any) -> None:
             return None

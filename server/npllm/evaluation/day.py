@@ -239,7 +239,7 @@ async def _sleep(editor: Editor, setup: Setup, settings: Mapping[str, Mapping[st
         unwatch()
     facts = await _what_it_made(setup.home)
     if facts.state != "done":
-        why = facts.report.get("reason") or facts.report.get("error") or dict(facts.report)
+        why = " ".join(list(editor.warnings)[-1:]) or facts.report.get("problem") or dict(facts.report)
         raise EvaluationError(f"The sleep ended as {facts.state!r}: {why}")
     published = tuple(version[0] for version in facts.versions if version[1] == "published")
     await _swapped_in(editor, len(published))
@@ -263,7 +263,7 @@ async def _next_status(editor: Editor, queue: asyncio.Queue[ServerStatus], timeo
     """
     if timeout_s <= 0:
         status = await editor.ask_status()
-        why = " ".join([*status.problems, *editor.shown_errors[-2:]]) or status.message
+        why = " ".join([*status.problems, *list(editor.warnings)[-2:]]) or status.message
         raise EvaluationError(f"The sleep did not go as it should: the server is {status.state!r}. {why}")
     try:
         async with asyncio.timeout(min(timeout_s, 10.0)):

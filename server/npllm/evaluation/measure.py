@@ -106,10 +106,10 @@ async def _warm_up(editor: Editor) -> None:
 
 
 async def _written(editor: Editor) -> Mapping[str, int]:
-    status = await editor.ask_status()
-    counts = status.counts or {}
-    names = ("suggestions", "outcomes", "feedback", "experiences")
-    return {"backlog": status.backlog, **{name: counts.get(name, 0) for name in names}}
+    """How much is written down, in PostgreSQL, after everything on its way has arrived there."""
+    answer = await editor.execute("npllm.evaluation.settle")
+    counts = answer.get("counts") or {}
+    return {name: int(counts.get(name, 0)) for name in ("suggestions", "outcomes", "feedback", "experiences")}
 
 
 def _check(column: Column, result: LineResult) -> None:
