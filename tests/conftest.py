@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from npllm.memory.postgres import destroy
+from npllm.types import StoreError
 from tests.tiny import make_practised_model, make_tiny_model
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -36,3 +39,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("NPLLM_DATABASE_URL", "NPLLM_BASE_MODEL"):
         monkeypatch.delenv(name, raising=False)
     yield folder
+    _destroy(folder)
+
+
+def _destroy(folder: Path) -> None:
+    """As root, the embedded database lies outside of the data folder; a server may still be on its way out."""
+    for _ in range(100):
+        try:
+            return destroy(folder)
+        except StoreError:
+            time.sleep(0.1)
+    destroy(folder)

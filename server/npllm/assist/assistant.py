@@ -96,7 +96,7 @@ class Assistant:
         """Begin to load the base and to connect to the store, in the background."""
         self._started = True
         self._recorder.start()
-        for job in (self._load_base(), self._connect(), self._pump.run(), self._look_again()):
+        for job in (self._prepare(), self._connect(), self._pump.run(), self._look_again()):
             self._background(job)
 
     async def close(self) -> None:
@@ -298,6 +298,14 @@ class Assistant:
         self._on_change()
         await self._try_refresh()
 
+    async def _prepare(self) -> None:
+        # One after the other: two threads that import transformers at once can meet half-made modules.
+        await self._load_base()
+        try:
+            await self._embedder.warm_up()
+        except NpllmError as error:
+            self._problem("memory", str(error))
+
     async def _connect(self) -> None:
         delay = 1.0
         while True:
@@ -374,6 +382,8 @@ class Assistant:
     def _experienced(self, experience: Experience) -> None:
         if experience.decision is Decision.AVOID:
             self._avoided |= {filters.normalise(experience.suggested)}
+            if self._retriever is not None:
+                self._retriever.forget()
         if experience.outcome in (OutcomeKind.REJECTED, OutcomeKind.DISMISSED, OutcomeKind.DELETED):
             self._cache.reject(experience.place, experience.suggested)
 
