@@ -1,0 +1,142 @@
+"""The loop as a person sees it: a suggestion, what became of it, feedback, sleep; and a server that is not there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from pathlib import Path
+
+import psutil
+import pytest
+
+from npllm.types import OutcomeKind
+from tests.e2e import records
+from tests.e2e.desk import SERVER_SETTINGS, Desk, flow
+
+# Long enough to be seen asleep, and to be woken in the middle.
+DEEP_SLEEP = {**SERVER_SETTINGS, "sleep": {"idle_s": 3600, "epochs": 1000, "threads": 1, "checkpoint_s": 1}}
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(600)
+def test_the_extension_installs_from_its_package(installed: tuple[Path, list[str]]) -> None:
+    assert [name.partition("@")[0] for name in installed[1]] == ["npllm.npllm"]
+
+
+@flow()
+def test_ghost_text_is_accepted_taken_in_part_and_sent_away(desk: Desk) -> None:
+    desk.open()
+    bench = desk.bench
+
+    beginning, ghost = desk.suggestion()
+    bench.press("Tab")
+    bench.until(lambda: f"{beginning}{ghost}" in "\n".join(bench.lines()), "the accepted text in the editor")
+    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] == 1, "the acceptance to be recorded")
+
+    beginning, ghost = desk.suggestion()
+    bench.press("Escape")
+    bench.until(lambda: bench.ghost() == "", "the ghost text to vanish")
+    assert beginning in bench.lines()
+    bench.type("zq = 1")
+    bench.press("Escape", "Enter", "Enter")
+    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.DISMISSED] == 1, "the dismissal to be recorded")
+
+    beginning, ghost = desk.suggestion()
+    bench.press("Control+ArrowRight")
+    taken = bench.until(lambda: _taken(bench.lines(), beginning, ghost), "a part of the suggestion in the editor")
+    assert ghost.startswith(taken)
+    bench.type("qz = 2")
+    bench.press("Escape", "Enter", "Enter")
+    wanted = OutcomeKind.ACCEPTED if taken == ghost else OutcomeKind.PARTIALLY_ACCEPTED
+    bench.until(lambda: records.outcomes(desk.home)[wanted] >= 1, f"a suggestion to be {wanted}")
+
+    assert records.status(desk.home)["suggestions"] >= 3
+    assert bench.notifications() == []
+
+
+@flow()
+def test_feedback_is_given_and_recorded(desk: Desk) -> None:
+    desk.open()
+    bench = desk.bench
+    desk.suggestion()
+    bench.press("Tab")
+    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] == 1, "the acceptance to be recorded")
+
+    bench.palette("npllm: Give Feedback")
+    bench.until(lambda: "how was" in bench.title(), "the faces")
+    bench.choose("👎")
+    bench.until(lambda: "👎" in bench.title(), "the comment")
+    bench.type("that is wrong")
+    bench.press("Enter")
+    bench.until(lambda: records.status(desk.home)["feedback"] == 1, "the feedback to be recorded")
+
+    bench.to_end()
+    bench.press("Control+k", "Alt+f")
+    bench.until(lambda: "how was" in bench.title(), "the faces, by their keys")
+    bench.choose("❤️")
+    bench.until(lambda: "❤️" in bench.title(), "the comment")
+    bench.press("Enter")
+    bench.until(lambda: records.status(desk.home)["feedback"] == 2, "the second feedback to be recorded")
+    felt = [item.emotional for item in records.experiences(desk.home) if item.emotional is not None]
+    assert felt
+    assert bench.notifications() == []
+
+
+@flow(
+    prepare=lambda home: records.write_past(home, [Path(module.__file__) for module in (argparse, json, textwrap)], 60),
+    settings={"npllm.settings": DEEP_SLEEP},
+)
+def test_sleep_is_shown_and_a_key_ends_it(desk: Desk) -> None:
+    desk.open()
+    bench = desk.bench
+    bench.palette("npllm: Sleep Now")
+    bench.until(lambda: "npllm sleeping" in bench.status() and "%" in bench.status(), "sleep, with its progress", 180)
+    bench.to_end()
+    assert "sleeping" in bench.status(), "a click wakes nobody"
+    bench.type("x")
+    bench.until(lambda: bench.status() in ("npllm awake", "npllm thinking"), "the server to wake", 30)
+    bench.until(lambda: records.status(desk.home)["state"] == "interrupted", "the sleep to be interrupted")
+    desk.suggestion()
+    assert bench.notifications() == []
+
+
+@flow()
+def test_a_server_that_dies_is_started_again(desk: Desk) -> None:
+    desk.open()
+    desk.suggestion()
+    first = _servers(desk.home)
+    assert len(first) == 1
+    first[0].kill()
+    desk.bench.until(lambda: desk.awake() and _servers(desk.home) not in ([], first), "another server, awake", 120)
+    desk.suggestion()
+    assert desk.bench.notifications() == []
+
+
+@flow(settings={"npllm.server.command": ["npllm-is-not-here", "serve"]})
+def test_a_server_that_is_not_there_gives_one_clear_message(desk: Desk) -> None:
+    bench = desk.bench
+    bench.open()
+    bench.until(lambda: bench.status() == "npllm error", "the error in the status bar", 120)
+    (message,) = bench.until(bench.notifications, "the message")
+    assert 'could not find its server "npllm-is-not-here"' in message
+    assert "pip install npllm" in message
+    assert "npllm.server.command" in message
+
+
+def _taken(lines: list[str], beginning: str, ghost: str) -> str:
+    """What stands behind the last `beginning`, when that is the start of `ghost`."""
+    _, found, rest = "\n".join(lines).rpartition(beginning)
+    return rest if found and ghost.startswith(rest) else ""
+
+
+def _servers(home: Path) -> list[psutil.Process]:
+    """The servers that work with a data folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        try:
+            if "serve" in (process.info["cmdline"] or []) and process.environ().get("NPLLM_HOME") == str(home):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
