@@ -17,7 +17,10 @@ def experience(
     """
     if outcome.kind is OutcomeKind.SUPERSEDED:
         return None
-    if not outcome.final_text.strip() and outcome.kind is not OutcomeKind.DELETED and feedback is None:
+    empty = not outcome.final_text.strip()
+    # What was told of it before may have had a text that is gone now: then the empty one replaces it.
+    first = outcome.revision == 0 or outcome.kind in (OutcomeKind.IGNORED, OutcomeKind.UNSEEN)
+    if empty and first and feedback is None and outcome.kind is not OutcomeKind.DELETED:
         return None
     emotional = feedback.reward if feedback else None
     total = reward.integrate(outcome.implicit, emotional, config)

@@ -1,11 +1,14 @@
 """A text range that is followed through edits, by offsets alone.
 
-Cost per edit is constant: no text is copied or compared, except by `minimal`, which looks at the replaced part.
+Following one edit costs the same in any document: nothing is copied or compared. Only `minimal` and `localise` look
+at text, and only at what the edit replaces.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+REACH = 200  # characters over which the same edit may be told at another place (see `localise`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,39 +21,44 @@ class Change:
 
     @property
     def shift(self) -> int:
+        """By how many characters what lies behind it moves."""
         return len(self.new_text) - (self.end - self.start)
+
+    @property
+    def inserts(self) -> bool:
+        """Whether it takes nothing away."""
+        return self.start == self.end
+
+    def splice(self, before: str) -> str:
+        """The text after it; copies the text."""
+        return before[: self.start] + self.new_text + before[self.end :]
 
 
 @dataclass(slots=True)
 class TrackedRange:
-    """`text[start:end]`, through whatever happens around and in it.
-
-    Text inserted at its end belongs to it (the person goes on writing there); text inserted at its start does
-    not, unless the range is empty.
-    """
+    """`text[start:end]`, through whatever happens around and in it; what is written at either border belongs to it."""
 
     start: int
     end: int
 
     def apply(self, change: Change) -> None:
         """Follow one change."""
-        size = len(change.new_text)
         if change.start > self.end:
             return
-        if change.start == self.end:
-            self.end += size
-        elif change.end <= self.start:
+        if change.end < self.start:
             self.start += change.shift
             self.end += change.shift
-        else:  # they overlap: new text that replaces a border lies before the range at its start, inside at its end
-            end = self.end + change.shift if change.end <= self.end else change.start + size
-            if change.start < self.start:
-                self.start = change.start + size
-            self.end = max(self.start, end)
+        else:
+            self.end = max(self.end, change.end) + change.shift
+            self.start = min(self.start, change.start)
 
     def touches(self, change: Change) -> bool:
-        """Whether a change is in the range or at one of its ends."""
+        """Whether a change is in the range or at one of its borders."""
         return change.start <= self.end and change.end >= self.start
+
+    def crossed_by(self, change: Change) -> bool:
+        """Whether a change replaces what lies on both sides of one of its borders."""
+        return change.start < self.start < change.end or change.start < self.end < change.end
 
 
 def minimal(before: str, change: Change) -> Change:
@@ -58,21 +66,57 @@ def minimal(before: str, change: Change) -> Change:
 
     A pure insertion or deletion comes back as it is.
     """
-    if change.start == change.end or not change.new_text:
+    if change.inserts or not change.new_text:
         return change
     old, new = before[change.start : change.end], change.new_text
-    head = _common(old, new)
+    head = common_head(old, new)
     old, new = old[head:], new[head:]
-    tail = _common(old[::-1], new[::-1])
+    tail = common_tail(old, new)
     return Change(change.start + head, change.end - tail, new[: len(new) - tail])
 
 
-def _common(a: str, b: str) -> int:
-    """Length of the common prefix; halving, so that long equal texts are compared in C."""
+def localise(before: str, change: Change, low: int, high: int) -> tuple[str, int] | None:
+    """A change as seen from a region `before[low:high]`: (new text, end), so that `before[low:end]` became new text.
+
+    `end` is as near to `high` as it can be, and not less. The same edit can often be told at several places (in "aab"
+    becoming "aaab", which "a" is new?), and editors that compare texts tell another one than the person made;
+    where the change can be told at the region, it is. None if it cannot, or changes what lies before the region.
+    """
+    start, end, new = change.start, change.end, change.new_text
+    reach = max(REACH, len(new))
+    if start - high > reach or low - end > reach:
+        return None
+    if start > low:
+        new, start = before[low:start] + new, low
+    if end < high:
+        new, end = new + before[end:high], high
+    if start < low:
+        head = before[start:low]
+        if not new.startswith(head):
+            return None
+        new = new[len(head) :]
+    tail = common_tail(before[high:end], new)
+    return new[: len(new) - tail], end - tail
+
+
+def common_head(a: str, b: str) -> int:
+    """Length of the common beginning; halving, so that long texts are compared in C."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
         if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def common_tail(a: str, b: str) -> int:
+    """Length of the common end."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[len(a) - middle : len(a) - low] == b[len(b) - middle : len(b) - low]:
             low = middle
         else:
             high = middle - 1

@@ -1,0 +1,266 @@
+"""One suggestion and what becomes of it: a state machine over document changes.
+
+SHOWN (on screen, perhaps typed through in part) -> ACCEPTED, or -> DIVERGED (something else is written there); then
+followed. Typing a suggestion out by hand leaves it SHOWN: it was right, but saved nothing. Line ends count as equal
+("\\n" may come back as "\\r\\n"). Knows nothing of documents but the text around each change, and no clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import timedelta
+
+from npllm.feedback import reward
+from npllm.feedback.tracking import Change, TrackedRange
+from npllm.types import Outcome, OutcomeKind, Suggestion, new_id
+
+LAST_LOOK_S = 600.0
+LOOKS_S = (120.0, 300.0, LAST_LOOK_S)  # at an accepted text, after the first at `settle_s`
+COMMAND_S = 5.0  # an acceptance that arrives this long after a change that did not look like one, explains it
+CHECKED = 64  # characters around the cursor by which an offer that came too late is known
+
+
+class State(enum.Enum):
+    SHOWN = enum.auto()
+    DIVERGED = enum.auto()
+    ACCEPTED = enum.auto()
+
+
+@dataclass(slots=True)
+class Case:
+    """What is known about one suggestion. Times are seconds on one monotonic scale."""
+
+    suggestion: Suggestion
+    span: TrackedRange  # what stands in the document for it: typed, accepted, or written instead
+    text: str  # the suggestion, with "\n" for every line end
+    replaced: int  # characters behind the cursor that it replaces (a rewritten selection)
+    offered_at: float
+    shown_at: float  # from when on it is on screen
+    since: float  # when it was accepted, when something else was last written, or when it was last typed through
+    state: State = State.SHOWN
+    typed: int = 0  # characters of `text` that stand in the document
+    taken: int = 0  # of them, put there by a key that takes them
+    expected: bool = False  # the command came; its change is still to come
+    dismissed: bool = False
+    superseded: bool = False
+    hidden: bool = False  # another one was on screen in its place
+    checked: bool = False  # the document was what it was made for
+    left: bool = False  # the person is on another line
+    left_at: float | None = None  # since when it is off the screen
+    cut: bool = False  # characters before its place were taken back
+    broken: bool = False  # nothing can be said about what stands there
+    looks: int = 0
+    revision: int = 0
+    told: tuple[OutcomeKind, str, float] | None = None
+
+    @classmethod
+    def of(cls, suggestion: Suggestion, now: float, replaced: int) -> Case:
+        offset = suggestion.place.offset
+        span = TrackedRange(offset, offset)
+        return cls(suggestion, span, plain(suggestion.text), replaced, now, now, now)
+
+    @property
+    def goal(self) -> str:
+        """The suggestion without white space at its end, which editors and people leave out."""
+        return self.text.rstrip() or self.text
+
+    @property
+    def reach(self) -> TrackedRange:
+        """What it stands for or would replace."""
+        return TrackedRange(self.span.start, self.span.end + (self.replaced if self.state is State.SHOWN else 0))
+
+    # -- changes --------------------------------------------------------------------------------------
+
+    def too_late(self, before: str) -> bool:
+        """Whether the document had changed under the request: then the editor never showed it."""
+        if self.checked:
+            return False
+        self.checked = True
+        made, start = self.suggestion, self.span.start
+        head, tail, behind = made.prefix[-CHECKED:], made.suffix[:CHECKED], start + self.replaced
+        return before[max(0, start - len(head)) : start] != head or before[behind : behind + len(tail)] != tail
+
+    def accept(self, now: float) -> None:
+        """All of it was taken by a key."""
+        self.state, self.since, self.looks = State.ACCEPTED, now, 0
+        self.superseded = self.dismissed = self.left = False
+
+    def diverge(self, now: float, min_visible_ms: int) -> None:
+        """Something else is written there from now on."""
+        if (self.left_at if self.left_at is not None else now) - self.shown_at < min_visible_ms / 1000:
+            self.hidden = True
+        self.span = self.reach if self.replaced else self.span
+        self.state, self.since = State.DIVERGED, now
+
+    def goes_on(self, before: str, change: Change) -> bool:
+        """Whether a change shows that the person has gone on to another line. True once per going on."""
+        if self.left:
+            return False
+        start, end = self.span.start, self.span.end
+        if change.start > end:
+            self.left = before.find("\n", end, change.start) >= 0
+        elif change.end < start:
+            self.left = before.rfind("\n", change.end, start) >= 0
+        else:
+            self.left = self._breaks_line(before, change)
+        return self.left
+
+    def follow(self, before: str, change: Change, now: float) -> None:
+        """Keep the range around what stands there for it."""
+        span = self.span
+        if not span.touches(change):
+            span.apply(change)
+            return
+        if self._breaks_line(before, change):
+            return  # what comes on the next lines is not it
+        if change.inserts and change.start == span.start and change.new_text.endswith("\n") and span.end > span.start:
+            span.start += change.shift  # whole lines above it
+            span.end += change.shift
+            return
+        if self.state is State.ACCEPTED and change.end == span.start > change.start:
+            span.start += change.shift  # right before it
+            span.end += change.shift
+            return
+        if self.cuts(before, change):
+            self.cut = True
+            self.broken |= "\n" in before[change.start : span.start]
+        span.apply(change)
+        self.left = False
+        if self.state is State.DIVERGED:
+            self.since = now
+
+    def _breaks_line(self, before: str, change: Change) -> bool:
+        """Whether it begins the next line behind what is written."""
+        if not change.inserts or change.start != self.span.end:
+            return False
+        if not change.new_text.lstrip(" \t\r").startswith("\n"):
+            return False
+        return bool(before[self.span.start : self.span.end].strip())
+
+    def cuts(self, before: str, change: Change) -> bool:
+        """Whether it takes away characters of the line right before its place."""
+        start = self.span.start
+        if not change.start < start <= change.end:
+            return False
+        return change.end > start or before[start - 1] != "\n"
+
+    # -- looks ----------------------------------------------------------------------------------------
+
+    def look(self, text: str, now: float, min_visible_ms: int, *, final: bool = False) -> Outcome | None:
+        """What is known now; None if that was told before (a final look is always told).
+
+        Args:
+            text: the document.
+        """
+        if self.superseded:
+            return None
+        written = self._written(text)
+        kind, survived = self._judge(text, now, min_visible_ms)
+        signal = reward.implicit(kind, survived)
+        if kind is OutcomeKind.ACCEPTED and self.state is not State.ACCEPTED and not self.taken:
+            signal = reward.TYPED_OUT
+        if self.told == (kind, written, signal) and not final:
+            return None
+        self.told = (kind, written, signal)
+        return self._outcome(kind, written, survived, signal, now, final)
+
+    def continued_by(self, newer: Suggestion, text: str) -> bool:
+        """Whether a newer suggestion leaves nothing to say about this one: it offers the same, or nothing was typed.
+
+        Args:
+            text: the document, as far as it is known; only what was written since is looked at.
+        """
+        offset = newer.place.offset
+        if self.superseded or self.dismissed or self.replaced or self.state is State.ACCEPTED:
+            return False
+        if self.state is State.SHOWN and offset == self.span.end:
+            whole = self.text[: self.typed] + plain(newer.text)
+        elif self.state is State.DIVERGED and self.span.start <= offset <= self.span.end:
+            whole = plain(text[self.span.start : offset] + newer.text)
+        else:
+            return False
+        if self.state is State.SHOWN and not self.typed:
+            return True
+        return whole.startswith(self.text) or self.text.startswith(whole)
+
+    def supersede(self, now: float) -> Outcome:
+        """Another one takes its place: no label. If it turns out to have been on screen all the same, it comes back."""
+        self.superseded, self.since, self.told = True, now, None
+        return self._outcome(OutcomeKind.SUPERSEDED, "", 0.0, 0.0, now, True)
+
+    def _outcome(
+        self, kind: OutcomeKind, written: str, survived: float, signal: float, now: float, final: bool
+    ) -> Outcome:
+        self.revision += 1
+        return Outcome(
+            id=new_id(),
+            suggestion_id=self.suggestion.id,
+            kind=kind,
+            suggested=self.suggestion.text,
+            final_text=written,
+            survival=survived,
+            implicit=signal,
+            created_at=self.suggestion.created_at + timedelta(seconds=now - self.offered_at),
+            revision=self.revision - 1,
+            final=final,
+        )
+
+    def _judge(self, text: str, now: float, min_visible_ms: int) -> tuple[OutcomeKind, float]:
+        """What became of it, and how much of it survives."""
+        written = text[self.span.start : self.span.end]
+        if self.state is State.ACCEPTED:
+            survived = reward.survival(self.text, written)
+            if not written.strip() or survived < reward.DELETED_BELOW:
+                return OutcomeKind.DELETED, survived
+            return (OutcomeKind.ACCEPTED if survived >= 1.0 else OutcomeKind.EDITED), survived
+        if self.taken:
+            part = self.text[: self.taken].strip()
+            survived = reward.survival(part, written)
+            if survived < reward.DELETED_BELOW:
+                return OutcomeKind.DELETED, 0.0
+            return OutcomeKind.PARTIALLY_ACCEPTED, survived * len(part) / max(1, len(self.goal.strip()))
+        if self.hidden:
+            return OutcomeKind.UNSEEN, 0.0
+        if self.state is State.DIVERGED:
+            if reward.begins(self.text, written):
+                return OutcomeKind.ACCEPTED, 1.0
+            return (OutcomeKind.DISMISSED if self.dismissed else OutcomeKind.REJECTED), 0.0
+        start = self.span.start
+        if self.typed and plain(text[start : start + 2 * len(self.text)]).startswith(self.goal):
+            return OutcomeKind.ACCEPTED, 1.0
+        seen_until = now if self.left_at is None else self.left_at
+        seen = seen_until - self.shown_at >= min_visible_ms / 1000
+        return (OutcomeKind.IGNORED if seen else OutcomeKind.UNSEEN), 0.0
+
+    def _written(self, text: str) -> str:
+        """What stands behind the suggestion's prefix; "" where the prefix does not stand there any more."""
+        start, end = self.span.start, self.span.end
+        if self.state is State.SHOWN and self.replaced:
+            return ""
+        if not self.cut:
+            return text[start:end]
+        if self.broken:
+            return ""
+        line = text[text.rfind("\n", 0, start) + 1 : end]
+        kept = self.suggestion.prefix.rpartition("\n")[2]
+        return line[len(kept) :] if line.startswith(kept) else ""
+
+    def due(self, settle_s: float) -> tuple[float, bool]:
+        """When to look next, and whether that look is the last."""
+        if self.superseded:
+            return self.since + settle_s, True
+        if self.state is State.ACCEPTED:
+            waits = (settle_s, *(wait for wait in LOOKS_S if wait > settle_s))
+            index = min(self.looks, len(waits) - 1)
+            return self.since + waits[index], index == len(waits) - 1
+        if self.state is State.DIVERGED:
+            return self.since + settle_s, True
+        if self.left_at is not None and self.looks == 0 and settle_s < LAST_LOOK_S:
+            return self.left_at + settle_s, False
+        return self.since + max(settle_s, LAST_LOOK_S), True
+
+
+def plain(text: str) -> str:
+    """The text with "\n" for every line end."""
+    return text.replace("\r\n", "\n")

@@ -1,0 +1,98 @@
+"""What one change is to a suggestion on screen: typed through, accepted whole, something else, or elsewhere.
+
+Sees the text around the change only. From changes alone a key that takes the suggestion is told from typing by how
+much one change inserts; a line end is a line end ("\\n" may come back as "\\r\\n"), and white space at the end is not
+needed.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from npllm.feedback import reward
+from npllm.feedback.case import Case, plain
+from npllm.feedback.tracking import Change, TrackedRange, common_head, localise
+
+PAIRS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'", "`": "`"}
+
+
+class Reading(enum.Enum):
+    """What a change is to a suggestion on screen."""
+
+    ALONG = enum.auto()  # typed through, or taken back
+    WHOLE = enum.auto()  # all of it stands there now, by a key that takes it
+    OTHER = enum.auto()  # something else is written at its place
+    ELSEWHERE = enum.auto()
+
+
+def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Reading:
+    """A change while it is on screen. ALONG and WHOLE are followed here; OTHER and ELSEWHERE with `follow`.
+
+    Args:
+        raw: the change as the editor sent it.
+        small: the same without what it replaces by itself.
+    """
+    low, cursor = case.span.start, case.span.end
+    high = cursor + case.replaced
+    if small.inserts and not small.new_text:
+        if raw.start != cursor or not case.text.startswith(plain(raw.new_text), case.typed):
+            return Reading.ALONG
+        new, end = before[low:cursor] + raw.new_text, raw.end  # typed over: the editor had closed a bracket
+    else:
+        local = localise(before, small, low, high)
+        if local is None:
+            return Reading.OTHER if case.cuts(before, small) else Reading.ELSEWHERE
+        new, end = local
+        if end > high and common_head(before[low:end], new) > high - low:
+            return Reading.ELSEWHERE
+    expected, case.expected = case.expected, False
+    if case.replaced:
+        if plain(new).rstrip() == case.goal:
+            return _whole(case, low, new, len(new), now)
+        old = before[cursor:high]
+        if not new.endswith(old):
+            return Reading.OTHER
+        new = new[: len(new) - len(old)]
+    written = plain(new)
+    added = written[case.typed :].strip() if len(written) > case.typed else ""
+    by_key = expected or len(added) > 1 or _replaces_more(before, raw, cursor)
+    if PAIRS.get(added[:1]) == added[1:]:
+        by_key = expected  # a bracket that the editor closes
+    if expected and added and reward.survival(added, case.text) > 0.5:
+        return _whole(case, low, new, len(new), now)
+    if added and (by_key or case.taken) and len(case.goal) > 1:
+        there = new + before[end : end + len(case.text) + case.text.count("\n")]
+        if plain(there).startswith(case.goal):
+            return _whole(case, low, new, max(len(new), _raw_length(there, len(case.goal))), now)
+    whole = case.text.startswith(written)
+    if not whole and len(written) == case.typed + 2 and PAIRS.get(written[-2]) == written[-1]:
+        new, written = new[:-1], written[:-1]  # the editor has closed it; typing goes on in between
+        whole = case.text.startswith(written)
+    if not whole:
+        return Reading.OTHER
+    case.taken = len(written) if by_key and added else min(case.taken, len(written))
+    case.typed = len(written)
+    case.span.end = low + len(new)
+    case.since, case.left, case.left_at = now, False, None
+    return Reading.ALONG
+
+
+def _replaces_more(before: str, raw: Change, cursor: int) -> bool:
+    """Whether the editor replaced a piece of the line behind the cursor by more than one character."""
+    return raw.start == cursor and len(raw.new_text.strip()) > 1 and before.find("\n", cursor, raw.end) < 0
+
+
+def _whole(case: Case, low: int, new: str, length: int, now: float) -> Reading:
+    if "\n" in new[len(new.rstrip()) :] and length == len(new):
+        length = len(new.rstrip())  # what comes on the next line is not it
+    case.span = TrackedRange(low, low + length)
+    case.accept(now)
+    return Reading.WHOLE
+
+
+def _raw_length(text: str, length: int) -> int:
+    """How many characters of `text` are `length` characters once its line ends count as one."""
+    raw = length
+    while len(plain(text[:raw])) < length:
+        raw += length - len(plain(text[:raw]))
+    return raw
