@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from npllm.starter.corpus import Corpus, SourceFile
-from npllm.starter.fim import Cut, assemble, cut
+from npllm.starter.fim import Cut, assemble, cursors, cut
 from npllm.starter.pack import Mix, Packer, load_rows, pack
 from npllm.starter.snippets import SnippetIndex, split_snippets
 from npllm.starter.tokens import SPECIAL_TOKENS, Codec, train_tokenizer
@@ -44,6 +44,16 @@ def test_a_line_break_takes_its_indentation_along(codec: Codec) -> None:
     """So the ids before a cursor at the start of an indented line are a prefix of the ids of the whole text."""
     before, after = "def f(self):\n        ", "return self.x"
     assert codec.encode(before) + codec.encode(after) == codec.encode(before + after)
+
+
+def test_text_can_be_encoded_as_if_cursors_stood_in_it(codec: Codec) -> None:
+    edges = cursors(TEXT[:3000], 120, random.Random(1))
+    assert 15 < len(edges) <= 25 and edges == sorted(edges)
+    assert cursors(TEXT, 0, random.Random(1)) == [] == cursors("", 120, random.Random(1))
+    ids, ends = codec.encode_in_parts(TEXT[:3000], edges)
+    assert codec.decode(ids) == TEXT[:3000]
+    assert set(edges) <= set(ends) and ends[-1] == 3000 and ends == sorted(ends)
+    assert codec.encode_in_parts(TEXT, [])[0] == codec.encode(TEXT)
 
 
 def test_cuts_reassemble_have_all_shapes_and_cut_words(codec: Codec) -> None:

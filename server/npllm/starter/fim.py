@@ -9,6 +9,7 @@ a block, a random span.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,14 +42,26 @@ def cut(text: str, rng: random.Random) -> Cut:
     return Cut(text[:begin], text[begin:end], text[end:])
 
 
-def assemble(path: str, parts: Cut, order: Order, codec: Codec, room: int) -> list[int]:
-    """The ids of one infilling example of at most `room` tokens.
+def cursors(text: str, every: int, rng: random.Random) -> list[int]:
+    """Random offsets in a text, one in so many characters, where it is encoded as if a cursor stood there.
+
+    An infilling example has one cursor; half-typed words are too rare in a small corpus to be learned from those alone.
+    """
+    return sorted({rng.randrange(1, len(text)) for _ in range(len(text) // every)}) if every else []
+
+
+def assemble(path: str, parts: Cut, order: Order, codec: Codec, room: int, edges: Sequence[int] = ()) -> list[int]:
+    """The ids of one infilling example of at most `room` tokens; `edges` are further cursors in the prefix.
 
     When it is too long, text far from the cursor goes first: the prefix's end keeps two thirds of the room beside the
     middle, the suffix's start the rest; the middle is cut last, and then loses its `<|end|>` too.
     """
     head = [codec.file, *codec.encode(path + "\n")]
-    prefix, middle, suffix = codec.encode(parts.prefix), codec.encode(parts.middle), codec.encode(parts.suffix)
+    prefix, middle, suffix = (
+        codec.encode_in_parts(parts.prefix, edges)[0],
+        codec.encode(parts.middle),
+        codec.encode(parts.suffix),
+    )
     keep = max(0, room - len(head) - len(middle) - 4)
     keep_prefix = min(len(prefix), max(2 * keep // 3, keep - len(suffix)))
     prefix = prefix[len(prefix) - keep_prefix :]

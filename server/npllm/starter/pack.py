@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from npllm.starter.corpus import Corpus, SourceFile
 from npllm.starter.echo import echo
-from npllm.starter.fim import Order, assemble, cut
+from npllm.starter.fim import Order, assemble, cursors, cut
 from npllm.starter.progress import tqdm
 from npllm.starter.snippets import SnippetIndex
 from npllm.starter.tokens import Codec
@@ -40,6 +40,7 @@ class Mix:
     fim: float = 0.5
     snippets: float = 0.4
     echo: float = 0.35  # of the pieces with snippets: one of them is an earlier version of what comes
+    cursor_every: int = 120  # characters between places where text is encoded as if a cursor stood there
     snippet_share: float = 0.45  # of a row's room, at most
 
 
@@ -83,7 +84,8 @@ class Packer:
                 middle = (len(parts.prefix), len(parts.prefix) + len(parts.middle))
                 ids = self._snippets(file, focus, window, middle, position, room, index)
             order: Order = "psm" if rng.random() < 0.5 else "spm"
-            return ids + assemble(file.path, parts, order, codec, room - len(ids)), len(window)
+            edges = cursors(parts.prefix, self._mix.cursor_every, rng)
+            return ids + assemble(file.path, parts, order, codec, room - len(ids), edges), len(window)
         if wants_snippets:
             anywhere = rng.randrange(len(window) // 2 + 1)
             ids = self._snippets(file, window, window, (anywhere, anywhere + 200), position, room, index)
@@ -91,8 +93,9 @@ class Packer:
         left = room - len(ids) - len(head)
         if left < 16:
             return (ids + head)[:room], 0
-        body, ends = codec.encode_with_ends(file.text[position : position + int(left * 5)])
-        if len(body) < left and position + int(left * 5) >= len(file.text):
+        text = file.text[position : position + int(left * 5)]
+        body, ends = codec.encode_in_parts(text, cursors(text, self._mix.cursor_every, rng))
+        if len(body) < left and position + len(text) >= len(file.text):
             return [*ids, *head, *body, codec.end], len(file.text) - position
         body = body[:left]
         return ids + head + body, ends[len(body) - 1]

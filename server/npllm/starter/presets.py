@@ -59,8 +59,8 @@ STARTER_CPU = Preset(
     name="starter-cpu",
     shape=Shape(vocabulary=8192, hidden=256, intermediate=640, layers=6, heads=4, kv_heads=2),
     phases=(
-        Phase(length=256, batch=12, until=0.62, deal=0.42),
-        Phase(length=512, batch=10, until=0.86, deal=0.33),
+        Phase(length=256, batch=12, until=0.58, deal=0.42),
+        Phase(length=512, batch=10, until=0.82, deal=0.33),
         Phase(length=1024, batch=6, until=1.0, deal=0.25),
     ),
     optimisation=Optimisation(),

@@ -7,7 +7,7 @@ behind them, digits go in threes at most.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -64,10 +64,18 @@ class Codec:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
-        """Ids of a text, and for each the offset in characters behind it."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return encoding.ids, [end for _, end in encoding.offsets]
+    def encode_in_parts(self, text: str, edges: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Ids of a text that is cut at ascending offsets and encoded part by part, as at a cursor; and for each id the
+        offset in characters behind it."""
+        ids: list[int] = []
+        ends: list[int] = []
+        begin = 0
+        for edge in (*edges, len(text)):
+            encoding = self._tokenizer.encode(text[begin:edge], add_special_tokens=False)
+            ids += encoding.ids
+            ends += [begin + end for _, end in encoding.offsets]
+            begin = edge
+        return ids, ends
 
     def _id(self, token: str) -> int:
         number: int | None = self._tokenizer.token_to_id(token)
