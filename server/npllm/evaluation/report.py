@@ -29,6 +29,7 @@ LABELS = {
     "saved": "characters saved",
     "bits_per_byte": "bits per UTF-8 byte of the true line",
 }
+WIDE = 120  # columns of a terminal from which the table shows the intervals, too
 NOTES = (
     "Held-out lines come from files that the morning never opened; they are written down nowhere.",
     "So that every line is measured, each suggestion is shown however unsure the base is and ends with its "
@@ -128,8 +129,9 @@ def print_to(console: Console, report: Report) -> None:
     table.add_column("")
     for name in NAMES:
         table.add_column(name, justify="right")
+    narrow = console.width < WIDE
     for label, *cells in _rows(report):
-        table.add_row(label, *cells)
+        table.add_row(label, *(cell.split(" [")[0] if narrow else cell for cell in cells))
     console.print(table)
     for line in [*_difference_lines(report), *_story(report), *NOTES]:
         console.print(Text(line))
