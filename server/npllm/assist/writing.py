@@ -50,10 +50,16 @@ def suggest(
     desk: Desk, request: Request, cancel: threading.Event, kind: str, avoided: frozenset[str]
 ) -> Suggestion | None:
     """The completion of a place, or None where there is none worth showing or the request was cancelled."""
+    from npllm.models.fim import unix_lines
     from npllm.models.stops import StopRules
 
     settings = request.config.completion
-    stop = StopRules(request.prefix, request.suffix, end_ids=desk.builder.end_ids, multiline=settings.multiline)
+    stop = StopRules(
+        unix_lines(request.prefix),
+        unix_lines(request.suffix),
+        end_ids=desk.builder.end_ids,
+        multiline=settings.multiline,
+    )
     made = _write(desk, request, stop, settings.max_new_tokens, cancel, kind)
     if made is None or not worth_showing(made.text, made.mean_logprob, request.suffix, settings, avoided):
         return None
@@ -62,11 +68,14 @@ def suggest(
 
 def rewrite(desk: Desk, request: Request, cancel: threading.Event, selected: str) -> Suggestion | None:
     """What the base would write in place of a selection, by infilling; None where it would write the same."""
+    from npllm.models.fim import unix_lines
     from npllm.models.stops import StopRules
 
     length = 2 * len(desk.builder.encode_middle(selected)) + MIN_SPARE
     room = desk.builder.context_tokens // 2
-    stop = StopRules(request.prefix, request.suffix, end_ids=desk.builder.end_ids, multiline="\n" in selected)
+    stop = StopRules(
+        unix_lines(request.prefix), unix_lines(request.suffix), end_ids=desk.builder.end_ids, multiline="\n" in selected
+    )
     made = _write(desk, request, stop, min(length, room), cancel, "rewrite")
     if made is None or made.text.strip() in ("", selected.strip()):
         return None
@@ -97,7 +106,7 @@ def _write(
     return Suggestion(
         id=new_id(),
         place=request.place,
-        text=decoded.text,
+        text=_with_line_ends(decoded.text, request),
         prefix=request.prefix,
         suffix=request.suffix,
         context=family(request.place.language),
@@ -109,6 +118,11 @@ def _write(
         created_at=datetime.now(UTC),
         kind=kind,
     )
+
+
+def _with_line_ends(text: str, request: Request) -> str:
+    """Generated text with the document's line ends."""
+    return text.replace("\n", "\r\n") if "\r\n" in request.prefix or "\r\n" in request.suffix else text
 
 
 def _prompt(desk: Desk, request: Request, reserve: int) -> Prompt:

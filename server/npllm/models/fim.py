@@ -13,7 +13,7 @@ import zlib
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from npllm.models.codec import TextCodec
 from npllm.models.formats import FORMATS, PREFIX_ONLY, SNIPPETS, FimFormat, choose_by_vocabulary
 from npllm.types import ModelError, Snippet
 
-__all__ = ["FORMATS", "PREFIX_ONLY", "FimFormat", "Prompt", "PromptBuilder", "PromptParts", "choose"]
+__all__ = ["FORMATS", "PREFIX_ONLY", "FimFormat", "Prompt", "PromptBuilder", "PromptParts", "choose", "unix_lines"]
 
 _SUFFIX_SHARE = 4  # one in so many tokens of the room
 _SUFFIX_STEP = 128  # room that the prefix leaves goes to the suffix in such steps, so that it rarely changes
@@ -57,6 +57,11 @@ class Prompt:
 def choose(tokenizer: Any) -> FimFormat:
     """The format that a tokenizer's vocabulary was made for; prefix-only where it knows none."""
     return choose_by_vocabulary(tokenizer.get_vocab())
+
+
+def unix_lines(text: str) -> str:
+    """The text with `\\n` for `\\r\\n`: bases have hardly seen the latter."""
+    return text.replace("\r\n", "\n") if "\r" in text else text
 
 
 class PromptBuilder:
@@ -94,6 +99,7 @@ class PromptBuilder:
             reserve: tokens kept free for the answer (at most half of the context is).
             snippet_budget: tokens that snippets may take (at most half of the room).
         """
+        parts = replace(parts, prefix=unix_lines(parts.prefix), suffix=unix_lines(parts.suffix))
         room = self.context_tokens - min(reserve, self.context_tokens // 2)
         snippets, used = self._snippets(parts, min(snippet_budget, room // 2))
         layout = self.format.repo if snippets else self.format.layout
@@ -117,7 +123,7 @@ class PromptBuilder:
 
     def encode_middle(self, text: str) -> list[int]:
         """Ids of a text that stands at the cursor, as decoding would have produced it."""
-        return self.codec.encode(text)
+        return self.codec.encode(unix_lines(text))
 
     def _piece(self, piece: str, parts: PromptParts) -> list[int]:
         """Ids of a piece without what is filled in for prefix, suffix and snippets."""
