@@ -82,7 +82,7 @@ class Sleep:
         if not jobs and unfinished is None:
             text = " ".join(part.text for part in waiting) or "There is nothing new to learn."
             return Finished(Ending.NOTHING, text)
-        await self._mark(current, ConsolidationState.RUNNING, report)
+        report = await self._mark(current, ConsolidationState.RUNNING, report)
         try:
             total = sum(len(job.part.learn) for job in jobs)
             before = 0.0
@@ -94,9 +94,9 @@ class Sleep:
                 budget = self._config.sleep.max_minutes * 60 * TRAIN_SHARE * share
                 made = await self._context(current, job, report.base_fingerprint, folder, budget, meter)
                 report = replace(report, contexts=(*report.contexts, made))
-                await self._mark(current, ConsolidationState.RUNNING, report)
+                report = await self._mark(current, ConsolidationState.RUNNING, report)
         except Interrupted:
-            await self._mark(current, ConsolidationState.INTERRUPTED, report)
+            report = await self._mark(current, ConsolidationState.INTERRUPTED, report)
             return Finished(Ending.INTERRUPTED, "A checkpoint waits for the next sleep.", report)
         except StoreError:
             raise  # the row stays as it is: the next sleep goes on
@@ -104,8 +104,8 @@ class Sleep:
             await self._mark(current, ConsolidationState.FAILED, replace(report, problem=str(error)))
             shutil.rmtree(checkpoints, ignore_errors=True)
             raise
-        report = replace(report, contexts=(*report.contexts, *waiting), seconds=self._seconds())
-        await self._mark(current, ConsolidationState.DONE, report)
+        report = replace(report, contexts=(*report.contexts, *waiting))
+        report = await self._mark(current, ConsolidationState.DONE, report)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return Finished(Ending.DONE, report.text, report)
 
@@ -132,11 +132,13 @@ class Sleep:
     def _seconds(self) -> float:
         return self._earlier_s + time.monotonic() - self._began
 
-    async def _mark(self, current: Consolidation, state: ConsolidationState, report: Report) -> None:
+    async def _mark(self, current: Consolidation, state: ConsolidationState, report: Report) -> Report:
+        """Write down how far it is; returns the report as it stands there."""
         over = state in (ConsolidationState.DONE, ConsolidationState.FAILED)
         report = replace(report, seconds=self._seconds())
         ended = datetime.now(UTC) if over else None
         await self._store.upsert_consolidation(replace(current, state=state, ended_at=ended, report=report.to_json()))
+        return report
 
     # -- one context ---------------------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ def fits(folder: Path, shape: Shape) -> bool:
 
 def weights(adapted: PeftModel) -> dict[str, torch.Tensor]:
     """The adapter's tensors by their names in its file; they are the live ones."""
-    found: dict[str, torch.Tensor] = get_peft_model_state_dict(adapted)
+    found: dict[str, torch.Tensor] = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     return found
 
 
@@ -88,7 +88,7 @@ def put(adapted: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
 def save(adapted: PeftModel, folder: Path, base_name: str) -> None:
     """Write a plain PEFT folder (adapter_config.json, adapter_model.safetensors)."""
     adapted.peft_config["default"].base_model_name_or_path = base_name
-    adapted.save_pretrained(str(folder), safe_serialization=True)
+    adapted.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
 
 

@@ -1,0 +1,345 @@
+"""The sleeping process with a real PostgreSQL, a real model and real signals: it consolidates, goes when told, and
+whatever kills it, nothing half-done is ever published and the next sleep goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from npllm.config import Config
+from npllm.memory.store import Store
+from npllm.models.adapters import AdapterSet
+from npllm.models.base import Base
+from npllm.models.manifest import read_manifest
+from npllm.sleep.protocol import Ending, Message, Phase, Progress, decode
+from npllm.sleep.report import Report, Verdict
+from npllm.sleep.scheduler import Scheduler
+from npllm.sleep.supervisor import Ended, Sleeper, SleeperState
+from npllm.types import ConsolidationState, ServerState, VersionState, new_id
+from tests.fixtures_sleep import MORNING, PYTHON, config_for, from_source, start_child, write_settings
+
+GONE_S = 2.0 + 1.0  # the promise, and what a busy test machine may add
+
+
+@pytest.fixture
+def config(home: Path, tiny_model: Path) -> Config:
+    return config_for(home, tiny_model)
+
+
+@pytest.fixture
+async def store(config: Config) -> AsyncIterator[Store]:
+    store = await Store.connect(config)
+    yield store
+    await store.close()
+
+
+async def sleep(config: Config, until: Callable[[Progress], bool] = lambda _: False) -> Ended:
+    """One sleep through the supervisor, sent away when `until` says so."""
+    enough = asyncio.Event()
+    sleeper = Sleeper(config, on_progress=lambda progress: enough.set() if until(progress) else None)
+    await sleeper.start(new_id(), "test")
+    life = asyncio.create_task(sleeper.wait())
+    waiting = asyncio.create_task(enough.wait())
+    await asyncio.wait({life, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done():
+        began = time.monotonic()
+        await sleeper.wake("test")
+        assert time.monotonic() - began < GONE_S
+    waiting.cancel()
+    ended = await life
+    assert ended is not None
+    assert sleeper.state is SleeperState.ABSENT
+    return ended
+
+
+async def until(true: Callable[[], bool], within_s: float = 120.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not true():  # noqa: ASYNC110  what is awaited has no event: a process, a state
+            await asyncio.sleep(0.02)
+
+
+def log_of(config: Config) -> str:
+    file = config.home / "logs" / "sleep.log"
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+def leftovers(config: Config) -> list[Path]:
+    return [*config.adapters_dir.glob(".tmp-*"), *config.checkpoints_dir.glob("*")]
+
+
+async def consistent(store: Store, config: Config) -> None:
+    """What is published is whole, loads, and is the only one of its context."""
+    published = await store.adapter_versions(state=VersionState.PUBLISHED)
+    assert len({version.context for version in published}) == len(published)
+    if published:
+        base = Base.load(config.base.model, device="cpu", threads=1)
+        adapters = AdapterSet(base)
+        for version in published:
+            manifest = adapters.load(version.id, config.home / version.folder, version.context)
+            assert manifest.sha256 == version.sha256
+
+
+async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: Store, config: Config) -> None:
+    morning = from_source(60)
+    await store.write(morning)
+    heard: list[str] = []
+    announced = asyncio.Event()
+    await store.listen(lambda id: (heard.append(id), announced.set()))  # type: ignore[func-returns-value]
+    steps: list[Progress] = []
+    sleeper = Sleeper(config, on_progress=steps.append)
+    run_id = new_id()
+    await sleeper.start(run_id, "test")
+    ended = await sleeper.wait()
+    assert ended is not None
+    assert ended.ending is Ending.DONE, (ended, log_of(config))
+
+    phases = list(dict.fromkeys(step.phase for step in steps))
+    assert phases == [Phase.GATHERING, Phase.PREPARING, Phase.LEARNING, Phase.JUDGING, Phase.PUBLISHING]
+    assert [step.share for step in steps] == sorted(step.share for step in steps)
+    learning = [step for step in steps if step.phase is Phase.LEARNING and step.step]
+    assert learning[-1].step == learning[-1].total
+    assert all(step.loss and step.tokens_per_s for step in learning)
+    assert any(step.seconds_left is not None for step in learning)
+
+    (version,) = await store.adapter_versions()
+    assert (version.state, version.context, version.parent) == (VersionState.PUBLISHED, PYTHON, None)
+    assert version.consolidation_id == run_id
+    await asyncio.wait_for(announced.wait(), 10.0)
+    assert heard == [str(version.id)]
+    await consistent(store, config)
+    manifest = read_manifest(config.home / version.folder)
+    held_out, learned = set(manifest.data["held_out"]), set(manifest.data["learned"])
+    assert held_out.isdisjoint(learned)
+    assert held_out | learned | set(manifest.data["validated"]) == {str(item.id) for item in morning}
+
+    row = await store.last_consolidation()
+    assert row is not None
+    assert (row.id, row.state) == (run_id, ConsolidationState.DONE)
+    assert row.ended_at is not None
+    report = Report.from_json(row.report)
+    assert report == ended.report
+    (part,) = report.contexts
+    assert (part.verdict, part.new, part.held_out) == (Verdict.PUBLISHED, 48, 12)
+    assert part.gain == pytest.approx(1 - part.nll_after / part.nll_before)
+    assert part.gain > 0
+    assert part.gain_low <= part.gain <= part.gain_high
+    assert part.seconds > 0
+    assert part.tokens_per_s > 0
+    assert leftovers(config) == []
+
+    # Nothing is new now.
+    again = await sleep(config)
+    assert again.ending is Ending.NOTHING
+
+    # The next day: on from that version, with old experiences among the new.
+    await store.write(from_source(40, start=MORNING + timedelta(days=1), offset=1))
+    ended = await sleep(config)
+    assert ended.ending is Ending.DONE, (ended, log_of(config))
+    newest, former = await store.adapter_versions()
+    assert newest.parent == version.id == former.id
+    assert ended.report is not None
+    (part,) = ended.report.contexts
+    assert part.old == pytest.approx(part.new * 3 / 7, abs=3)
+    assert part.nll_before < 0.99 * report.contexts[0].nll_before, "the gate compares with the version in use"
+    if newest.state is VersionState.PUBLISHED:
+        assert former.state is VersionState.RETIRED
+    await consistent(store, config)
+
+
+async def test_interrupted_twice_it_ends_as_if_it_had_slept_through(
+    store: Store, config: Config, tmp_path: Path
+) -> None:
+    await store.write(from_source(60))
+    for stop_at in (3, 20):
+        ended = await sleep(config, lambda p, at=stop_at: p.phase is Phase.LEARNING and p.step >= at)  # type: ignore[misc]
+        assert ended.ending is Ending.INTERRUPTED, (ended, log_of(config))
+        row = await store.last_consolidation()
+        assert row is not None
+        assert row.state is ConsolidationState.INTERRUPTED
+        assert not await store.adapter_versions()
+    ended = await sleep(config)
+    assert ended.ending is Ending.DONE, (ended, log_of(config))
+    assert ended.report is not None
+    assert ended.report.parts == 3
+    (version,) = await store.adapter_versions()
+    last = await store.last_consolidation()
+    assert last is not None
+    assert version.consolidation_id == last.id == row.id
+    assert leftovers(config) == []
+    await consistent(store, config)
+
+
+async def killed(config: Config, when: Callable[[Message], bool]) -> None:
+    """A child that is killed with SIGKILL at the first message that `when` is true of."""
+    child = await start_child(config.home, new_id())
+    assert child.stdout is not None
+    while line := await child.stdout.readline():
+        if when(decode(line.decode())):
+            child.kill()
+            break
+    await child.wait()
+
+
+async def test_killed_anywhere_nothing_half_done_is_published_and_the_next_sleep_goes_on(
+    store: Store, config: Config
+) -> None:
+    config = replace(config, sleep=replace(config.sleep, epochs=4))
+    write_settings(config)
+    await store.write(from_source(60))
+    points: list[Callable[[Message], bool]] = [
+        lambda m: isinstance(m, Progress) and m.phase is Phase.PREPARING,
+        lambda m: isinstance(m, Progress) and m.phase is Phase.LEARNING and m.step >= 12,
+        lambda m: isinstance(m, Progress) and m.phase is Phase.JUDGING and m.step >= 5,
+        lambda m: isinstance(m, Progress) and m.phase is Phase.PUBLISHING,
+    ]
+    first = None
+    for point in points:
+        await killed(config, point)
+        await consistent(store, config)
+        row = await store.last_consolidation()
+        assert row is not None
+        first = first or row.id
+        assert row.id == first, "it goes on with the sleep that was killed"
+    before = await store.adapter_versions()
+    # As if killed between the folder's renaming and the row: a half-written folder, and a whole one that is no one's.
+    (config.adapters_dir / ".tmp-half").mkdir(parents=True)
+    ended = await sleep(config)
+    row = await store.last_consolidation()
+    assert row is not None
+    assert row.id == first
+    assert row.state is ConsolidationState.DONE, (ended, log_of(config))
+    (version,) = await store.adapter_versions()
+    assert version.state is VersionState.PUBLISHED
+    assert version.id in {one.id for one in before} | {version.id}
+    assert [path.name for path in config.adapters_dir.iterdir()] == [str(version.id)]
+    assert leftovers(config) == []
+    await consistent(store, config)
+
+
+async def test_what_is_not_better_is_kept_as_rejected_with_its_reason(store: Store, config: Config) -> None:
+    await store.write([replace(item, context="language:go") for item in from_source(5)])
+    await store.write(from_source(40))
+    ended = await sleep(replace(config, sleep=replace(config.sleep, learning_rate=0.0, epochs=1)))
+    assert ended.ending is Ending.DONE, (ended, log_of(config))
+    (version,) = await store.adapter_versions()
+    assert version.state is VersionState.REJECTED
+    assert "not likelier than before" in version.reason
+    assert (config.home / version.folder / "adapter_model.safetensors").is_file()
+    assert ended.report is not None
+    verdicts = {part.context: part for part in ended.report.contexts}
+    assert verdicts[PYTHON].verdict is Verdict.REJECTED
+    assert verdicts["language:go"].verdict is Verdict.WAITING
+    assert "8 with a text to learn are needed" in verdicts["language:go"].reason
+
+
+async def test_one_trainer_at_a_time_and_it_does_not_outlive_its_server(store: Store, config: Config) -> None:
+    await store.write(from_source(60))
+    script = (
+        "import asyncio, json, sys\n"
+        "from pathlib import Path\n"
+        "from npllm.config import Config, merge\n"
+        "from npllm.sleep.supervisor import Sleeper\n"
+        "from npllm.types import new_id\n"
+        "async def main():\n"
+        "    config = merge(Config(home=Path(sys.argv[1])), json.loads(sys.argv[2]), source='test')\n"
+        "    sleeper = Sleeper(config, on_progress=lambda p: print(sleeper.pid, p.phase.value, flush=True))\n"
+        "    await sleeper.start(new_id(), 'test')\n"
+        "    await sleeper.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    from npllm.sleep.supervisor import settings_of
+
+    slow = replace(config, sleep=replace(config.sleep, epochs=500, nice=2))
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script, str(config.home), json.dumps(settings_of(slow))),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert server.stdout is not None
+    while (line := await server.stdout.readline()) and b"learning" not in line:
+        pass
+    child = psutil.Process(int(line.split()[0]))
+    assert child.nice() >= 2
+    other = await sleep(config)
+    assert other.ending is Ending.NOTHING
+    assert "Another window" in other.text
+    server.kill()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, [child], GONE_S)
+    assert not alive
+    await server.wait()
+    row = await store.last_consolidation()
+    assert row is not None
+    assert row.state in (ConsolidationState.INTERRUPTED, ConsolidationState.RUNNING)
+    async with store.trainer_lock() as ours:
+        assert ours
+
+
+async def test_idle_it_falls_asleep_by_itself_and_a_keystroke_wakes_it(store: Store, config: Config) -> None:
+    config = replace(config, sleep=replace(config.sleep, idle_s=0.8, min_experiences=20, epochs=500))
+    problems: list[str] = []
+    states: list[ServerState] = []
+    scheduler = Scheduler(
+        config,
+        lambda: store,
+        on_change=lambda: states.append(scheduler.state),
+        on_problem=problems.append,
+    )
+    elsewhere = new_id()
+    await store.write(from_source(19))
+    scheduler.start()
+    await asyncio.sleep(1.5)
+    assert scheduler.state is ServerState.AWAKE, "too little is new"
+    await store.write(from_source(40))
+    await until(lambda: scheduler.state is ServerState.SLEEPING and scheduler.phase == "learning")
+    assert scheduler.progress is not None
+    assert "learning language:python" in scheduler.message
+    pid = scheduler._sleeper.pid
+    assert pid is not None
+
+    scheduler.activity()
+    assert scheduler.state is ServerState.AWAKE, "at once, while the child packs up"
+    await until(lambda: not psutil.pid_exists(pid), GONE_S)
+
+    # Idle again it goes on with the interrupted sleep; another window's activity ends that, too.
+    await until(lambda: scheduler.state is ServerState.SLEEPING)
+    row = await store.interrupted_consolidation()
+    assert row is not None
+    await store.heartbeat(elsewhere, MORNING.now(MORNING.tzinfo), True)
+    await until(lambda: scheduler.state is not ServerState.SLEEPING, 1.0 + GONE_S)
+    await store.end_session(elsewhere)
+
+    # By hand, whatever the clock says.
+    scheduler.configure(replace(config, sleep=replace(config.sleep, enabled=False)))
+    assert await scheduler.sleep_now()
+    assert not await scheduler.sleep_now()
+    await scheduler.wake()
+    assert scheduler.state is ServerState.AWAKE
+    await scheduler.close()
+    assert problems == []
+    assert ServerState.SLEEPING in states
+
+
+async def test_a_base_that_is_not_there_is_one_clear_message(store: Store, config: Config, tmp_path: Path) -> None:
+    await store.write(from_source(60))
+    ended = await sleep(replace(config, base=replace(config.base, model=str(tmp_path / "nothing"))))
+    assert ended.ending is Ending.FAILED
+    assert "nothing" in ended.text
+    assert "Traceback" not in ended.text
+
+
+async def test_sigterm_before_anything_has_begun(config: Config) -> None:
+    child = await start_child(config.home, new_id())
+    await asyncio.sleep(0.3)
+    began = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    assert await child.wait() in (Ending.INTERRUPTED.exit_code, -signal.SIGTERM)
+    assert time.monotonic() - began < GONE_S

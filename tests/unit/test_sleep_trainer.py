@@ -1,0 +1,295 @@
+"""Training an adapter: it learns, the base does not move, and an interruption leaves no trace in the result."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from npllm.models import examples
+from npllm.models.base import Base
+from npllm.models.fim import PromptBuilder, choose
+from npllm.sleep import lora
+from npllm.sleep.interruption import Interrupted
+from npllm.sleep.learner import control_tokens
+from npllm.sleep.lora import Shape
+from npllm.sleep.objectives import Nll, Sample, answer_nats
+from npllm.sleep.plan import STATE
+from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer, plan
+from tests.fixtures_sleep import from_source
+
+RECIPE = Recipe(shape=Shape(8, 16, False), learning_rate=1e-2, batch_tokens=512, micro_tokens=256, epochs=3, seed=5)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+Whole = tuple[dict[str, torch.Tensor], Outcome]
+
+
+class Bench:
+    """A base with a fresh adapter and some samples; the same every time."""
+
+    def __init__(self, model: Path, folder: Path, recipe: Recipe = RECIPE, inner: int = 5) -> None:
+        self.base = Base.load(str(model), device="cpu", threads=1)
+        self.digest = self.base.digest()
+        self.builder = PromptBuilder(self.base.tokenizer, choose(self.base.tokenizer), 128)
+        made = [
+            examples.encode(self.builder, item.prefix, item.suffix, item.place.path, item.final_text)
+            for item in from_source(25)
+        ]
+        samples = [Sample(one.ids, one.loss_start) for one in made]
+        self.inner, self.samples = samples[:inner], samples[5:]
+        self.adapted = lora.attach(self.base.model, recipe.shape, seed=1)
+        self.recipe = recipe
+        self.folder = folder
+        self.stop = threading.Event()
+
+    def trainer(self, on_step: Any = lambda _: None, checkpoint_s: float = 1e9) -> Trainer:
+        return Trainer(
+            self.adapted,
+            self.samples,
+            self.inner,
+            self.recipe,
+            control=control_tokens(self.base, self.builder),
+            pad=0,
+            file=self.folder / STATE,
+            stop=self.stop,
+            checkpoint_s=checkpoint_s,
+            on_step=on_step,
+        )
+
+    def nats(self) -> float:
+        return sum(answer_nats(self.adapted, sample) for sample in self.samples)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in lora.weights(self.adapted).items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, torch.Tensor], Outcome]:
+    bench = Bench(tiny_model, tmp_path_factory.mktemp("whole"))
+    outcome = bench.trainer().run(600.0)
+    return bench.weights(), outcome
+
+
+def test_it_learns_and_the_base_stays_as_it_is_to_the_bit(tiny_model: Path, tmp_path: Path) -> None:
+    bench = Bench(tiny_model, tmp_path)
+    before = bench.nats()
+    outcome = bench.trainer().run(600.0)
+    assert bench.nats() < 0.97 * before
+    assert outcome.position.best_inner < outcome.position.first_inner
+    assert bench.base.digest() == bench.digest
+    moving = {name for name, parameter in bench.adapted.named_parameters() if parameter.requires_grad}
+    assert moving
+    assert all("lora_" in name for name in moving)
+
+
+@pytest.mark.parametrize("steps", [(1,), (4, 7), (2, 3, 4, 11)])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    tiny_model: Path,
+    tmp_path: Path,
+    uninterrupted: Whole,
+    steps: tuple[int, ...],
+) -> None:
+    heard: list[int] = []
+    for stop_after in steps:
+        bench = Bench(tiny_model, tmp_path)
+
+        def on_step(step: Step, bench: Bench = bench, stop_after: int = stop_after) -> None:
+            heard.append(step.step)
+            if step.step == stop_after:
+                bench.stop.set()
+
+        with pytest.raises(Interrupted):
+            bench.trainer(on_step).run(600.0)
+    bench = Bench(tiny_model, tmp_path)
+    outcome = bench.trainer(lambda step: heard.append(step.step)).run(600.0)
+    assert heard == list(range(1, outcome.position.total + 1)), "each step is done once"
+    assert same(bench.weights(), uninterrupted[0])
+    assert outcome.position.step == uninterrupted[1].position.step
+    assert outcome.position.best_inner == uninterrupted[1].position.best_inner
+    assert outcome.position.seconds > outcome.seconds_now
+
+
+def test_a_step_cut_in_the_middle_is_as_if_never_begun(tiny_model: Path, tmp_path: Path, uninterrupted: Whole) -> None:
+    bench = Bench(tiny_model, tmp_path)
+    looks = 0
+
+    class Soon(threading.Event):
+        """Set from the 18th look on: in the middle of some step's micro-batches."""
+
+        def is_set(self) -> bool:
+            nonlocal looks
+            looks += 1
+            return looks > 18
+
+    bench.stop = Soon()
+    with pytest.raises(Interrupted):
+        bench.trainer().run(600.0)
+    again = Bench(tiny_model, tmp_path)
+    again.trainer().run(600.0)
+    assert same(again.weights(), uninterrupted[0])
+
+
+def test_a_kill_costs_only_what_came_after_the_last_checkpoint(
+    tiny_model: Path, tmp_path: Path, uninterrupted: Whole
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def on_step(step: Step) -> None:
+        if step.step == 6:
+            raise Killed  # as if by SIGKILL: nothing is saved on the way out
+
+    bench = Bench(tiny_model, tmp_path)
+    with pytest.raises(Killed):
+        bench.trainer(on_step, checkpoint_s=0.0).run(600.0)
+    (tmp_path / (STATE + ".tmp")).write_bytes(b"half a checkpoint")
+    heard: list[int] = []
+    again = Bench(tiny_model, tmp_path)
+    again.trainer(lambda step: heard.append(step.step)).run(600.0)
+    assert heard[0] == 6
+    assert same(again.weights(), uninterrupted[0])
+
+
+def test_a_checkpoint_of_other_samples_or_another_recipe_is_not_taken_up(tiny_model: Path, tmp_path: Path) -> None:
+    Bench(tiny_model, tmp_path).trainer().run(600.0)
+    heard: list[int] = []
+    bench = Bench(tiny_model, tmp_path)
+    bench.samples = bench.samples[1:]
+    bench.trainer(lambda step: heard.append(step.step)).run(600.0)
+    assert heard[0] == 1
+
+
+def test_a_torn_checkpoint_means_beginning_anew(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / STATE).write_bytes(b"\x10\x00\x00")
+    heard: list[int] = []
+    Bench(tiny_model, tmp_path).trainer(lambda step: heard.append(step.step)).run(600.0)
+    assert heard[0] == 1
+
+
+def test_the_checkpoint_is_safetensors_and_holds_all_that_moves(tiny_model: Path, tmp_path: Path) -> None:
+    bench = Bench(tiny_model, tmp_path)
+    bench.trainer().run(600.0)
+    with safe_open(tmp_path / STATE, framework="pt") as stream:
+        kinds = {name.split(".")[0] for name in stream.keys()}  # noqa: SIM118
+        moments = {name.split(".")[1] for name in stream.keys() if name.startswith("optimizer.")}  # noqa: SIM118
+    assert kinds == {"adapter", "best", "optimizer", "generator"}
+    assert moments == {"step", "exp_avg", "exp_avg_sq"}
+    assert [path.name for path in tmp_path.iterdir()] == [STATE]
+
+
+def test_it_ends_when_validation_gets_no_better_and_keeps_the_best(tiny_model: Path, tmp_path: Path) -> None:
+    wild = Recipe(shape=Shape(8, 16, False), learning_rate=50.0, batch_tokens=512, epochs=12, patience=2)
+    bench = Bench(tiny_model, tmp_path, wild)
+    outcome = bench.trainer().run(600.0)
+    position = outcome.position
+    assert outcome.stopped_by == "validation"
+    assert position.best_step < position.step < position.total
+    nats = sum(answer_nats(bench.adapted, sample) for sample in bench.inner)
+    tokens = sum(len(sample.ids) - sample.loss_start for sample in bench.inner)
+    assert nats / tokens == pytest.approx(position.best_inner, rel=1e-5)
+
+
+def test_a_short_time_means_fewer_steps_and_the_rate_still_falls_to_its_end(tiny_model: Path, tmp_path: Path) -> None:
+    heard: list[Step] = []
+    outcome = Bench(tiny_model, tmp_path).trainer(heard.append).run(1e-6)
+    assert outcome.stopped_by == "time"
+    assert [step.step for step in heard] == [1]
+
+
+def test_every_epoch_sees_every_sample_once_in_steps_of_the_right_size() -> None:
+    recipe = Recipe(batch_tokens=100, epochs=4, seed=2)
+    lengths = [10 + 7 * (index % 5) for index in range(30)]
+    steps, ends = plan(lengths, recipe)
+    assert len(ends) == 4
+    assert max(ends) == len(steps)
+    assert all(sum(lengths[index] for index in step) <= 100 for step in steps)
+    begin = 0
+    orders = []
+    for end in sorted(ends):
+        seen = [index for step in steps[begin:end] for index in step]
+        assert sorted(seen) == list(range(30))
+        orders.append(seen)
+        begin = end
+    assert orders[0] != orders[1]
+    assert plan(lengths, recipe) == (steps, ends)
+
+
+def test_the_objective_is_the_weighted_mean_it_says(tiny_model: Path, tmp_path: Path) -> None:
+    bench = Bench(tiny_model, tmp_path)
+    one, other = bench.samples[0], bench.samples[1]
+    samples = [Sample(one.ids, one.loss_start, 2.0), Sample(other.ids, other.loss_start, 0.5)]
+    control = control_tokens(bench.base, bench.builder)
+    answers = Nll(0.0, control, 0)
+    expected = sum(s.weight * answer_nats(bench.adapted, s) for s in samples) / sum(
+        s.weight * (len(s.ids) - s.loss_start) for s in samples
+    )
+    together = answers.loss(bench.adapted, answers.collate(samples, torch.device("cpu")), answers.denominators(samples))
+    assert float(together.detach()) == pytest.approx(expected, rel=1e-5)
+    # Padding and micro-batches change nothing.
+    both = Nll(0.5, control, 0)
+    denominators = both.denominators(samples)
+    whole = both.loss(bench.adapted, both.collate(samples, torch.device("cpu")), denominators)
+    pieces = [both.loss(bench.adapted, both.collate([s], torch.device("cpu")), denominators) for s in samples]
+    assert float(whole.detach()) == pytest.approx(sum(float(piece.detach()) for piece in pieces), rel=1e-5)
+    assert float(whole.detach()) > expected, "the prompt's own tokens count, too"
+
+
+def test_control_tokens_of_the_prompt_are_no_targets(tiny_model: Path, tmp_path: Path) -> None:
+    bench = Bench(tiny_model, tmp_path)
+    control = control_tokens(bench.base, bench.builder)
+    sample = bench.samples[0]
+    batch = Nll(1.0, control, 0).collate([sample], torch.device("cpu"))
+    for target, weight in zip(sample.ids[1:], batch.prompt[0].tolist(), strict=True):
+        assert weight == 0.0 or target not in control
+    assert int((batch.prompt[0] > 0).sum()) > 20
+    assert not bool(((batch.prompt > 0) & (batch.answer > 0)).any())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers for an attribute by its old name
+def test_the_saved_adapter_is_a_plain_peft_folder(tiny_model: Path, tmp_path: Path) -> None:
+    import peft
+    import transformers
+
+    bench = Bench(tiny_model, tmp_path)
+    bench.trainer().run(600.0)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    lora.save(bench.adapted, folder, "starter")
+    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
+    loaded = peft.PeftModel.from_pretrained(plain, str(folder)).eval()
+    ids = torch.tensor([bench.samples[0].ids])
+    with torch.no_grad():
+        assert torch.allclose(loaded(ids).logits, bench.adapted(ids).logits, atol=1e-5)
+    assert lora.fits(folder, RECIPE.shape)
+    assert not lora.fits(folder, Shape(16, 16, False))
+
+
+def test_training_goes_on_from_the_version_in_use(tiny_model: Path, tmp_path: Path) -> None:
+    first = Bench(tiny_model, tmp_path)
+    first.trainer().run(600.0)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    lora.save(first.adapted, folder, "starter")
+    second = Bench(tiny_model, tmp_path)
+    lora.load(second.adapted, folder)
+    assert same(second.weights(), first.weights())
