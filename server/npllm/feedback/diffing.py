@@ -27,11 +27,26 @@ def refine(before: str, change: Change, ranges: Sequence[TrackedRange]) -> list[
 
     They can be applied one after the other to `before`: each leaves the offsets of those that follow as they are.
     """
+    near = _Near(ranges)
     fine: list[Change] = []
     for block in _blocks(before, change):
-        near = [span for span in ranges if span.touches(block)]
-        fine += _by_tokens(before, block) if near else [block]
-    return _merged(before, fine, ranges)[::-1]
+        fine += _by_tokens(before, block) if near(block.start, block.end) else [block]
+    return _merged(before, fine, near)[::-1]
+
+
+class _Near:
+    """Whether a piece of the text touches one of the ranges."""
+
+    def __init__(self, ranges: Sequence[TrackedRange]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []  # the furthest of all that start no later
+        for span in sorted(ranges, key=lambda span: span.start):
+            self._starts.append(span.start)
+            self._ends.append(max([span.end, *self._ends[-1:]]))
+
+    def __call__(self, start: int, end: int) -> bool:
+        index = bisect.bisect_right(self._starts, end) - 1
+        return index >= 0 and self._ends[index] >= start
 
 
 def _blocks(before: str, change: Change) -> Iterable[Change]:
@@ -112,12 +127,12 @@ def _by_tokens(before: str, change: Change) -> list[Change]:
     return found
 
 
-def _merged(before: str, changes: Sequence[Change], ranges: Sequence[TrackedRange]) -> list[Change]:
+def _merged(before: str, changes: Sequence[Change], near: _Near) -> list[Change]:
     """Neighbours put together where no range lies at or between them."""
     groups: list[list[Change]] = []
     for change in changes:
         start = groups[-1][0].start if groups else change.start
-        if groups and not any(span.start <= change.end and span.end >= start for span in ranges):
+        if groups and not near(start, change.end):
             groups[-1].append(change)
         else:
             groups.append([change])
