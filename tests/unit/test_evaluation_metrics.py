@@ -114,6 +114,7 @@ def day(seed: int, nats: tuple[float, float, float]) -> Day:
         base="starter",
         fingerprints=("f", "f"),
         weights=("w", "w"),
+        parameters=("p", "p"),
         moments=(Moment("a.py", 1, "x", None, "unaided", 0.0, 0, "", ""),),
         sleep=Sleep(1.0, ("train",), ("id",), (("language:python", "published", "", {"gain": 0.1}),), "done", {}),
         columns={name: results(value) for name, value in zip(report.NAMES, nats, strict=True)},

@@ -20,7 +20,7 @@ from npllm.types import ModelError
 
 if TYPE_CHECKING:
     from npllm.models.adapters import AdapterSet
-    from npllm.models.base import BaseInfo
+    from npllm.models.base import Base, BaseInfo
     from npllm.models.fim import PromptBuilder
     from npllm.models.torch_engine import TorchEngine
 
@@ -32,6 +32,7 @@ T = TypeVar("T")
 class Desk:
     """What a job gets to work with."""
 
+    base: Base
     engine: TorchEngine
     builder: PromptBuilder
     adapters: AdapterSet
@@ -104,6 +105,7 @@ def _load(config: BaseConfig) -> Desk:
     base = Base.load(config.model, device=config.device, threads=threads)
     context = min(config.context_tokens, base.info.context_tokens)
     return Desk(
+        base=base,
         engine=TorchEngine(base),
         builder=PromptBuilder(base.tokenizer, choose(base.tokenizer), context),
         adapters=AdapterSet(base),

@@ -75,6 +75,7 @@ class Day:
     base: str
     fingerprints: tuple[str, str]  # of the base, before and after
     weights: tuple[str, str]  # sha256 over the base's files on disk, before and after
+    parameters: tuple[str, str]  # sha256 over the base's parameters in the server's memory, before and after
     moments: tuple[developer.Moment, ...]
     sleep: Sleep
     columns: Mapping[str, tuple[LineResult, ...]]
@@ -120,6 +121,7 @@ async def live(setup: Setup, show: Show) -> Day:
             await editor.start(settings)
             first = await editor.ready()
             bar.step(f"base {first.base}")
+        memory = await editor.execute("npllm.evaluation.digest")
         clock["started"] = time.monotonic()
         moments = await _morning(editor, parts.morning, setup, show)
         clock["worked"] = time.monotonic()
@@ -128,6 +130,7 @@ async def live(setup: Setup, show: Show) -> Day:
         columns = await _next_morning(editor, parts, setup, settings, show)
         clock["measured"] = time.monotonic()
         last = await editor.ask_status()
+        memory_after = await editor.execute("npllm.evaluation.digest")
     finally:
         await editor.stop()
     weights_after = await asyncio.to_thread(weights_hash, settings)
@@ -141,6 +144,7 @@ async def live(setup: Setup, show: Show) -> Day:
         base=first.base,
         fingerprints=(first.base_fingerprint, last.base_fingerprint),
         weights=(weights, weights_after),
+        parameters=(str(memory), str(memory_after)),
         moments=tuple(moments),
         sleep=sleep,
         columns={name: tuple(results) for name, results in columns.items()},

@@ -62,13 +62,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _closing(day: Day, home: Path, seconds: float) -> list[str]:
-    equal = "equal" if day.fingerprints[0] == day.fingerprints[1] and day.weights[0] == day.weights[1] else "DIFFERENT"
+    equal = "equal" if _unchanged(day) else "DIFFERENT"
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in day.counts.items())
     return [
         "",
         f"The base ({day.base}) before and after: {equal}",
         f"  fingerprint in the server   {day.fingerprints[0]} / {day.fingerprints[1]}",
         f"  sha256 of the files on disk {day.weights[0]} / {day.weights[1]}",
+        f"  sha256 of what is in memory {day.parameters[0]} / {day.parameters[1]}",
         f"Adapters in use, swapped in without a restart: {', '.join(day.sleep.published) or 'none'}",
         f"In PostgreSQL: {counts}",
         f"Stored in {home}",
@@ -81,8 +82,12 @@ def _closing(day: Day, home: Path, seconds: float) -> list[str]:
     ]
 
 
+def _unchanged(day: Day) -> bool:
+    return all(before == after for before, after in (day.fingerprints, day.weights, day.parameters))
+
+
 def _verdict(console: Console, day: Day) -> int:
-    if day.fingerprints[0] != day.fingerprints[1] or day.weights[0] != day.weights[1]:
+    if not _unchanged(day):
         console.print("FAILED: the base has changed.", style="bold red")
         return 1
     if not day.sleep.published:

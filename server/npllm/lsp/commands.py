@@ -72,6 +72,11 @@ def _evaluation(server: NpllmServer) -> None:
         made = await server.assistant.score(place, document.text, str(given["text"]))
         return {"nats": made.nats, "tokens": made.tokens, "bytes": made.utf8_bytes, "memory": made.memories}
 
+    @server.command("npllm.evaluation.digest")
+    async def digest(*_arguments: Any) -> str:
+        """sha256 over the base's parameters as they are in memory now."""
+        return await server.assistant.worker.run(lambda desk: desk.base.digest())
+
     @server.command("npllm.evaluation.settle")
     async def settle(*_arguments: Any) -> dict[str, Any]:
         await server.assistant.settle()
