@@ -237,9 +237,7 @@ def _merge_section(current: Any, section: str, values: Mapping[str, Any], source
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-            raise ConfigError(
-                f"{source}: {name} must be {expected.__name__}, not {type(value).__name__} ({value!r})."
-            )
+            raise ConfigError(f"{source}: {name} must be {expected.__name__}, not {type(value).__name__} ({value!r}).")
         if name in BOUNDS:
             low, high = BOUNDS[name]
             if not low <= value <= high:
