@@ -531,6 +531,16 @@ def test_a_slip_and_then_the_suggestion_by_hand_is_right_after_all():
     assert (last.kind, last.final_text, last.implicit) == (K.ACCEPTED, "compute(1)", 0.5)
 
 
+def test_a_slip_and_then_the_suggestion_by_its_key():
+    desk = Desk()
+    made = desk.show(4, "compute(1)")
+    desk.type(4, "conp")
+    desk.edit(6, 8, "")
+    desk.edit(6, 6, "mpute(1)")
+    assert [(o.kind, o.implicit) for o in desk.outcomes] == [(K.ACCEPTED, 1.0)]
+    assert desk.last(made).final_text == "compute(1)"
+
+
 def test_a_longer_word_than_the_suggested_one_is_another_word():
     desk = Desk()
     made = desk.show(4, "x")

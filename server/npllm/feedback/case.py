@@ -125,10 +125,20 @@ class Case:
         if self.cuts(before, change):
             self.cut = True
             self.broken |= "\n" in before[change.start : span.start]
+        start, end = span.start, span.end
         span.apply(change)
         self.left = False
         if self.state is State.DIVERGED:
             self.since = now
+            if not (self.cut or self.dismissed or self.replaced or self.taken):
+                self._come_back(before[start : change.start] + change.new_text + before[change.end : end], now)
+
+    def _come_back(self, written: str, now: float) -> None:
+        """Be shown again if what was written is a beginning of it after all."""
+        written = plain(written)
+        if self.text.startswith(written):
+            self.state, self.typed, self.hidden = State.SHOWN, len(written), False
+            self.shown_at, self.left_at = now, None
 
     def _breaks_line(self, before: str, change: Change) -> bool:
         """Whether it begins the next line behind what is written."""

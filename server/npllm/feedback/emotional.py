@@ -1,7 +1,8 @@
 """What the person says: emoji, thumbs and comments in English or Portuguese, as three feelings and one reward.
 
-Own tables first, since sentiment lexicons know neither "LGTM" nor thumbs; VADER as the fallback for English prose.
-The reward is (satisfaction or confidence) in [0.8, 1], or minus frustration in [-1, 0], by intensity.
+The tables of `npllm.feedback.lexicon` first; VADER (Hutto & Gilbert 2014) for English prose that they do not know.
+The reward is satisfaction or confidence in [0.8, 1], or minus frustration in [-1, 0], by intensity. Irony is not
+understood.
 """
 
 from __future__ import annotations
@@ -14,96 +15,27 @@ from typing import Any
 
 import emoji as emoji_library
 
-# (satisfaction, confidence, frustration), each in [0, 1]
-EMOJI: dict[str, tuple[float, float, float]] = {
-    **dict.fromkeys("👍 🙂 😊 😀 😃 😄 😁 ☺ 👌 🆗 💚 💙 🧡 💛 🤗 😌 🙏 👋 ✔ ☑".split(), (0.8, 0.3, 0.0)),
-    **dict.fromkeys("❤ 😍 🥰 🤩 🎉 🥳 🔥 ⭐ 🌟 ✨ 👏 🙌 💯 🏆 🚀 😻 💖 🤯".split(), (1.0, 0.6, 0.0)),
-    **dict.fromkeys("🎯 💪 ✅ 😎 🧠 💡 🤝 🥇 🫡".split(), (0.8, 1.0, 0.0)),
-    **dict.fromkeys("😐 😶 🤷 😑 🫤 🤨".split(), (0.0, 0.0, 0.2)),
-    **dict.fromkeys("🤔 😕 🙁 ☹ 😟 😬 🙄 😒 ❓ ⁉".split(), (0.0, 0.0, 0.4)),
-    **dict.fromkeys("👎 😞 😔 😩 😫 😖 😣 🤦 ❌ ✖ 🚫 😓 💔 😢".split(), (0.0, 0.0, 0.7)),
-    **dict.fromkeys("😡 😠 🤬 💩 🤮 😤 👿 🗑 😭 ☠ 🖕 💢".split(), (0.0, 0.0, 1.0)),
-}
+from npllm.feedback.lexicon import (
+    ALONE,
+    EMOJI,
+    FILLERS,
+    NEGATION,
+    PHRASES,
+    PORTUGUESE,
+    SIGNS,
+    STRONGER,
+    WEAKER,
+    Feeling,
+)
 
-PHRASES: dict[str, tuple[float, float, float]] = {
-    # English
-    **dict.fromkeys(
-        (
-            "lgtm|looks good|nice|good|good one|great|thanks|thank you|thx|helpful|useful|works|it works|that works|"
-            "well done|good job|neat|cool|like it|better|ok|okay|fine|yes"
-        ).split("|"),
-        (0.8, 0.3, 0.0),
-    ),
-    **dict.fromkeys(
-        (
-            "perfect|excellent|awesome|amazing|brilliant|love it|love this|fantastic|wonderful|wow|"
-            "exactly what i wanted|"
-            "saved me|best"
-        ).split("|"),
-        (1.0, 0.8, 0.0),
-    ),
-    **dict.fromkeys(
-        "exactly|correct|right|spot on|precisely|as expected|that's it|thats it|ship it|on point|nailed it".split("|"),
-        (0.85, 1.0, 0.0),
-    ),
-    **dict.fromkeys(
-        "meh|so so|not sure|maybe|confusing|unclear|odd|strange|almost|close|not quite".split("|"), (0, 0, 0.3)
-    ),
-    **dict.fromkeys(
-        (
-            "bad|wrong|incorrect|not good|not right|no|nope|does not work|doesn't work|doesnt work|not working|broken|"
-            "buggy|useless|not helpful|worse|annoying|nonsense|outdated|deprecated|irrelevant|"
-            "not what i wanted|wrong again"
-        ).split("|"),
-        (0, 0, 0.7),
-    ),
-    **dict.fromkeys(
-        (
-            "terrible|horrible|awful|hate it|hate this|garbage|rubbish|stupid|wtf|stop it|stop this|never again|worst|"
-            "crap|shit"
-        ).split("|"),
-        (0, 0, 1.0),
-    ),
-    # Portuguese
-    **dict.fromkeys(
-        (
-            "bom|boa|legal|bacana|gostei|obrigado|obrigada|valeu|funciona|funcionou|ajudou|util|beleza|show|"
-            "certo demais|"
-            "melhor|sim|muito bom|muito boa|fixe|porreiro"
-        ).split("|"),
-        (0.8, 0.3, 0.0),
-    ),
-    **dict.fromkeys(
-        "otimo|otima|perfeito|perfeita|excelente|maravilha|incrivel|adorei|amei|fantastico|genial|espetacular|sensacional".split(
-            "|"
-        ),
-        (1.0, 0.8, 0.0),
-    ),
-    **dict.fromkeys(
-        "exato|exatamente|correto|certo|isso mesmo|isso ai|na mosca|como esperado".split("|"), (0.85, 1.0, 0.0)
-    ),
-    **dict.fromkeys("mais ou menos|talvez|confuso|estranho|quase|nao sei|esquisito".split("|"), (0, 0, 0.3)),
-    **dict.fromkeys(
-        (
-            "ruim|errado|errada|incorreto|nao|nao funciona|nao funcionou|nao gostei|nao presta|nao ajudou|nao e isso|"
-            "quebrado|"
-            "inutil|pior|chato|nada a ver|mau|ma ideia"
-        ).split("|"),
-        (0, 0, 0.7),
-    ),
-    **dict.fromkeys(
-        (
-            "pessimo|pessima|horrivel|terrivel|odiei|odeio|lixo|que raiva|merda|porcaria|droga|para com isso|nunca mais"
-        ).split("|"),
-        (0, 0, 1.0),
-    ),
-}
-
-_STRONGER = {"very", "really", "so", "totally", "absolutely", "extremely", "muito", "demais", "super", "totalmente"}
-_NEGATION = {"not", "never", "isn't", "isnt", "wasn't", "don't", "dont", "nao", "nunca", "nem", "no"}
-_WORD = re.compile(r"[\w']+")
-_LONGEST = max(len(phrase.split()) for phrase in PHRASES)
+LONGEST_COMMENT = 2000  # characters that are read
 VADER_FLOOR = 0.2  # |compound| below which VADER's word counts as silence
+REACH = 3  # words before a phrase that may turn it round or change how strong it is
+NEGATED_GLAD: Feeling = (0.0, 0.0, 0.6)
+NEGATED_WRONG: Feeling = (0.5, 0.2, 0.0)
+_WORD = re.compile(r"[\w']+")
+_CLAUSE = re.compile(r"[.,;:!?\n()]+|\b(?:but|mas|porem|though)\b")
+_LONGEST = max(len(phrase.split()) for phrase in PHRASES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +50,14 @@ class Emotion:
 
 def interpret(emoji: str, comment: str) -> Emotion:
     """What an emoji and a comment say together; neutral (reward 0) where they say nothing we know."""
-    said = [feeling for symbol in _symbols(f"{emoji} {comment}") if (feeling := EMOJI.get(symbol)) is not None]
-    said += _phrases(comment)
-    if not said and comment.strip():
+    comment = comment[:LONGEST_COMMENT]
+    symbols = _symbols(f"{emoji} {comment}")
+    said = [_scaled(EMOJI[symbol], 1.2 if symbols.count(symbol) > 2 else 1.0) for symbol in symbols if symbol in EMOJI]
+    plain = _fold(comment)
+    loud = 1.2 if "!" in comment or (comment.isupper() and len(plain) > 4) else 1.0
+    for clause in _CLAUSE.split(plain):
+        said += [_scaled(feeling, loud) for feeling in _clause(_WORD.findall(clause or ""))]
+    if not said and plain.strip() and not PORTUGUESE & set(_WORD.findall(plain)):
         said += _prose(comment)
     satisfaction = max((feeling[0] for feeling in said), default=0.0)
     confidence = max((feeling[1] for feeling in said), default=0.0)
@@ -132,13 +69,14 @@ def _reward(satisfaction: float, confidence: float, frustration: float) -> float
     glad = max(satisfaction, confidence)
     if frustration == 0.0:
         return glad
-    if glad == 0.0:
-        return -frustration
-    return (glad - frustration) / 2.0  # mixed feelings
+    return (glad - frustration) / 2.0 if glad else -frustration  # mixed feelings lie between
 
 
 def _symbols(text: str) -> list[str]:
-    return [_bare(match["emoji"]) for match in emoji_library.emoji_list(text)]
+    """The emoji in a text, also those written as ":thumbsup:" or ":)"."""
+    signs = [SIGNS[word] for word in text.lower().split() if word in SIGNS]
+    found = emoji_library.emoji_list(emoji_library.emojize(text, language="alias"))
+    return signs + [_bare(match["emoji"]) for match in found]
 
 
 def _bare(symbol: str) -> str:
@@ -147,29 +85,36 @@ def _bare(symbol: str) -> str:
     return "".join(char for char in symbol if char != "\ufe0f" and not "\U0001f3fb" <= char <= "\U0001f3ff")
 
 
-def _phrases(comment: str) -> list[tuple[float, float, float]]:
-    """Phrases of the tables, longest first; "not" before one turns it round, "very" makes it stronger."""
-    words = _WORD.findall(_fold(comment))
-    found: list[tuple[float, float, float]] = []
+def _clause(words: list[str]) -> list[Feeling]:
+    """The feelings in one clause: phrases, longest first, turned round by "not", strengthened by "very"."""
+    rest = [word for word in words if word not in FILLERS]
+    if rest and rest[-1] in ALONE and NEGATION.issuperset(rest[:-1]):
+        return [_in_context(ALONE[rest[-1]], rest[:-1], [])]
+    found: list[Feeling] = []
     at = 0
     while at < len(words):
         for size in range(min(_LONGEST, len(words) - at), 0, -1):
             feeling = PHRASES.get(" ".join(words[at : at + size]))
-            if feeling is None:
-                continue
-            # A lone "no" or "nao" before a word that is known belongs to that word.
-            if size == 1 and words[at] in _NEGATION and any(word in PHRASES for word in words[at + 1 : at + 4]):
-                continue
-            before = words[max(0, at - 2) : at]
-            if any(word in _NEGATION for word in before):
-                feeling = (0.0, 0.0, 0.6) if feeling[2] == 0.0 else (0.5, 0.2, 0.0)
-            elif any(word in _STRONGER for word in before) or "!" in comment:
-                feeling = tuple(min(1.0, value * 1.2) for value in feeling)  # type: ignore[assignment]
-            found.append(feeling)
-            at += size - 1
-            break
+            if feeling is not None:
+                found.append(_in_context(feeling, words[max(0, at - REACH) : at], words[at + size : at + size + 1]))
+                at += size - 1
+                break
         at += 1
     return found
+
+
+def _in_context(feeling: Feeling, before: list[str], after: list[str]) -> Feeling:
+    around = {*before, *after}
+    if NEGATION & set(before):
+        feeling = NEGATED_GLAD if feeling[2] == 0.0 else NEGATED_WRONG
+    elif STRONGER & around:
+        feeling = _scaled(feeling, 1.2)
+    return _scaled(feeling, 0.6, only_frustration=True) if WEAKER & around else feeling
+
+
+def _scaled(feeling: Feeling, factor: float, *, only_frustration: bool = False) -> Feeling:
+    glad = 1.0 if only_frustration else factor
+    return min(1.0, feeling[0] * glad), min(1.0, feeling[1] * glad), min(1.0, feeling[2] * factor)
 
 
 def _fold(text: str) -> str:
@@ -178,7 +123,7 @@ def _fold(text: str) -> str:
     return "".join(char for char in plain if not unicodedata.combining(char))
 
 
-def _prose(comment: str) -> list[tuple[float, float, float]]:
+def _prose(comment: str) -> list[Feeling]:
     compound = float(_vader().polarity_scores(comment)["compound"])
     if compound >= VADER_FLOOR:
         return [(0.6 + 0.4 * compound, 0.3 * compound, 0.0)]
