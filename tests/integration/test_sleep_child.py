@@ -90,7 +90,7 @@ async def consistent(store: Store, config: Config) -> None:
 
 
 async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: Store, config: Config) -> None:
-    morning = from_source(60)
+    morning = from_source(40)
     await store.write(morning)
     heard: list[str] = []
     announced = asyncio.Event()
@@ -129,7 +129,7 @@ async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: S
     report = Report.from_json(row.report)
     assert report == ended.report
     (part,) = report.contexts
-    assert (part.verdict, part.new, part.held_out) == (Verdict.PUBLISHED, 48, 12)
+    assert (part.verdict, part.new, part.held_out) == (Verdict.PUBLISHED, 32, 8)
     assert part.gain == pytest.approx(1 - part.nll_after / part.nll_before)
     assert part.gain > 0
     assert part.gain_low <= part.gain <= part.gain_high
@@ -159,7 +159,7 @@ async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: S
 async def test_interrupted_twice_it_ends_as_if_it_had_slept_through(
     store: Store, config: Config, tmp_path: Path
 ) -> None:
-    await store.write(from_source(60))
+    await store.write(from_source(40))
     for stop_at in (3, 20):
         ended = await sleep(config, lambda p, at=stop_at: p.phase is Phase.LEARNING and p.step >= at)  # type: ignore[misc]
         assert ended.ending is Ending.INTERRUPTED, (ended, log_of(config))
@@ -195,7 +195,7 @@ async def test_killed_anywhere_nothing_half_done_is_published_and_the_next_sleep
 ) -> None:
     config = replace(config, sleep=replace(config.sleep, epochs=4))
     write_settings(config)
-    await store.write(from_source(60))
+    await store.write(from_source(40))
     points: list[Callable[[Message], bool]] = [
         lambda m: isinstance(m, Progress) and m.phase is Phase.PREPARING,
         lambda m: isinstance(m, Progress) and m.phase is Phase.LEARNING and m.step >= 12,
@@ -243,7 +243,7 @@ async def test_what_is_not_better_is_kept_as_rejected_with_its_reason(store: Sto
 
 
 async def test_one_trainer_at_a_time_and_it_does_not_outlive_its_server(store: Store, config: Config) -> None:
-    await store.write(from_source(60))
+    await store.write(from_source(40))
     script = (
         "import asyncio, json, sys\n"
         "from pathlib import Path\n"
@@ -329,7 +329,7 @@ async def test_idle_it_falls_asleep_by_itself_and_a_keystroke_wakes_it(store: St
 
 
 async def test_a_base_that_is_not_there_is_one_clear_message(store: Store, config: Config, tmp_path: Path) -> None:
-    await store.write(from_source(60))
+    await store.write(from_source(40))
     ended = await sleep(replace(config, base=replace(config.base, model=str(tmp_path / "nothing"))))
     assert ended.ending is Ending.FAILED
     assert "nothing" in ended.text

@@ -23,7 +23,7 @@ from npllm.sleep.plan import STATE
 from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer, plan
 from tests.fixtures_sleep import from_source
 
-RECIPE = Recipe(shape=Shape(8, 16, False), learning_rate=1e-2, batch_tokens=512, micro_tokens=256, epochs=3, seed=5)
+RECIPE = Recipe(Shape(8, 16, False), learning_rate=1e-2, mu=0.5, batch_tokens=512, micro_tokens=256, epochs=3, seed=5)
 
 
 @pytest.fixture(autouse=True)

@@ -99,6 +99,8 @@ class Scheduler:
     def state(self) -> ServerState:
         """AWAKE, DROWSY or SLEEPING."""
         child = self._sleeper.state
+        if self._waking is not None:
+            return ServerState.AWAKE
         if child is SleeperState.WORKING:
             return ServerState.SLEEPING
         if child is SleeperState.STARTING or (child is SleeperState.ABSENT and self._drowsy):
@@ -165,6 +167,8 @@ class Scheduler:
         Raises:
             SleepError: the child cannot be started.
         """
+        if self._waking is not None:  # an earlier child is packing up
+            await asyncio.wait({self._waking})
         if self._sleeper.state is not SleeperState.ABSENT:
             return False
         await self._begin("asked for")
