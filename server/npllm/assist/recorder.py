@@ -37,7 +37,7 @@ class Recorder:
 
     Args:
         on_experience: told of every experience as it is written.
-        on_problem: told in one sentence when the journal cannot be written.
+        on_problem: told in one sentence when the journal cannot be written, and "" when it can.
     """
 
     def __init__(
@@ -135,6 +135,7 @@ class Recorder:
         while True:
             try:
                 await asyncio.to_thread(self._journal.append, records)
+                self._on_problem("")
                 return
             except (OSError, StoreError) as error:
                 self._on_problem(f"The journal cannot be written ({error}). What is learned waits in memory.")

@@ -75,7 +75,7 @@ def _evaluation(server: NpllmServer) -> None:
     @server.command("npllm.evaluation.digest")
     async def digest(*_arguments: Any) -> str:
         """sha256 over the base's parameters as they are in memory now."""
-        return await server.assistant.worker.run(lambda desk: desk.base.digest())
+        return await server.assistant.resources.worker.run(lambda desk: desk.base.digest())
 
     @server.command("npllm.evaluation.settle")
     async def settle(*_arguments: Any) -> dict[str, Any]:
@@ -86,17 +86,17 @@ def _evaluation(server: NpllmServer) -> None:
 async def _status(server: NpllmServer) -> dict[str, Any]:
     assistant = server.assistant
     counts = Counts()
-    if assistant.store is not None:
+    if assistant.resources.store is not None:
         try:
-            counts = await assistant.store.counts()
+            counts = await assistant.resources.store.counts()
         except StoreError as error:
             log.warning("the store could not be counted: %s", error)
-    info = assistant.worker.info
+    info = assistant.resources.worker.info
     return {
         **server.status().as_params(),
         "base_fingerprint": info.fingerprint if info else "",
         "counts": dataclasses.asdict(counts),
-        "problems": list(assistant.problems.values()),
+        "problems": list(assistant.resources.problems.values()),
         "home": str(assistant.config.home),
     }
 

@@ -46,7 +46,7 @@ class NpllmServer(LanguageServer):
         self.board = StatusBoard(self.status, self._send_status)
         self.assistant = Assistant(config, self.board.changed, self.warn)
         self.scheduler = Scheduler(
-            config, lambda: self.assistant.store, on_change=self.board.changed, on_problem=self.warn
+            config, lambda: self.assistant.resources.store, on_change=self.board.changed, on_problem=self.warn
         )
 
     # -- life -----------------------------------------------------------------------------------------
@@ -103,10 +103,10 @@ class NpllmServer(LanguageServer):
 
     def status(self) -> Status:
         assistant, scheduler = self.assistant, self.scheduler
-        info = assistant.worker.info
-        problem = " ".join(assistant.problems.values())
+        info = assistant.resources.worker.info
+        problem = " ".join(assistant.resources.problems.values())
         phase, progress, message = "", None, problem
-        if "base" in assistant.problems:
+        if "base" in assistant.resources.problems:
             state = ServerState.ERROR
         elif info is None:
             state = ServerState.STARTING
@@ -123,8 +123,8 @@ class NpllmServer(LanguageServer):
             progress=progress,
             message=message,
             base=info.name if info else "",
-            adapters=tuple(str(version) for version in assistant.adapters),
-            backlog=assistant.backlog,
+            adapters=tuple(str(version) for version in assistant.resources.adapters),
+            backlog=assistant.resources.backlog,
         )
 
     def _send_status(self, status: Status) -> None:

@@ -1,0 +1,234 @@
+"""What the assistant stands on, and what may be missing for a while: base, adapters, store, journal, retrieval.
+
+Loads and connects in the background and says what is wrong, by part. Nothing here fails a request: without a
+base there are no suggestions, without a store there is no memory, and what is to be remembered waits in the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+from uuid import UUID
+
+from npllm.assist import context
+from npllm.assist.worker import Desk, EngineWorker
+from npllm.config import Config
+from npllm.memory.embedder import Embedder
+from npllm.memory.journal import Journal
+from npllm.memory.pump import Pump
+from npllm.memory.retrieval import Retriever
+from npllm.memory.store import Store
+from npllm.types import ModelError, NpllmError, Place, Snippet, StoreError, VersionState
+
+log = logging.getLogger(__name__)
+MAX_DELAY_S = 30.0  # between two attempts to connect
+
+
+class Resources:
+    """One per server process.
+
+    Args:
+        on_change: called whenever something that the status shows has changed.
+        on_problem: called with one sentence (cause and mend) when something is wrong.
+        on_connected: called once, with the store.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        on_change: Callable[[], None],
+        on_problem: Callable[[str], None],
+        on_connected: Callable[[Store], Coroutine[Any, Any, None]],
+    ) -> None:
+        self.config = config
+        self._on_change = on_change
+        self._on_problem = on_problem
+        self._on_connected = on_connected
+        self.worker = EngineWorker()
+        self.store: Store | None = None
+        self.retriever: Retriever | None = None
+        self.adapters: tuple[UUID, ...] = ()
+        self.journal = Journal(config.journal_dir)
+        self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
+        self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "server"
+        self.embedder = Embedder(threads=config.memory.threads)
+        self.pump = Pump(self.journal, self._stored, self.embedder.embed, config.journal)
+        self._started = False
+        self._loading = asyncio.Lock()  # of base and adapters: one change after the other
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- life -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to load the base and to connect to the store, in the background."""
+        self._started = True
+        for job in (self._prepare(), self._connect(), self.pump.run(), self._count()):
+            self.background(job)
+
+    async def close(self) -> None:
+        """Carry what is left to PostgreSQL, for two seconds at most, and let go of everything."""
+        if self.store is not None:
+            await self.pump.drain(timeout_s=2.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.retriever is not None:
+            await self.retriever.close()
+        self.worker.close()
+        self.embedder.close()
+        self.journal.close()
+        if self.store is not None:
+            await self.store.close()
+
+    async def configure(self, config: Config) -> None:
+        """Take new settings; a changed base is loaded in the background, beside the old one."""
+        old, self.config = self.config, config
+        if self.store is not None and config.memory != old.memory:
+            await self._retrieve_from(self.store)
+        if not self._started:
+            return
+        if config.base != old.base:
+            self.background(self._load_base())
+        if config.database != old.database:
+            self.problem("store", "The database setting changed: restart the server to use it.")
+
+    def background(self, job: Coroutine[Any, Any, None]) -> None:
+        """Run a job beside everything else; what goes wrong in it is told, never lost."""
+        task = asyncio.create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    # -- memory ---------------------------------------------------------------------------------------
+
+    async def recall(self, place: Place, prefix: str, suffix: str) -> tuple[Snippet, ...]:
+        """What is remembered that resembles a place, within `memory.wait_ms`."""
+        if self.retriever is None:
+            return ()
+        return await self.retriever.snippets(place, prefix, suffix, self.config.memory.wait_ms)
+
+    def prefetch(self, place: Place, text: str) -> None:
+        """Look in memory for what resembles a place, in the background."""
+        if self.retriever is not None:
+            self.retriever.prefetch(place, *context.window(text, place.offset))
+
+    # -- adapters -------------------------------------------------------------------------------------
+
+    async def refresh_adapters(self) -> None:
+        """Swap in the published adapters for the present base.
+
+        Raises:
+            StoreError: the database does not answer.
+        """
+        async with self._loading:
+            info, store = self.worker.info, self.store
+            if info is None or store is None:
+                return
+            versions = await store.adapter_versions(state=VersionState.PUBLISHED, base_fingerprint=info.fingerprint)
+            home = self.config.home
+            wanted = {version.id: (version.context, home / version.folder) for version in versions}
+
+            def swap(desk: Desk) -> tuple[tuple[UUID, ...], list[str]]:
+                refused = []
+                for old in desk.adapters.loaded():
+                    if old not in wanted:
+                        desk.adapters.unload(old)
+                for version_id, (family, folder) in wanted.items():
+                    if version_id not in desk.adapters.loaded():
+                        try:
+                            desk.adapters.load(version_id, folder, family)
+                        except ModelError as error:
+                            refused.append(str(error))
+                desk.engine.forget()
+                return desk.adapters.loaded(), refused
+
+            self.adapters, refused = await self.worker.run(swap)
+        if refused:
+            self.problem("adapters", " ".join(refused))
+        else:
+            self.solved("adapters")
+        self._on_change()
+
+    # -- what is wrong --------------------------------------------------------------------------------
+
+    def problem(self, part: str, text: str) -> None:
+        """Something is wrong with a part; said once."""
+        if self.problems.get(part) != text:
+            self.problems[part] = text
+            self._on_problem(text)
+            self._on_change()
+
+    def solved(self, part: str) -> None:
+        """A part works (again)."""
+        if self.problems.pop(part, None) is not None:
+            self._on_change()
+
+    # -- background -----------------------------------------------------------------------------------
+
+    async def _prepare(self) -> None:
+        # One after the other: two threads that import transformers at once can meet half-made modules.
+        await self._load_base()
+        try:
+            await self.embedder.warm_up()
+        except NpllmError as error:
+            self.problem("memory", str(error))
+
+    async def _load_base(self) -> None:
+        try:
+            async with self._loading:
+                await self.worker.load(self.config.base)
+        except ModelError as error:
+            self.problem("base", str(error))
+            return
+        self.solved("base")
+        self._on_change()
+        await self._try_refresh()
+
+    async def _connect(self) -> None:
+        delay = 1.0
+        while True:
+            try:
+                store = await Store.connect(self.config)
+                await store.listen(lambda _: self.background(self._try_refresh()))
+                break
+            except StoreError as error:
+                self.problem("store", str(error))
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, MAX_DELAY_S)
+        self.store = store
+        await self._retrieve_from(store)
+        self.solved("store")
+        self._on_change()
+        await self._on_connected(store)
+        await self._try_refresh()
+
+    async def _try_refresh(self) -> None:
+        try:
+            await self.refresh_adapters()
+        except NpllmError as error:
+            self.problem("adapters", str(error))
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            backlog = await asyncio.to_thread(self.journal.backlog)
+            if backlog != self.backlog:
+                self.backlog = backlog
+                self._on_change()
+
+    async def _stored(self) -> Store:
+        if self.store is None:
+            raise StoreError("The database is not connected yet.")
+        return self.store
+
+    async def _retrieve_from(self, store: Store) -> None:
+        old, self.retriever = self.retriever, Retriever(store, self.embedder, self.config.memory)
+        if old is not None:
+            await old.close()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a background task failed", exc_info=error)
+            self.problem("server", f"A background task failed: {error}. The log has the details.")
