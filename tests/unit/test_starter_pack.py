@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from npllm.starter.corpus import Corpus, SourceFile
 from npllm.starter.fim import Cut, assemble, cursors, cut
 from npllm.starter.pack import Mix, Packer, load_rows, pack
+from npllm.starter.presets import Phase
 from npllm.starter.snippets import SnippetIndex, split_snippets
 from npllm.starter.tokens import SPECIAL_TOKENS, Codec, train_tokenizer
 
@@ -147,7 +148,8 @@ def test_packed_rows_lie_compressed_and_phases_share_no_file(tmp_path: Path, tok
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     corpus = Corpus(tmp_path / "corpus")
     corpus.write_package("p", [SourceFile(f"p/m{n}.py", TEXT[n * 3000 : (n + 1) * 3000]) for n in range(8)])
-    pack(corpus, ["p"], tmp_path / "tokenizer.json", tmp_path / "packed", (128, 256), (0.5, 0.5), workers=1)
+    phases = (Phase(128, 4, 0.5, 0.5), Phase(256, 2, 1.0, 0.5))
+    pack(corpus, ["p"], tmp_path / "tokenizer.json", tmp_path / "packed", phases, workers=1)
     codec = Codec.load(tmp_path / "tokenizer.json")
     texts = []
     for length in (128, 256):

@@ -82,10 +82,8 @@ def prepare(plan: Plan) -> None:
         temporary = work.tokenizer.with_suffix(".tmp")
         train_tokenizer(_sample(corpus, names, share), preset.shape.vocabulary).save(str(temporary))
         temporary.replace(work.tokenizer)
-    lengths = tuple(phase.length for phase in preset.phases)
-    if not all(rows_path(work.packed, length).exists() for length in lengths):
-        deal = tuple(phase.deal for phase in preset.phases)
-        pack(corpus, names, work.tokenizer, work.packed, lengths, deal, preset.seed, plan.workers)
+    if not all(rows_path(work.packed, phase.length).exists() for phase in preset.phases):
+        pack(corpus, names, work.tokenizer, work.packed, preset.phases, preset.seed, plan.workers)
 
 
 def train(plan: Plan, packages: Sequence[Held]) -> bool:

@@ -45,6 +45,7 @@ def model_card(preset: Preset, manifest: Manifest, figures: Figures, curve: Curv
     licences = Counter(entry.licence for entry in manifest.packages if entry.split == "train")
     listed = ", ".join(f"{name} ({count})" for name, count in licences.most_common())
     lengths = ", ".join(str(phase.length) for phase in preset.phases)
+    shares = ", ".join(f"{100 * phase.snippets:.0f} %" for phase in preset.phases)
     apart = [entry for entry in manifest.packages if entry.split == "held-out"]
     held = ", ".join(f"{entry.name} {entry.version} ({entry.licence})" for entry in apart)
     header = f"""# The npllm starter model
@@ -79,7 +80,7 @@ Held out whole, for the figures below: {held}.
 
 Preset `{preset.name}`: {curve.tokens / 1e6:.1f}M tokens in {curve.steps} steps and {curve.minutes:.0f} minutes;
 Muon and AdamW; contexts of {lengths} tokens in turn; half of the pieces infilling, half of these in each order,
-cut at characters; before four pieces in ten stand related snippets of sibling files.
+cut at characters; before {shares} of the pieces (by phase) stand related snippets of sibling files.
 
 ## Figures
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from npllm.starter.corpus import Corpus, SourceFile
 from npllm.starter.echo import echo
 from npllm.starter.fim import Order, assemble, cursors, cut
+from npllm.starter.presets import Phase
 from npllm.starter.progress import tqdm
 from npllm.starter.snippets import SnippetIndex
 from npllm.starter.tokens import Codec
@@ -138,13 +139,12 @@ def _to_line_end(window: str) -> str:
 
 @dataclass(frozen=True)
 class PackJob:
-    """One package's work for a worker process. `deal` is the share of the files for each length."""
+    """One package's work for a worker process."""
 
     corpus: Path
     tokenizer: Path
     package: str
-    lengths: tuple[int, ...]
-    deal: tuple[float, ...]
+    phases: tuple[Phase, ...]
     seed: int
 
 
@@ -158,14 +158,15 @@ def pack_package(job: PackJob) -> tuple[Rows, ...]:
     total = sum(len(file.text) for file in files)
     arrays: list[Rows] = []
     begin, done, edge = 0, 0, 0.0
-    for length, share in zip(job.lengths, job.deal, strict=True):
-        edge += share * total
+    for phase in job.phases:
+        edge += phase.deal * total
         end = begin
-        while end < len(files) and (done < edge or length == job.lengths[-1]):
+        while end < len(files) and (done < edge or phase is job.phases[-1]):
             done += len(files[end].text)
             end += 1
-        rows = list(Packer(codec, length, seed + length).rows(files[begin:end], index))
-        arrays.append(np.array(rows, dtype=np.uint16).reshape(-1, length))
+        packer = Packer(codec, phase.length, seed + phase.length, Mix(snippets=phase.snippets))
+        rows = list(packer.rows(files[begin:end], index))
+        arrays.append(np.array(rows, dtype=np.uint16).reshape(-1, phase.length))
         begin = end
     return tuple(arrays)
 
@@ -175,25 +176,24 @@ def pack(
     packages: Sequence[str],
     tokenizer: Path,
     folder: Path,
-    lengths: tuple[int, ...],
-    deal: tuple[float, ...],
+    phases: tuple[Phase, ...],
     seed: int = 0,
     workers: int = 2,
 ) -> None:
-    """Write `rows-{length}.npz` for each length: the shuffled rows of all packages, compressed."""
-    jobs = [PackJob(corpus.folder, tokenizer, name, lengths, deal, seed) for name in packages]
-    parts: list[list[Rows]] = [[] for _ in lengths]
+    """Write `rows-{length}.npz` for each phase, whose lengths differ: the shuffled rows of all packages, compressed."""
+    jobs = [PackJob(corpus.folder, tokenizer, name, phases, seed) for name in packages]
+    parts: list[list[Rows]] = [[] for _ in phases]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for arrays in tqdm(pool.map(pack_package, jobs, chunksize=4), total=len(jobs), desc="packing", unit="package"):
             for part, rows in zip(parts, arrays, strict=True):
                 part.append(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    for length, part in zip(lengths, parts, strict=True):
+    for phase, part in zip(phases, parts, strict=True):
         rows = np.concatenate(part)
-        np.random.default_rng(seed + length).shuffle(rows)
-        temporary = folder / f"rows-{length}.tmp.npz"
+        np.random.default_rng(seed + phase.length).shuffle(rows)
+        temporary = folder / f"rows-{phase.length}.tmp.npz"
         np.savez_compressed(temporary, rows=rows)
-        temporary.replace(rows_path(folder, length))
+        temporary.replace(rows_path(folder, phase.length))
 
 
 def rows_path(folder: Path, length: int) -> Path:

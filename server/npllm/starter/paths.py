@@ -46,7 +46,3 @@ class WorkFolder:
     @property
     def run(self) -> Path:
         return self.folder / "run"
-
-    @property
-    def figures(self) -> Path:
-        return self.folder / "figures.json"

@@ -21,12 +21,13 @@ class Shape:
 @dataclass(frozen=True)
 class Phase:
     """A stretch of the training at one row length. `until` is the fraction of the whole budget at which it ends, and
-    `deal` the share of the corpus that is packed for it."""
+    `deal` the share of the corpus that is packed for it, `snippets` the share of its pieces behind related snippets."""
 
     length: int
     batch: int
     until: float
     deal: float
+    snippets: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ STARTER_CPU = Preset(
     phases=(
         Phase(length=256, batch=12, until=0.58, deal=0.42),
         Phase(length=512, batch=10, until=0.82, deal=0.33),
-        Phase(length=1024, batch=6, until=1.0, deal=0.25),
+        Phase(length=1024, batch=6, until=1.0, deal=0.25, snippets=0.75),
     ),
     optimisation=Optimisation(),
     minutes=80.0,
@@ -73,7 +74,7 @@ STARTER = Preset(
     shape=Shape(vocabulary=16384, hidden=448, intermediate=1216, layers=8, heads=7, kv_heads=7),
     phases=(
         Phase(length=512, batch=128, until=0.5, deal=0.5),
-        Phase(length=1024, batch=64, until=1.0, deal=0.5),
+        Phase(length=1024, batch=64, until=1.0, deal=0.5, snippets=0.6),
     ),
     optimisation=Optimisation(),
     minutes=25.0,
