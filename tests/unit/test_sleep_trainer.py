@@ -93,7 +93,7 @@ def test_it_learns_and_the_base_stays_as_it_is_to_the_bit(tiny_model: Path, tmp_
     bench = Bench(tiny_model, tmp_path)
     before = bench.nats()
     outcome = bench.trainer().run(600.0)
-    assert bench.nats() < 0.97 * before
+    assert bench.nats() < 0.98 * before
     assert outcome.position.best_inner < outcome.position.first_inner
     assert bench.base.digest() == bench.digest
     moving = {name for name, parameter in bench.adapted.named_parameters() if parameter.requires_grad}
@@ -128,24 +128,29 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert outcome.position.seconds > outcome.seconds_now
 
 
-def test_a_step_cut_in_the_middle_is_as_if_never_begun(tiny_model: Path, tmp_path: Path, uninterrupted: Whole) -> None:
-    bench = Bench(tiny_model, tmp_path)
-    looks = 0
+def test_interruptions_at_every_ninth_look_leave_no_trace(
+    tiny_model: Path, tmp_path: Path, uninterrupted: Whole
+) -> None:
+    class NinthLook(threading.Event):
+        """Set from the ninth look on: between micro-batches, or amid a validation."""
 
-    class Soon(threading.Event):
-        """Set from the 18th look on: in the middle of some step's micro-batches."""
+        looks = 0
 
         def is_set(self) -> bool:
-            nonlocal looks
-            looks += 1
-            return looks > 18
+            self.looks += 1
+            return self.looks > 9
 
-    bench.stop = Soon()
-    with pytest.raises(Interrupted):
-        bench.trainer().run(600.0)
-    again = Bench(tiny_model, tmp_path)
-    again.trainer().run(600.0)
-    assert same(again.weights(), uninterrupted[0])
+    interruptions = 0
+    while True:
+        bench = Bench(tiny_model, tmp_path)
+        bench.stop = NinthLook()
+        try:
+            bench.trainer().run(600.0)
+            break
+        except Interrupted:
+            interruptions += 1
+    assert interruptions > 5
+    assert same(bench.weights(), uninterrupted[0])
 
 
 def test_a_kill_costs_only_what_came_after_the_last_checkpoint(

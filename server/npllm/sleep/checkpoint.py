@@ -33,6 +33,7 @@ class Position:
         total: steps in all, fixed when the training began.
         first_inner, best_inner: validation loss before the first step, and the best so far (inf: none yet).
         best_step: after how many steps that was.
+        judged: after how many steps it was validated last.
         worse: validations in a row that were no better.
         over: the training has ended, early or not.
         tokens, seconds: spent so far, over all sleeps.
@@ -43,6 +44,7 @@ class Position:
     first_inner: float = float("inf")
     best_inner: float = float("inf")
     best_step: int = 0
+    judged: int = 0
     worse: int = 0
     over: bool = False
     tokens: int = 0

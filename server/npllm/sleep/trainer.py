@@ -62,8 +62,8 @@ class Step:
 
     step: int
     total: int
-    loss: float  # nats per answer token, the mean of the last steps
-    tokens_per_s: float
+    loss: float  # the objective per unit of weight, in nats a token; the mean of the last steps
+    tokens_per_s: float  # over the last steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Trainer:
         self._parameters = lora.trainable(model)
         self._optimizer = _optimizer(self._parameters, recipe)
         self._best: dict[str, torch.Tensor] = {}
-        self._recent: list[float] = []
+        self._recent: list[tuple[float, int, float]] = []  # the last steps: loss, tokens, seconds
         self._plan, self._epoch_ends = plan([len(sample.ids) for sample in samples], recipe)
         self._key = _key(samples, inner, recipe)
         self.position = Position()
@@ -141,11 +141,14 @@ class Trainer:
         stopped_by = "epochs" if position.total == len(self._plan) else "time"
         saved = started
         try:
-            while not position.over and position.step < position.total:
-                self._step()
-                position.seconds = earlier + time.monotonic() - started
-                if position.step in self._epoch_ends or position.step == position.total:
+            while not position.over:
+                # Asked here, not after the step: an interruption may have come between the two.
+                if position.judged != position.step and (
+                    position.step in self._epoch_ends or position.step == position.total
+                ):
                     self._judge()
+                if position.step >= position.total:
+                    break
                 if self._inner and position.worse >= self._recipe.patience:
                     stopped_by = "validation"
                     break
@@ -156,6 +159,8 @@ class Trainer:
                 if time.monotonic() - saved > self._checkpoint_s:
                     self.save()
                     saved = time.monotonic()
+                self._step()
+                position.seconds = earlier + time.monotonic() - started
         except Interrupted:
             self._optimizer.zero_grad(set_to_none=True)
             position.seconds = earlier + time.monotonic() - started
@@ -219,14 +224,16 @@ class Trainer:
         self._optimizer.step()
         position.step += 1
         position.tokens += tokens
-        self._recent = [*self._recent[-9:], total / (1 + self._recipe.mu)]
-        speed = tokens / max(1e-6, time.monotonic() - started)
-        self._on_step(Step(position.step, position.total, sum(self._recent) / len(self._recent), speed))
+        self._recent = [*self._recent[-9:], (total / (1 + self._recipe.mu), tokens, time.monotonic() - started)]
+        losses, counts, seconds = (sum(column) for column in zip(*self._recent, strict=True))
+        speed = counts / max(1e-6, seconds)
+        self._on_step(Step(position.step, position.total, losses / len(self._recent), speed))
 
     def _judge(self) -> None:
         """Validate, and remember the adapter if it is the best so far."""
         position = self.position
         loss = self._validate()
+        position.judged = position.step
         if loss < position.best_inner:
             position.best_inner, position.best_step, position.worse = loss, position.step, 0
             self._best = self._copy()
