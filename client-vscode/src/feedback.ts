@@ -1,7 +1,7 @@
 // "How was that?": an emoji, and a comment for those who want to say more.
 
 import * as vscode from 'vscode';
-import { offerAtCursor } from './keys';
+import { offerInMind } from './keys';
 import { execute } from './requests';
 import type { Server } from './server';
 
@@ -17,9 +17,10 @@ const faces: readonly (vscode.QuickPickItem & { readonly emoji: string })[] = [
 
 export async function giveFeedback(server: Server): Promise<void> {
   const editor = vscode.window.activeTextEditor; // before the pick takes the focus
-  const offer = editor && offerAtCursor(editor);
+  const offer = editor && offerInMind(editor);
   const face = await vscode.window.showQuickPick(faces, {
-    title: 'npllm: how was the last suggestion?', placeHolder: 'It learns from this in its next sleep',
+    title: `npllm: how was ${offer === undefined ? 'the last suggestion' : quoted(offer.item.insertText)}?`,
+    placeHolder: 'It learns from this in its next sleep',
   });
   if (face === undefined) return;
   const comment = await vscode.window.showInputBox({
@@ -41,4 +42,11 @@ export async function giveFeedback(server: Server): Promise<void> {
   } else {
     vscode.window.setStatusBarMessage(`npllm: ${face.emoji} noted, thank you`, 4000);
   }
+}
+
+/** A suggestion in few words: its first line that says something. */
+function quoted(text: string): string {
+  const line = text.split('\n').map(part => part.trim()).find(part => part !== '') ?? '';
+  const characters = [...line];
+  return `“${characters.length > 40 ? `${characters.slice(0, 39).join('')}…` : line}”`;
 }

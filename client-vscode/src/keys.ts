@@ -44,8 +44,13 @@ export function register(server: Server): vscode.Disposable[] {
 }
 
 /** The suggestion at the cursor, on screen or just sent away. */
-export function offerAtCursor(editor: vscode.TextEditor): Offer | undefined {
+function offerAtCursor(editor: vscode.TextEditor): Offer | undefined {
   return offers.at(editor.document.uri.toString(), start => textFrom(editor, start));
+}
+
+/** The suggestion that the person most likely speaks of: the one at the cursor, else the last one in this document. */
+export function offerInMind(editor: vscode.TextEditor): Offer | undefined {
+  return offerAtCursor(editor) ?? offers.latest(editor.document.uri.toString());
 }
 
 /** Suggestions of a server that is gone mean nothing to the next one. */

@@ -51,6 +51,11 @@ export class Offers {
     });
   }
 
+  /** The suggestion of a document that was offered last. */
+  latest(uri: string): Offer | undefined {
+    return [...(this.#documents.get(uri)?.values() ?? [])].at(-1);
+  }
+
   forget(uri: string): void {
     this.#documents.delete(uri);
   }

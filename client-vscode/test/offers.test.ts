@@ -50,6 +50,16 @@ test('what was taken is counted in the units of the offered text, whatever line 
   assert.equal(taken(offer('a'), undefined), undefined);
 });
 
+test('the last offer of a document is known when none is at the cursor', () => {
+  const offers = new Offers();
+  assert.equal(offers.latest(uri), undefined);
+  offers.add(uri, item('1', 'return x', 4), at(4));
+  offers.add(uri, item('2', 'return y', 4), at(4));
+  assert.equal(offers.latest(uri)?.id, '2');
+  offers.forget(uri);
+  assert.equal(offers.latest(uri), undefined);
+});
+
 test('an item of someone else is not ours', () => {
   const offers = new Offers();
   assert.equal(offers.add(uri, { insertText: 'x' }, at(0)), false);

@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.desk import Play
 from tests.e2e.workbench import Installation, install_extension
 
+SLOW = pytest.StashKey[list[str]]()
 VSIX = Path(__file__).parents[2] / "client-vscode" / "npllm.vsix"
 
 
@@ -26,6 +27,12 @@ def installed(installation: Installation, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def play(installation: Installation, installed: tuple[Path, list[str]]) -> Play:
+def play(installation: Installation, installed: tuple[Path, list[str]], pytestconfig: pytest.Config) -> Play:
     """Plays flows."""
-    return Play(installation, installed[0])
+    return Play(installation, installed[0], pytestconfig.stash.setdefault(SLOW, []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the attempts that were made again, also where the last one succeeded."""
+    for line in config.stash.get(SLOW, []):
+        terminalreporter.write_line(f"TOO SLOW {line}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from npllm.memory.postgres import destroy
+from npllm.types import StoreError
 from tests.e2e.records import NPLLM
 from tests.e2e.workbench import Installation, TooSlow, Workbench
 
@@ -69,6 +72,8 @@ class Play:
 
     installation: Installation
     extensions: Path
+    slow: list[str]
+    """Gets a line for every attempt that was too slow."""
 
     def __call__(
         self,
@@ -85,7 +90,7 @@ class Play:
             except TooSlow as error:
                 if attempt == ATTEMPTS:
                     raise
-                print(f"Attempt {attempt} was too slow: {error}", file=sys.stderr)
+                self.slow.append(f"{act.__name__}, attempt {attempt} of {ATTEMPTS}: {error}")
 
     @contextmanager
     def _desk(self, prepare: Callable[[Path], None], settings: Mapping[str, Any]) -> Iterator[Desk]:
@@ -108,11 +113,23 @@ class Play:
         except BaseException:
             print(f"What was left is in {run}.", file=sys.stderr)
             raise
-        else:
-            bench.stop()
-            shutil.rmtree(run, ignore_errors=True)
         finally:
             bench.stop()
+            _destroy(home)
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _destroy(home: Path) -> None:
+    """Remove the database, once the last process of the server has let go of it."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            destroy(home)
+            return
+        except StoreError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def flow(**options: Any) -> Callable[[Callable[[Desk], None]], Callable[[Play], None]]:

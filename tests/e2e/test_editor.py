@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -78,8 +79,13 @@ def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     bench.until(lambda: "❤️" in bench.title(), "the comment")
     bench.press("Enter")
     bench.until(lambda: records.status(desk.home)["feedback"] == 2, "the second feedback to be recorded")
-    felt = [item.emotional for item in records.experiences(desk.home) if item.emotional is not None]
-    assert felt
+
+    bench.to_end()
+    bench.press("Enter")
+    bench.type("x = 1")
+    bench.press("Escape", "Enter")  # on another line: what became of the last one is settled
+    bench.type("y = 2")
+    bench.until(lambda: _felt(desk.home), "the feedback to weigh in an experience")
     assert bench.notifications() == []
 
 
@@ -91,7 +97,7 @@ def test_sleep_is_shown_and_a_key_ends_it(desk: Desk) -> None:
     desk.open()
     bench = desk.bench
     bench.palette("npllm: Sleep Now")
-    bench.until(lambda: "npllm sleeping" in bench.status() and "%" in bench.status(), "sleep, with its progress", 180)
+    bench.until(lambda: re.fullmatch(r"npllm sleeping [1-9]\d* %", bench.status()), "sleep, with its progress", 300)
     bench.to_end()
     assert "sleeping" in bench.status(), "a click wakes nobody"
     bench.type("x")
@@ -128,6 +134,11 @@ def _taken(lines: list[str], beginning: str, ghost: str) -> str:
     """What stands behind the last `beginning`, when that is the start of `ghost`."""
     _, found, rest = "\n".join(lines).rpartition(beginning)
     return rest if found and ghost.startswith(rest) else ""
+
+
+def _felt(home: Path) -> list[float]:
+    """The emotional rewards of the experiences that have one."""
+    return [item.emotional for item in records.experiences(home) if item.emotional is not None]
 
 
 def _servers(home: Path) -> list[psutil.Process]:
