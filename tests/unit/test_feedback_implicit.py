@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from npllm.config import FeedbackConfig
 from npllm.feedback.implicit import ImplicitFeedback
+from npllm.feedback.tracking import common_head, common_tail
 from npllm.types import OutcomeKind, Place, Suggestion, new_id
 
 URI = "file:///w/a.py"
@@ -292,8 +293,10 @@ def test_the_editor_replaces_what_stands_behind_the_cursor():
     desk = Desk("x = foo()\n")
     made = desk.show(8, "1)")
     desk.edit(8, 9, "1)")
+    desk.outcomes += desk.tracker.accepted_command(made.id, desk.now)
     assert [outcome.kind for outcome in desk.outcomes] == [K.ACCEPTED]
-    assert desk.last(made).final_text == "1)"
+    last = desk.last(made)
+    assert (last.kind, last.final_text, last.implicit) == (K.ACCEPTED, "1", 1.0)  # with the suffix, as it stands
 
 
 def test_a_replaced_range_up_to_the_end_of_the_line_and_its_command():
@@ -806,3 +809,73 @@ def test_a_keystroke_in_a_long_file_costs_next_to_nothing():
 
     copies = timed(lambda: [before[:at] + "a" + before[at:] for _ in range(20)])
     assert timed(lambda: desk.tracker.changed(URI, before, at, at, "a", desk.now)) < copies
+
+
+def _told_exactly(before: str, start: int, end: int, new: str) -> tuple[int, int, str]:
+    return start, end, new
+
+
+def _told_whole(before: str, start: int, end: int, new: str) -> tuple[int, int, str]:
+    return 0, len(before), before[:start] + new + before[end:]
+
+
+def _told_by_line(before: str, start: int, end: int, new: str) -> tuple[int, int, str]:
+    low = before.rfind("\n", 0, start) + 1
+    high = before.find("\n", end)
+    high = len(before) if high < 0 else high
+    return low, high, before[low:start] + new + before[end:high]
+
+
+def _told_from_the_end(before: str, start: int, end: int, new: str) -> tuple[int, int, str]:
+    """As an editor that compares texts from their ends first."""
+    after = before[:start] + new + before[end:]
+    tail = common_tail(before, after)
+    head = common_head(before[: len(before) - tail], after[: len(after) - tail])
+    return head, len(before) - tail, after[head : len(after) - tail]
+
+
+@pytest.mark.parametrize("told", [_told_whole, _told_by_line, _told_from_the_end])
+@settings(max_examples=150, deadline=None)
+@given(
+    suggested=st.sampled_from(["compute(a)", "aa + a", "\n    aa\n    a", "a", "(a)", "a\na"]),
+    typed=st.integers(0, 6),
+    then=st.sampled_from(["accept", "type on", "type another", "leave"]),
+    after=st.sampled_from(["nothing", "undo", "edit above", "edit below", "new line", "change a word"]),
+    behind=st.sampled_from(["\na\na\n", "\n    aa\n", ")\n", "\n", ""]),
+)
+def test_however_an_editor_tells_its_edits_the_outcome_is_the_same(told, suggested, typed, then, after, behind):
+    def live(tell) -> tuple[OutcomeKind, str]:
+        desk = Desk("a\n    aa\nx = " + behind)
+        made = desk.show(13, suggested)
+
+        def edit(start: int, end: int, new: str) -> None:
+            desk.edit(*tell(desk.text, start, end, new))
+
+        at = 13
+        for char in suggested[: min(typed, len(suggested) - 2)]:
+            edit(at, at, char)
+            at += 1
+        rest = suggested[at - 13 :]
+        if then == "accept":
+            edit(at, at, rest)
+            desk.outcomes += desk.tracker.accepted_command(made.id, desk.now)
+            at += len(rest)
+        elif then != "leave":
+            for char in rest if then == "type on" else "other":
+                edit(at, at, char)
+                at += 1
+        if after == "undo":
+            edit(13, at, "")
+        elif after == "edit above":
+            edit(0, 0, "q\n")
+        elif after == "edit below":
+            edit(len(desk.text), len(desk.text), "\nq")
+        elif after == "new line":
+            edit(at, at, "\n")
+            edit(at + 1, at + 1, "q")
+        elif after == "change a word" and at - 13 > 2:
+            edit(13, 14, "Z")
+        last = desk.last(made)
+        return last.kind, last.final_text
+
+    assert live(told) == live(_told_exactly)

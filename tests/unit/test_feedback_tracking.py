@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npllm.feedback.diffing import refine
-from npllm.feedback.tracking import Change, TrackedRange, common_head, common_tail, localise, minimal
+from npllm.feedback.tracking import Change, TrackedRange, common_head, common_tail, drawn, localise, minimal
 
 BEFORE, INSIDE, BEHIND = 0, 1, 2
 edits = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.text("ab\n", max_size=5)), max_size=12)
@@ -89,6 +89,18 @@ def test_a_change_seen_from_a_region_does_the_same(before, first, second, new, t
     text, until = seen
     assert until >= high
     assert before[:low] + text + before[until:] == change.splice(before)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.text("ab", max_size=20), st.integers(0, 20), st.integers(0, 20), st.text("ab", max_size=4),
+    st.integers(0, 20), st.integers(0, 20),
+)  # fmt: skip
+def test_a_change_drawn_to_a_region_does_the_same(before, first, second, new, third, fourth):
+    start, end = sorted((min(first, len(before)), min(second, len(before))))
+    low, high = sorted((min(third, len(before)), min(fourth, len(before))))
+    change = Change(start, end, new)
+    assert drawn(before, change, low, high).splice(before) == change.splice(before)
 
 
 @settings(max_examples=300, deadline=None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from npllm.feedback import reward
-from npllm.feedback.tracking import Change, TrackedRange
+from npllm.feedback.tracking import Change, TrackedRange, drawn
 from npllm.types import Outcome, OutcomeKind, Suggestion, new_id
 
 LAST_LOOK_S = 600.0
@@ -49,6 +49,7 @@ class Case:
     left: bool = False  # the person is on another line
     left_at: float | None = None  # since when it is off the screen
     cut: bool = False  # characters before its place were taken back
+    shared: int = 0  # characters behind the range that stood there before and complete the suggestion
     broken: bool = False  # nothing can be said about what stands there
     looks: int = 0
     revision: int = 0
@@ -81,8 +82,14 @@ class Case:
         head, tail, behind = made.prefix[-CHECKED:], made.suffix[:CHECKED], start + self.replaced
         return before[max(0, start - len(head)) : start] != head or before[behind : behind + len(tail)] != tail
 
-    def accept(self, now: float) -> None:
-        """All of it was taken by a key."""
+    def stands(self, text: str) -> bool:
+        """Whether all of it stands there: typed out, perhaps with what stood behind the cursor before."""
+        start = self.span.start
+        return self.typed > 0 and plain(text[start : start + 2 * len(self.text)]).startswith(self.goal)
+
+    def accept(self, now: float, shared: int = 0) -> None:
+        """All of it was taken by a key; its last `shared` characters stood behind the cursor before."""
+        self.shared = shared
         self.state, self.since, self.looks = State.ACCEPTED, now, 0
         self.superseded = self.dismissed = self.left = False
 
@@ -109,12 +116,18 @@ class Case:
     def follow(self, before: str, change: Change, now: float) -> None:
         """Keep the range around what stands there for it."""
         span = self.span
+        change = drawn(before, change, span.start, span.end)
         if not span.touches(change):
             span.apply(change)
             return
         if self._breaks_line(before, change):
             return  # what comes on the next lines is not it
-        if change.inserts and change.start == span.start and change.new_text.endswith("\n") and span.end > span.start:
+        if (
+            change.new_text.endswith("\n")
+            and change.inserts
+            and change.start == span.start < span.end
+            and (span.start == 0 or before[span.start - 1] == "\n")
+        ):
             span.start += change.shift  # whole lines above it
             span.end += change.shift
             return
@@ -220,6 +233,7 @@ class Case:
         """What became of it, and how much of it survives."""
         written = text[self.span.start : self.span.end]
         if self.state is State.ACCEPTED:
+            written += text[self.span.end : self.span.end + self.shared]
             survived = reward.survival(self.text, written)
             if not written.strip() or survived < reward.DELETED_BELOW:
                 return OutcomeKind.DELETED, survived
@@ -236,8 +250,7 @@ class Case:
             if reward.begins(self.text, written):
                 return OutcomeKind.ACCEPTED, 1.0
             return (OutcomeKind.DISMISSED if self.dismissed else OutcomeKind.REJECTED), 0.0
-        start = self.span.start
-        if self.typed and plain(text[start : start + 2 * len(self.text)]).startswith(self.goal):
+        if self.stands(text):
             return OutcomeKind.ACCEPTED, 1.0
         seen_until = now if self.left_at is None else self.left_at
         seen = seen_until - self.shown_at >= min_visible_ms / 1000

@@ -74,10 +74,12 @@ class ImplicitFeedback:
         if found is None:
             return []
         document, case = found
-        if case.state is State.SHOWN and case.typed < len(case.goal):
+        if case.state is State.SHOWN and case.stands(document.text()):
+            case.accept(now, max(0, len(case.goal) - case.typed))
+        elif case.state is State.SHOWN:
             case.superseded, case.expected = False, True
             return []
-        if case.state is State.SHOWN or (case.state is State.DIVERGED and now - case.since <= COMMAND_S):
+        elif case.state is State.DIVERGED and now - case.since <= COMMAND_S:
             case.accept(now)
         return self._look(document, case, now)
 

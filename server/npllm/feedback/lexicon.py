@@ -68,7 +68,8 @@ PHRASES: dict[str, Feeling] = {
         "bad|wrong|incorrect|not good|not right|nope|no way|does not work|doesn't work|doesnt work|didn't work|"
         "did not work|not working|broken|breaks|buggy|not helpful|worse|outdated|deprecated|irrelevant|"
         "does not compile|doesn't compile|fails|failed|crashes|hallucinated|hallucination|made up|does not exist|"
-        "doesn't exist|not what i wanted|not what i want|not what i meant|no such|mistake|off topic|misleading|insecure|no thanks",
+        "doesn't exist|not what i wanted|not what i want|not what i meant|no such|mistake|off topic|misleading|"
+        "insecure|no thanks",
         WRONG,
     ),
     **_phrases(

@@ -48,22 +48,22 @@ def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Rea
     expected, case.expected = case.expected, False
     if case.replaced:
         if plain(new).rstrip() == case.goal:
-            return _whole(case, low, new, len(new), now)
+            return _whole(case, low, new, now)
         old = before[cursor:high]
         if not new.endswith(old):
             return Reading.OTHER
         new = new[: len(new) - len(old)]
     written = plain(new)
     added = written[case.typed :].strip() if len(written) > case.typed else ""
-    by_key = expected or len(added) > 1 or _replaces_more(before, raw, cursor)
+    by_key = expected or len(added) > 1
     if PAIRS.get(added[:1]) == added[1:]:
         by_key = expected  # a bracket that the editor closes
     if expected and added and reward.survival(added, case.text) > 0.5:
-        return _whole(case, low, new, len(new), now)
+        return _whole(case, low, new, now)
     if added and (by_key or case.taken) and len(case.goal) > 1:
         there = new + before[end : end + len(case.text) + case.text.count("\n")]
         if plain(there).startswith(case.goal):
-            return _whole(case, low, new, max(len(new), _raw_length(there, len(case.goal))), now)
+            return _whole(case, low, new, now, max(0, len(case.goal) - len(written)))
     whole = case.text.startswith(written)
     if not whole and len(written) == case.typed + 2 and PAIRS.get(written[-2]) == written[-1]:
         new, written = new[:-1], written[:-1]  # the editor has closed it; typing goes on in between
@@ -77,22 +77,9 @@ def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Rea
     return Reading.ALONG
 
 
-def _replaces_more(before: str, raw: Change, cursor: int) -> bool:
-    """Whether the editor replaced a piece of the line behind the cursor by more than one character."""
-    return raw.start == cursor and len(raw.new_text.strip()) > 1 and before.find("\n", cursor, raw.end) < 0
-
-
-def _whole(case: Case, low: int, new: str, length: int, now: float) -> Reading:
-    if "\n" in new[len(new.rstrip()) :] and length == len(new):
-        length = len(new.rstrip())  # what comes on the next line is not it
-    case.span = TrackedRange(low, low + length)
-    case.accept(now)
+def _whole(case: Case, low: int, new: str, now: float, shared: int = 0) -> Reading:
+    if "\n" in new[len(new.rstrip()) :]:
+        new = new.rstrip()  # what comes on the next line is not it
+    case.span = TrackedRange(low, low + len(new))
+    case.accept(now, shared)
     return Reading.WHOLE
-
-
-def _raw_length(text: str, length: int) -> int:
-    """How many characters of `text` are `length` characters once its line ends count as one."""
-    raw = length
-    while len(plain(text[:raw])) < length:
-        raw += length - len(plain(text[:raw]))
-    return raw

@@ -99,6 +99,27 @@ def localise(before: str, change: Change, low: int, high: int) -> tuple[str, int
     return new[: len(new) - tail], end - tail
 
 
+def drawn(before: str, change: Change, low: int, high: int) -> Change:
+    """An insertion told a little behind the region, or a deletion that crosses its border, told in it if it can be."""
+    size = change.end - change.start
+    if change.inserts and 0 < change.start - high <= REACH:
+        return _slid(before, change, high)
+    if not change.new_text and 0 < size <= high - low and change.start < high and change.end > low:
+        return _slid(before, change, min(max(change.start, low), high - size))
+    return change
+
+
+def _slid(before: str, change: Change, start: int) -> Change:
+    """The same pure insertion or deletion told at `start`; as it is where that would be another one."""
+    size = change.end - change.start
+    if start == change.start or abs(start - change.start) > REACH:
+        return change
+    first, last = min(start, change.start), max(start, change.start) + size
+    after = before[first : change.start] + change.new_text + before[change.end : last]
+    moved = Change(start, start + size, after[start - first :][: len(change.new_text)])
+    return moved if before[first:start] + moved.new_text + before[moved.end : last] == after else change
+
+
 def common_head(a: str, b: str) -> int:
     """Length of the common beginning; halving, so that long texts are compared in C."""
     low, high = 0, min(len(a), len(b))
