@@ -6,8 +6,10 @@ import { Offers, taken, type Item, type Offer, type Position } from './offers';
 import type { Server } from './server';
 
 const offers = new Offers();
+/** What was accepted last, and the version of its document right after that. */
+let accepted: { readonly uri: string; readonly version: number; readonly id: unknown } | undefined;
 
-/** Keeps what the editor was given, and tells the server that it is on screen. */
+/** Keeps what the editor was given and what was accepted, and tells the server what is on screen. */
 export function watch(server: () => Server): Middleware {
   return {
     provideInlineCompletionItems: async (document, position, context, token, next) => {
@@ -21,6 +23,13 @@ export function watch(server: () => Server): Middleware {
         }
       }
       return result;
+    },
+    executeCommand: (command, args: unknown[], next) => {
+      const document = vscode.window.activeTextEditor?.document;
+      if (command === 'npllm.accepted' && document !== undefined) {
+        accepted = { uri: document.uri.toString(), version: document.version, id: args[0] };
+      }
+      return next(command, args) as unknown;
     },
   };
 }
@@ -48,9 +57,18 @@ function offerAtCursor(editor: vscode.TextEditor): Offer | undefined {
   return offers.at(editor.document.uri.toString(), start => textFrom(editor, start));
 }
 
-/** The suggestion that the person most likely speaks of: the one at the cursor, else the last one in this document. */
+/**
+ * The suggestion that the person most likely speaks of: the one just accepted, though another may be on screen by now;
+ * else the one at the cursor, else the last one in this document.
+ */
 export function offerInMind(editor: vscode.TextEditor): Offer | undefined {
-  return offerAtCursor(editor) ?? offers.latest(editor.document.uri.toString());
+  const { uri, version } = editor.document;
+  const key = uri.toString();
+  if (accepted?.uri === key && accepted.version === version && typeof accepted.id === 'string') {
+    const offer = offers.get(key, accepted.id);
+    if (offer !== undefined) return offer;
+  }
+  return offerAtCursor(editor) ?? offers.latest(key);
 }
 
 /** Suggestions of a server that is gone mean nothing to the next one. */

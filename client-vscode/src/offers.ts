@@ -51,6 +51,11 @@ export class Offers {
     });
   }
 
+  /** A suggestion by its id. */
+  get(uri: string, id: string): Offer | undefined {
+    return this.#documents.get(uri)?.get(id);
+  }
+
   /** The suggestion of a document that was offered last. */
   latest(uri: string): Offer | undefined {
     return [...(this.#documents.get(uri)?.values() ?? [])].at(-1);

@@ -56,6 +56,7 @@ test('the last offer of a document is known when none is at the cursor', () => {
   offers.add(uri, item('1', 'return x', 4), at(4));
   offers.add(uri, item('2', 'return y', 4), at(4));
   assert.equal(offers.latest(uri)?.id, '2');
+  assert.equal(offers.get(uri, '1')?.item.insertText, 'return x');
   offers.forget(uri);
   assert.equal(offers.latest(uri), undefined);
 });

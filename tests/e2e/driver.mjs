@@ -84,7 +84,8 @@ const actions = {
   /** The title of the quick input that is open, null when none is. */
   async title() {
     const title = page.locator('.quick-input-widget:visible .quick-input-title');
-    return await title.count() === 0 ? null : title.first().textContent({ timeout: 5000 });
+    if (await title.count() === 0) return null;
+    return (await title.first().textContent({ timeout: 5000 })).replace(/\u00a0/g, ' ').trim();
   },
 
   /** What notifications say. */

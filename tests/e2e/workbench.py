@@ -95,11 +95,8 @@ class Workbench:
     ) -> None:
         self._installation = installation
         self._run = run
-        # Seen from the page, this is a remote machine: what is a machine's own matter is read from its settings alone.
-        for owner in ("User", "Machine"):
-            folder = run / "data" / owner
-            folder.mkdir(parents=True)
-            (folder / "settings.json").write_text(json.dumps({**SETTINGS, **settings}), encoding="utf-8")
+        self._settings = {**SETTINGS}
+        self.configure(settings)
         self.log = run / "workbench.log"
         self._environment = installation.environment(run)
         self._port = _free_port()
@@ -144,6 +141,15 @@ class Workbench:
                 start_new_session=True,
             )
         self._do("open", url=f"http://{origin}/?{query}", chromium=self._installation.chromium)
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Change the person's settings; VS Code sees that at once."""
+        self._settings |= settings
+        # Seen from the page, this is a remote machine: what is a machine's own matter is read from its settings alone.
+        for owner in ("User", "Machine"):
+            file = self._run / "data" / owner / "settings.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(self._settings), encoding="utf-8")
 
     def stop(self) -> None:
         """Close the window and end every process of it."""
