@@ -196,8 +196,9 @@ async def test_a_base_without_weights_is_an_error_state_with_the_mend(home, tmp_
         assert await editor.complete(uri, 4) is None
 
 
-async def test_an_unreachable_database_costs_memory_and_nothing_else(home, tmp_path, practised_model, monkeypatch):
-    given = settings(practised_model, database={"url": "postgresql://nobody@127.0.0.1:9/nothing", "connect_timeout_s": 2.0})
+async def test_an_unreachable_database_costs_memory_and_nothing_else(home, tmp_path, practised_model):
+    nowhere = {"url": "postgresql://nobody@127.0.0.1:9/nothing", "connect_timeout_s": 2.0}
+    given = settings(practised_model, database=nowhere)
     async with session(home, tmp_path / "w", given, ready=False) as editor:
         status = await until(editor, lambda status: bool(status.base) and bool(status.problems))
         assert len(status.problems) == 1

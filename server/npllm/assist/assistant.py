@@ -36,6 +36,7 @@ from npllm.types import (
 )
 
 log = logging.getLogger(__name__)
+UNWANTED = (OutcomeKind.REJECTED, OutcomeKind.DISMISSED, OutcomeKind.DELETED)  # not offered again at the same place
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,12 @@ class Assistant:
         prefix, suffix = context.window(text, place.offset)
         hit = self._cache.lookup(place, prefix, suffix)
         if hit is not None:
-            return Offer(*hit)
+            suggestion, rest = hit
+            if not self._recorder.knows(suggestion.id):  # made for a document that had changed meanwhile
+                suggestion = replace(
+                    suggestion, place=place, text=rest, prefix=prefix, suffix=suffix, source="cache", kind=kind
+                )
+            return Offer(suggestion, rest)
         self._cancel.set()  # the newest request is the one that counts
         cancel = self._cancel = threading.Event()
         started = time.perf_counter()
@@ -128,7 +134,7 @@ class Assistant:
         self._think(+1)
         try:
             request = Request(place, prefix, suffix, snippets, config)
-            suggestion = await self.resources.worker.run(
+            made = await self.resources.worker.run(
                 lambda desk: writing.suggest(desk, request, cancel, kind, self._avoided), cancel
             )
         except ModelError as error:
@@ -137,16 +143,17 @@ class Assistant:
         finally:
             timer.cancel()
             self._think(-1)
-        if suggestion is None or cancel.is_set():
+        if made is None or cancel.is_set() or self._cache.rejected(place, made.text):
             return None
-        suggestion = replace(suggestion, latency_ms=(time.perf_counter() - started) * 1000)
-        if self._cache.rejected(place, suggestion.text):
-            return None
+        suggestion = replace(made, latency_ms=(time.perf_counter() - started) * 1000)
         self._cache.put(place, prefix, suffix, suggestion)
-        if config.memory.record:
-            self._recorder.suggestion(suggestion)
-            self._recorder.outcomes(self._implicit.shown(suggestion, self._now()))
         return Offer(suggestion, suggestion.text)
+
+    def offered(self, offer: Offer) -> None:
+        """The editor gets it now: from here on it is followed. What `complete` gave and nobody got leaves no trace."""
+        if self.config.memory.record and not self._recorder.knows(offer.suggestion.id):
+            self._recorder.suggestion(offer.suggestion)
+            self._outcomes(self._implicit.shown(offer.suggestion, self._now()))
 
     async def rewrite(self, start: Place, text: str, end: int) -> Suggestion | None:
         """What the base would write in place of `text[start.offset:end]`, by infilling; None if nothing else."""
@@ -164,7 +171,7 @@ class Assistant:
             self._think(-1)
         if suggestion is not None and self.config.memory.record:
             self._recorder.suggestion(suggestion)
-            self._recorder.outcomes(self._implicit.shown(suggestion, self._now(), replaced=len(old)))
+            self._outcomes(self._implicit.shown(suggestion, self._now(), replaced=len(old)))
         return suggestion
 
     async def score(self, place: Place, text: str, target: str) -> LineScore:
@@ -183,7 +190,7 @@ class Assistant:
     def changed(self, place: Place, before: str, start: int, end: int, new_text: str) -> None:
         """A document changed: `before[start:end]` became `new_text`."""
         if self.config.memory.record:
-            self._recorder.outcomes(self._implicit.changed(place.uri, before, start, end, new_text, self._now()))
+            self._outcomes(self._implicit.changed(place.uri, before, start, end, new_text, self._now()))
 
     def desk_moved(self, place: Place, text: str) -> None:
         """The person works at this place now: look in memory for what resembles it, in the background."""
@@ -242,16 +249,19 @@ class Assistant:
     # -- small things -----------------------------------------------------------------------------------
 
     def _outcomes(self, outcomes: list[Outcome]) -> None:
-        if self.config.memory.record:
-            self._recorder.outcomes(outcomes)
+        if not self.config.memory.record:
+            return
+        for outcome in outcomes:
+            suggestion = self._recorder.known(outcome.suggestion_id)
+            if suggestion is not None and outcome.kind in UNWANTED:
+                self._cache.reject(suggestion.place, suggestion.text)
+        self._recorder.outcomes(outcomes)
 
     def _experienced(self, experience: Experience) -> None:
         if experience.decision is Decision.AVOID:
             self._avoided |= {filters.normalise(experience.suggested)}
             if self.resources.retriever is not None:
                 self.resources.retriever.forget()
-        if experience.outcome in (OutcomeKind.REJECTED, OutcomeKind.DISMISSED, OutcomeKind.DELETED):
-            self._cache.reject(experience.place, experience.suggested)
 
     def _think(self, step: int) -> None:
         self.thinking += step

@@ -104,6 +104,15 @@ class Recorder:
             self._experience(case)
         return case.feedback
 
+    def known(self, suggestion_id: UUID) -> Suggestion | None:
+        """A suggestion that was recorded lately, or None."""
+        case = self._cases.get(suggestion_id)
+        return case.suggestion if case else None
+
+    def knows(self, suggestion_id: UUID) -> bool:
+        """Whether a suggestion was recorded lately."""
+        return suggestion_id in self._cases
+
     def latest(self) -> Suggestion | None:
         """The suggestion made last."""
         return next(reversed(self._cases.values())).suggestion if self._cases else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from npllm.evaluation import metrics
 from npllm.evaluation.client import Editor, Offered
-from npllm.evaluation.hands import Stop, keystrokes, put, walk
+from npllm.evaluation.hands import Stop, put, walk
 from npllm.evaluation.plan import Visit
 
 MULTI_EDIT = 0.3  # of the close suggestions are mended in small steps rather than in one
@@ -83,7 +83,7 @@ async def _write_line(editor: Editor, path: str, stop: Stop, chance: random.Rand
     likeness = metrics.similarity(text, stop.truth)
     if offered is None:
         action = "unaided"
-        await _type(editor, stop, chance)
+        await _type(editor, stop)
     elif metrics.is_exact(text, stop.truth):
         action = "accepted"
         editor.shown(offered)
@@ -96,7 +96,7 @@ async def _write_line(editor: Editor, path: str, stop: Stop, chance: random.Rand
     else:
         action = "rejected"
         editor.shown(offered)
-        await _type(editor, stop, chance)
+        await _type(editor, stop)
     emoji, comment = await _say(editor, offered, action, likeness, chance)
     return Moment(
         path=path,
@@ -111,11 +111,11 @@ async def _write_line(editor: Editor, path: str, stop: Stop, chance: random.Rand
     )
 
 
-async def _type(editor: Editor, stop: Stop, chance: random.Random) -> None:
+async def _type(editor: Editor, stop: Stop) -> None:
     offset = stop.offset
-    for piece in keystrokes(stop.truth, chance):
-        editor.change(stop.uri, offset, offset, piece)
-        offset += len(piece)
+    for character in stop.truth:
+        editor.change(stop.uri, offset, offset, character)
+        offset += 1
         await asyncio.sleep(0)
 
 

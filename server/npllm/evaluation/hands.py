@@ -5,8 +5,6 @@ Used by the morning and by the measurement alike, so that both meet the same doc
 
 from __future__ import annotations
 
-import random
-import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -14,8 +12,6 @@ from npllm.evaluation.client import Editor
 from npllm.evaluation.lines import content, indentation
 from npllm.evaluation.plan import Ask, Visit
 from npllm.evaluation.sources import language_of
-
-_CHUNK = re.compile(r"\s+|\w+|[^\w\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +79,6 @@ def put(editor: Editor, uri: str, start: int, end: int, wanted: str) -> None:
     shared = _common(present, wanted)
     tail = _common(present[shared:][::-1], wanted[shared:][::-1])
     editor.change(uri, start + shared, end - tail, wanted[shared : len(wanted) - tail])
-
-
-def keystrokes(text: str, chance: random.Random) -> list[str]:
-    """`text` in the pieces in which it is typed: words, signs and blanks, sometimes two at once."""
-    pieces: list[str] = []
-    for piece in _CHUNK.findall(text):
-        if pieces and chance.random() < 0.4:
-            pieces[-1] += piece
-        else:
-            pieces.append(piece)
-    return pieces
 
 
 def _common(one: str, other: str) -> int:

@@ -89,6 +89,7 @@ def _completion(server: NpllmServer) -> None:
         found = await server.assistant.complete(server.place(document, offset), document.text, kind)
         if found is None or document.version != version:
             return None
+        server.assistant.offered(found)
         return document, offset, found
 
     @server.feature(lsp.TEXT_DOCUMENT_INLINE_COMPLETION, lsp.InlineCompletionOptions())
