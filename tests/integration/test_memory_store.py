@@ -224,10 +224,10 @@ async def test_idleness_is_that_of_all_live_windows(store: Store) -> None:
     await store.heartbeat(two, now - timedelta(minutes=10), True)
     assert await store.latest_activity() == now - timedelta(minutes=10)
     await store.heartbeat(one, now - timedelta(minutes=30), False)
-    latest = await store.latest_activity()
-    assert latest is not None and latest >= now - timedelta(seconds=1)
-    await store.end_session(one)
     assert await store.latest_activity() == now - timedelta(minutes=10)
+    assert await store.sleep_vetoed()
+    await store.end_session(one)
+    assert not await store.sleep_vetoed()
     await asyncio.sleep(0.05)
     assert await store.latest_activity(stale_s=0.01) is None  # not heard of lately: dead
 

@@ -321,11 +321,29 @@ async def test_idle_it_falls_asleep_by_itself_and_a_keystroke_wakes_it(store: St
     scheduler.configure(replace(config, sleep=replace(config.sleep, enabled=False)))
     assert await scheduler.sleep_now()
     assert not await scheduler.sleep_now()
+    await asyncio.sleep(1.5)
+    assert scheduler.state in (ServerState.DROWSY, ServerState.SLEEPING), "a veto ends no sleep"
     await scheduler.wake()
     assert scheduler.state is ServerState.AWAKE
     await scheduler.close()
     assert problems == []
     assert ServerState.SLEEPING in states
+
+
+async def test_a_window_that_closes_makes_nobody_sleep(store: Store, config: Config) -> None:
+    config = replace(config, sleep=replace(config.sleep, idle_s=30.0))
+    scheduler = Scheduler(config, lambda: store)
+    elsewhere = new_id()
+    await store.write(from_source(40))
+    await store.heartbeat(elsewhere, MORNING.now(MORNING.tzinfo), True)
+    scheduler.start()
+    scheduler._last_activity = scheduler._active = MORNING  # this window has long been idle
+    await asyncio.sleep(2.5)
+    await store.end_session(elsewhere)
+    await asyncio.sleep(2.5)
+    state = scheduler.state
+    await scheduler.close()
+    assert state is ServerState.AWAKE
 
 
 async def test_a_base_that_is_not_there_is_one_clear_message(store: Store, config: Config, tmp_path: Path) -> None:

@@ -97,9 +97,10 @@ class Editor:
         # A session of its own: Ctrl-C in the terminal is ours to hear, and the server is told in LSP.
         await self._client.start_io(
             sys.executable,
-            *("-m", "npllm.cli", "serve", "--evaluation"),
+            # -P and our own folder: nothing of what is replayed is ever imported.
+            *("-P", "-m", "npllm", "serve", "--evaluation"),
             env=environment,
-            cwd=str(self.workspace),
+            cwd=str(self.home),
             start_new_session=True,
         )
         self._stderr = asyncio.create_task(self._keep_stderr())

@@ -46,7 +46,11 @@ class NpllmServer(LanguageServer):
         self.board = StatusBoard(self.status, self._send_status)
         self.assistant = Assistant(config, self.board.changed, self.warn)
         self.scheduler = Scheduler(
-            config, lambda: self.assistant.resources.store, on_change=self.board.changed, on_problem=self.warn
+            config,
+            lambda: self.assistant.resources.store,
+            base=self._fingerprint,
+            on_change=self.board.changed,
+            on_problem=self.warn,
         )
 
     # -- life -----------------------------------------------------------------------------------------
@@ -89,6 +93,10 @@ class NpllmServer(LanguageServer):
         """Let nothing be lost: the child is sent away, what is pending is written."""
         await self.scheduler.close()
         await self.assistant.close()
+
+    def _fingerprint(self) -> str:
+        info = self.assistant.resources.worker.info
+        return info.fingerprint if info else ""
 
     # -- places ---------------------------------------------------------------------------------------
 

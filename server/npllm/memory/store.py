@@ -261,14 +261,19 @@ class Store:
         await self._database.run(operation)
 
     async def latest_activity(self, stale_s: float = 30.0) -> datetime | None:
-        """When any window heard of within `stale_s` was last used; None: no window lives.
-
-        A window that does not want sleep counts as being used right now.
-        """
+        """When any window heard of within `stale_s` was last used; None: no window lives."""
 
         async def operation(connection: Connection) -> datetime | None:
             value: datetime | None = await QUERIES.latest_activity(connection, stale_s=float(stale_s))
             return value
+
+        return await self._database.run(operation)
+
+    async def sleep_vetoed(self, stale_s: float = 30.0) -> bool:
+        """Whether a window heard of within `stale_s` does not want sleep to begin by itself."""
+
+        async def operation(connection: Connection) -> bool:
+            return bool(await QUERIES.sleep_vetoed(connection, stale_s=float(stale_s)))
 
         return await self._database.run(operation)
 

@@ -62,6 +62,7 @@ class Scheduler:
 
     Args:
         store: gives the store once it is connected, else None.
+        base: gives the fingerprint of the base that is served, "" while there is none.
         on_change: called when state, phase, progress or message may have changed.
         on_problem: called with one sentence when a sleep fails or cannot be decided on.
     """
@@ -71,17 +72,20 @@ class Scheduler:
         config: Config,
         store: Callable[[], Store | None],
         *,
+        base: Callable[[], str] = lambda: "",
         on_change: Callable[[], None] = lambda: None,
         on_problem: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._store = store
+        self._base = base
         self._on_change = on_change
         self._on_problem = on_problem
         self._session = new_id()
         self._sleeper = Sleeper(config, on_progress=lambda _: on_change(), on_end=self._ended)
         self._drowsy = False
         self._last_activity = datetime.now(UTC)
+        self._active = self._last_activity  # of any window; never goes back when one closes
         self._told: datetime | None = None  # the activity that the last heartbeat spoke of
         self._told_at = 0.0
         self._started_at: datetime | None = None
@@ -175,7 +179,10 @@ class Scheduler:
         return True
 
     async def wake(self) -> None:
-        """Wake by hand. Returns when the child is gone."""
+        """Wake by hand; that is activity, too. Returns when the child is gone."""
+        self.activity()
+        if self._waking is not None:
+            await asyncio.wait({self._waking})
         await self._sleeper.wake("asked for")
 
     # -- deciding ------------------------------------------------------------------------------------------
@@ -198,7 +205,7 @@ class Scheduler:
             return
         await self._heartbeat(store)
         elsewhere = await store.latest_activity()
-        active = max(self._last_activity, elsewhere) if elsewhere else self._last_activity
+        active = self._active = max(self._active, self._last_activity, elsewhere or self._active)
         if self._sleeper.state is not SleeperState.ABSENT:
             if self._started_at is not None and active > self._started_at:
                 self._wake_soon("the person is back, in another window")
@@ -208,6 +215,8 @@ class Scheduler:
         if idle >= timedelta(seconds=self._config.sleep.idle_s / 2) and self._config.sleep.enabled:
             decision = drowsiness(await self._situation(store, active), self._config.sleep)
             drowsy = decision is ServerState.DROWSY
+            if decision is not ServerState.AWAKE and await store.sleep_vetoed():
+                decision, drowsy = ServerState.AWAKE, False
             if decision is ServerState.SLEEPING and self._last_activity <= active:
                 await self._begin(f"idle for {idle.total_seconds():.0f} s")
                 return
@@ -219,6 +228,9 @@ class Scheduler:
         last = await store.last_consolidation()
         done = await store.last_consolidation(ConsolidationState.DONE)
         since = done.started_at if done else None
+        base = self._base()
+        if since is not None and base and not await store.adapter_versions(base_fingerprint=base):
+            since = None  # another base: all that is known is new to it
         new = sum(item.count for item in await store.contexts_with_new(since))
         unfinished = (ConsolidationState.INTERRUPTED, ConsolidationState.RUNNING)  # the lock tells which one runs
         now = datetime.now(UTC)

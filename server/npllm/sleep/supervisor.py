@@ -100,7 +100,7 @@ class Sleeper:
         self.state = SleeperState.STARTING
         self.progress = None
         log.info("sleep %s begins: %s", run_id, reason)
-        command = [sys.executable, "-m", "npllm.sleep.child", "--home", str(self.config.home)]
+        command = [sys.executable, "-P", "-m", "npllm.sleep.child", "--home", str(self.config.home)]
         command += ["--run-id", str(run_id), "--parent", str(os.getpid())]
         try:
             with _LogFile(self.config.home) as stderr:
@@ -110,6 +110,7 @@ class Sleeper:
                     stdout=PIPE,
                     stderr=stderr or DEVNULL,
                     env=_environment(self.config),
+                    cwd=self.config.home,  # and -P: nothing in the person's project is ever imported
                     limit=_LINE_BYTES,
                 )
         except OSError as error:

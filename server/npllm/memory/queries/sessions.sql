@@ -12,8 +12,13 @@ DELETE FROM editor_sessions WHERE id = :id;
 DELETE FROM editor_sessions WHERE owner = current_user AND seen_at < clock_timestamp() - interval '1 day';
 
 -- name: latest_activity$
--- When any live window was last used; one that does not want sleep counts as being used now.
-SELECT max(CASE WHEN asleep_ok THEN last_activity ELSE clock_timestamp() END) FROM editor_sessions
+-- When any live window was last used.
+SELECT max(last_activity) FROM editor_sessions
+WHERE owner = current_user AND seen_at > clock_timestamp() - make_interval(secs => :stale_s);
+
+-- name: sleep_vetoed$
+-- Whether a live window does not want sleep to begin by itself.
+SELECT coalesce(bool_or(NOT asleep_ok), false) FROM editor_sessions
 WHERE owner = current_user AND seen_at > clock_timestamp() - make_interval(secs => :stale_s);
 
 -- name: try_trainer_lock$
