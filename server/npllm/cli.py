@@ -90,16 +90,11 @@ def _guarded(command: object) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    problem = ""
-    try:
-        settings = config.load()
-    except NpllmError as error:  # an editor's server must come up and say what is wrong
-        problem = str(error)
-        settings = config.Config(home=config.default_home().absolute())
+    settings, problems = config.load_leniently()  # an editor's server must come up and say what is wrong
     _log_to(settings.home / "logs" / "server.log")
     from npllm.lsp.server import build
 
-    server = build(settings, evaluation=args.evaluation, problem=problem)
+    server = build(settings, evaluation=args.evaluation, problem=" ".join(problems))
     if args.tcp:
         host, _, port = args.tcp.rpartition(":")
         if not port.isdigit():

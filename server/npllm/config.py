@@ -190,21 +190,47 @@ def load(home: Path | None = None) -> Config:
     """
     home = (home or default_home()).absolute()
     file = home / "config.toml"
-    data: Mapping[str, Any] = {}
+    config = merge(Config(home=home), _read(file), source=str(file))
+    for source, data in _environment():
+        config = merge(config, data, source=source)
+    return config
+
+
+def load_leniently(home: Path | None = None) -> tuple[Config, list[str]]:
+    """What `load` reads, without the wrong keys, and one sentence for each of those.
+
+    For a server that must come up. If the file cannot be read at all, nobody knows what the person forbade: then
+    nothing is recorded and no sleep begins by itself.
+    """
+    home = (home or default_home()).absolute()
+    file = home / "config.toml"
+    problems = []
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = _read(file)
+    except ConfigError as error:
+        problems.append(f"{error} Until then nothing is recorded, and npllm does not fall asleep.")
+        data = {"memory": {"record": False}, "sleep": {"enabled": False}}
+    config, wrong = merge_leniently(Config(home=home), data, source=str(file))
+    problems += wrong
+    for source, data in _environment():
+        config, wrong = merge_leniently(config, data, source=source)
+        problems += wrong
+    return config, problems
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        pass
+        return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}. Mend or remove the file.") from error
-    config = merge(Config(home=home), data, source=str(file))
-    url = os.environ.get("NPLLM_DATABASE_URL")
-    if url is not None:
-        config = merge(config, {"database": {"url": url}}, source="NPLLM_DATABASE_URL")
-    model = os.environ.get("NPLLM_BASE_MODEL")
-    if model is not None:
-        config = merge(config, {"base": {"model": model}}, source="NPLLM_BASE_MODEL")
-    return config
+
+
+def _environment() -> list[tuple[str, Mapping[str, Any]]]:
+    """The variables that are set, and the settings that they mean."""
+    meant = {"NPLLM_DATABASE_URL": ("database", "url"), "NPLLM_BASE_MODEL": ("base", "model")}
+    return [(name, {section: {key: os.environ[name]}}) for name, (section, key) in meant.items() if name in os.environ]
 
 
 def merge(config: Config, data: Mapping[str, Any], *, source: str) -> Config:
@@ -213,34 +239,59 @@ def merge(config: Config, data: Mapping[str, Any], *, source: str) -> Config:
     Raises:
         ConfigError: an unknown section or key, a wrong type, or a value out of bounds.
     """
-    changed: dict[str, Any] = {}
-    for section, values in data.items():
-        if section not in SECTIONS:
-            raise ConfigError(f"{source}: unknown section [{section}]. Known: {', '.join(SECTIONS)}.")
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"{source}: {section} must be a table of settings, not {values!r}.")
-        changed[section] = _merge_section(getattr(config, section), section, values, source)
-    merged = dataclasses.replace(config, **changed)
-    if merged.feedback.discard_below > merged.feedback.keep_above:
-        raise ConfigError(f"{source}: feedback.discard_below must not be above feedback.keep_above.")
+    merged, problems = merge_leniently(config, data, source=source)
+    if problems:
+        raise ConfigError(problems[0])
     return merged
 
 
-def _merge_section(current: Any, section: str, values: Mapping[str, Any], source: str) -> Any:
-    hints = typing.get_type_hints(type(current))
-    checked: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{section}.{key}"
-        if key not in hints:
-            raise ConfigError(f"{source}: unknown setting {name}. Known: {', '.join(hints)}.")
-        expected = hints[key]
-        if expected is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-            raise ConfigError(f"{source}: {name} must be {expected.__name__}, not {type(value).__name__} ({value!r}).")
-        if name in BOUNDS:
-            low, high = BOUNDS[name]
-            if not low <= value <= high:
-                raise ConfigError(f"{source}: {name} must be between {low} and {high}, not {value!r}.")
-        checked[key] = value
-    return dataclasses.replace(current, **checked)
+def merge_leniently(config: Config, data: Mapping[str, Any], *, source: str) -> tuple[Config, list[str]]:
+    """`config` with the valid keys in `data` replaced, and one sentence for each of the others.
+
+    A `memory.record` that is no boolean counts as false: whoever wrote one had a wish about being recorded.
+    """
+    problems: list[str] = []
+    changed: dict[str, Any] = {}
+    for section, values in data.items():
+        if section not in SECTIONS:
+            problems.append(f"{source}: unknown section [{section}]. Known: {', '.join(SECTIONS)}.")
+            continue
+        checked: dict[str, Any] = {}
+        if not isinstance(values, Mapping):
+            problems.append(f"{source}: {section} must be a table of settings, not {values!r}.")
+            values = {}
+        for key, value in values.items():
+            try:
+                checked[key] = _checked(section, key, value)
+            except ValueError as error:
+                problems.append(f"{source}: {error}")
+                if (section, key) == ("memory", "record"):
+                    checked[key] = False
+        changed[section] = dataclasses.replace(getattr(config, section), **checked)
+    merged = dataclasses.replace(config, **changed)
+    if merged.feedback.discard_below > merged.feedback.keep_above:
+        problems.append(f"{source}: feedback.discard_below must not be above feedback.keep_above.")
+        before = config.feedback
+        feedback = dataclasses.replace(
+            merged.feedback, discard_below=before.discard_below, keep_above=before.keep_above
+        )
+        merged = dataclasses.replace(merged, feedback=feedback)
+    return merged, problems
+
+
+def _checked(section: str, key: str, value: Any) -> Any:
+    """The value as its type says (an int becomes a float where one is wanted); ValueError says what is wrong."""
+    name = f"{section}.{key}"
+    hints = typing.get_type_hints(SECTIONS[section])
+    if key not in hints:
+        raise ValueError(f"unknown setting {name}. Known: {', '.join(hints)}.")
+    expected = hints[key]
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise ValueError(f"{name} must be {expected.__name__}, not {type(value).__name__} ({value!r}).")
+    if name in BOUNDS:
+        low, high = BOUNDS[name]
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be between {low} and {high}, not {value!r}.")
+    return value

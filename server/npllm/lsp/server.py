@@ -22,7 +22,7 @@ from npllm.lsp.documents import Document
 from npllm.lsp.protocol import DocumentProtocol
 from npllm.lsp.status import Status, StatusBoard
 from npllm.sleep.scheduler import Scheduler
-from npllm.types import ConfigError, Place, ServerState
+from npllm.types import Place, ServerState
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +61,8 @@ class NpllmServer(LanguageServer):
         if not roots and params.root_uri:
             roots = [params.root_uri]
         self.folders = tuple(context.file_path(uri).rstrip("/") for uri in roots)
-        try:
-            config = settings.from_initialize(self.file_config, params.initialization_options)
-        except ConfigError as error:
-            config = self.file_config
-            self.problem = f"{self.problem} {error}".strip()
+        config, wrong = settings.from_initialize(self.file_config, params.initialization_options)
+        self.problem = " ".join(filter(None, [self.problem, *wrong]))
         self.start_config = config
         self.scheduler.configure(config)
 
@@ -79,12 +76,13 @@ class NpllmServer(LanguageServer):
         self.board.changed()
 
     async def configure(self, changed: Any) -> None:
-        """New settings from the editor."""
-        try:
-            config = settings.from_change(self.assistant.config, changed)
-        except ConfigError as error:
-            self.show_error(str(error))
+        """New settings from the editor, all of them: what is no longer among them is as in the file again."""
+        merged = settings.from_change(self.file_config, changed)
+        if merged is None:
             return
+        config, wrong = merged
+        if wrong:
+            self.show_error(" ".join(wrong))
         await self.assistant.configure(config)
         self.scheduler.configure(config)
         self.board.changed()

@@ -1,12 +1,14 @@
-"""Settings that the editor sends, over those of the config file."""
+"""Settings that the editor sends, over those of the config file.
+
+What is valid is taken; for each wrong key there is one sentence.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from npllm.config import Config, merge
-from npllm.types import ConfigError
+from npllm.config import Config, merge_leniently
 
 
 def plain(value: Any) -> Any:
@@ -20,41 +22,38 @@ def plain(value: Any) -> Any:
     return value
 
 
-def from_initialize(config: Config, options: Any) -> Config:
-    """`config` with `initializationOptions.settings` over it.
-
-    Raises:
-        ConfigError: a setting is wrong.
-    """
-    return _merged(config, plain(options), "initializationOptions")
+def from_initialize(config: Config, options: Any) -> tuple[Config, list[str]]:
+    """`config` with `initializationOptions.settings` over it, and what was wrong."""
+    data = plain(options)
+    return (config, []) if data is None else _merged(config, data, "initializationOptions")
 
 
-def from_change(config: Config, settings: Any) -> Config:
-    """`config` with `workspace/didChangeConfiguration` settings (`npllm.settings`) over it.
+def from_change(config: Config, settings: Any) -> tuple[Config, list[str]] | None:
+    """`config` with `workspace/didChangeConfiguration` settings (`npllm.settings`) over it, and what was wrong.
 
-    Raises:
-        ConfigError: a setting is wrong.
+    None when the message says nothing about npllm: some editors send an empty one, or one about everything else.
     """
     data = plain(settings)
     if isinstance(data, dict):
+        if "npllm" not in data and "settings" not in data:
+            return None
         data = data.get("npllm", data)
-    return _merged(config, data, "the editor's settings")
+    elif data is None:
+        return None
+    return _merged(config, {} if data is None else data, "the editor's settings")
 
 
-def _merged(config: Config, data: Any, source: str) -> Config:
-    if data is None:
-        return config
+def _merged(config: Config, data: Any, source: str) -> tuple[Config, list[str]]:
     if not isinstance(data, dict):
-        raise ConfigError(f"{source} must be an object, not {data!r}.")
+        return config, [f"{source} must be an object, not {data!r}."]
     sections = data.get("settings") or {}
     if not isinstance(sections, dict):
-        raise ConfigError(f"{source}: settings must be an object of sections, not {sections!r}.")
+        return config, [f"{source}: settings must be an object of sections, not {sections!r}."]
     nested: dict[str, Any] = {}
     for key, value in sections.items():
         section, dot, name = key.partition(".")
         if dot:  # "sleep.idle_s": 60, as people write it in VS Code
-            nested.setdefault(section, {})[name] = value
-        else:
-            nested.setdefault(key, {})
-            nested[key] = {**nested[key], **value} if isinstance(value, dict) else value
-    return merge(config, nested, source=source)
+            value = {name: value}
+        known = nested.get(section)
+        nested[section] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+    return merge_leniently(config, nested, source=source)
