@@ -13,6 +13,7 @@ import pytest
 from lsprotocol import types as lsp
 
 from npllm.config import load, merge
+from npllm.evaluation.client import Editor
 from npllm.memory.store import Store
 from npllm.types import OutcomeKind
 from tests.fixtures_memory import database_url, postgres  # noqa: F401
@@ -168,6 +169,54 @@ async def test_a_newer_request_takes_the_older_one_s_place(home, tmp_path, given
         older, newer = await asyncio.gather(first, second)
         assert older is None
         assert newer is not None
+
+
+async def test_an_editor_without_inline_completion_gets_an_entry_in_its_list(home, tmp_path, given):
+    editor = Editor(tmp_path / "w", home, home / "stderr.log", inline=False)
+    (tmp_path / "w").mkdir()
+    await editor.start(given)
+    try:
+        await editor.ready(60)
+        text = CODE.replace("    return ", "    return vol")
+        uri = editor.open("shapes.py", text, "python")
+        position = editor._documents[uri].position(len(text))
+        params = lsp.CompletionParams(lsp.TextDocumentIdentifier(uri), position)
+        (item,) = (await editor._client.text_document_completion_async(params)).items
+        assert item.text_edit.new_text.startswith("vol")
+        assert item.filter_text.startswith("vol")
+        assert item.text_edit.range.start.character == position.character - 3
+    finally:
+        await editor.stop()
+
+
+async def test_anger_is_heard_at_once(home, tmp_path, given):
+    async with session(home, tmp_path / "w", given) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        await editor.execute("npllm.feedback", {"emoji": "😡"})
+        again = await editor.complete(uri, len(CODE))
+        assert again is None or again.text != offered.text
+
+
+@pytest.mark.parametrize("end", ["eof", "sigterm"])
+async def test_what_was_pending_is_written_when_the_editor_dies(home, tmp_path, given, database_url, end):
+    wanted = "width * height * depth"
+    async with session(home, tmp_path / "w", given) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        await editor.complete(uri, len(CODE))
+        for index, char in enumerate(wanted):
+            editor.change(uri, len(CODE) + index, len(CODE) + index, char)
+        await editor.ask_status()  # all of it has arrived
+        server = editor._client._server
+        if end == "eof":
+            server.stdin.close()
+        else:
+            server.terminate()
+        await asyncio.wait_for(server.wait(), 30)
+    async with session(home, tmp_path / "w", given) as editor:
+        await until(editor, lambda status: status.backlog == 0 and status.counts["experiences"] >= 1)
+    (experience,) = await stored(home, database_url)
+    assert experience.final_text == wanted
 
 
 async def test_wrong_settings_are_told_and_the_server_lives(home, tmp_path, given):

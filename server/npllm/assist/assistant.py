@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 from npllm.assist import context, filters, writing
@@ -33,9 +34,11 @@ from npllm.types import (
     Place,
     StoreError,
     Suggestion,
+    new_id,
 )
 
 log = logging.getLogger(__name__)
+REWRITE_PATIENCE = 5  # times as long as a completion may a rewrite take
 UNWANTED = (OutcomeKind.REJECTED, OutcomeKind.DISMISSED, OutcomeKind.DELETED)  # not offered again at the same place
 
 
@@ -68,9 +71,10 @@ class Assistant:
         self._cache = CompletionCache()
         self._implicit = ImplicitFeedback(config.feedback)
         self._recorder = Recorder(self.resources.journal, config.feedback, self._experienced, self._journal_said)
-        self._avoided: frozenset[str] = frozenset()
+        self._avoided = filters.Avoided()
         self._model: tuple[str, tuple[UUID, ...]] = ("", ())  # whose suggestions are in the cache
-        self._cancel = threading.Event()
+        self._cancel = threading.Event()  # of the newest completion
+        self._rewriting: tuple[str, threading.Event] = ("", threading.Event())  # in which document
 
     # -- life ---------------------------------------------------------------------------------------
 
@@ -80,11 +84,21 @@ class Assistant:
         self.resources.start()
         self.resources.background(self._look_again())
 
+    async def write_down(self) -> None:
+        """Settle what is pending; returns when all of it is on disk."""
+        self._outcomes(self._implicit.close_all(self._now()))
+        await self._recorder.close()
+
+    def write_now(self) -> None:
+        """The same, blocking, when the event loop is gone: the editor has died, or we are told to."""
+        self._outcomes(self._implicit.close_all(self._now()))
+        self._recorder.write_now()
+
     async def close(self) -> None:
         """Write down what is pending, and let go of everything."""
         self._cancel.set()
-        self._outcomes(self._implicit.close_all(self._now()))
-        await self._recorder.close()
+        self._rewriting[1].set()
+        await self.write_down()
         await self.resources.close()
 
     async def configure(self, config: Config) -> None:
@@ -92,12 +106,12 @@ class Assistant:
         old = self.config
         if old.memory.record and not config.memory.record:
             self._outcomes(self._implicit.close_all(self._now()))
-        self.config = config
+        await self.resources.configure(config)
+        self.config = self.resources.config
         self._recorder.config = config.feedback
         self._implicit.config = config.feedback
-        if config != old:
+        if self.config != old:
             self._cache.clear()
-        await self.resources.configure(config)
 
     # -- requests -----------------------------------------------------------------------------------
 
@@ -117,12 +131,21 @@ class Assistant:
             self._cache.clear()  # another model answers now
         prefix, suffix = context.window(text, place.offset)
         hit = self._cache.lookup(place, prefix, suffix)
-        if hit is not None:
+        if hit is not None and not self._avoided.covers(place.language, hit[0].text):
             suggestion, rest = hit
-            if not self._recorder.knows(suggestion.id):  # made for a document that had changed meanwhile
+            if not self._implicit.follows(suggestion.id):  # settled, or made for a document that had changed meanwhile
                 suggestion = replace(
-                    suggestion, place=place, text=rest, prefix=prefix, suffix=suffix, source="cache", kind=kind
+                    suggestion,
+                    id=new_id(),
+                    place=place,
+                    text=rest,
+                    prefix=prefix,
+                    suffix=suffix,
+                    created_at=datetime.now(UTC),
+                    source="cache",
+                    kind=kind,
                 )
+                self._cache.put(place, prefix, suffix, suggestion)
             return Offer(suggestion, rest)
         self._cancel.set()  # the newest request is the one that counts
         cancel = self._cancel = threading.Event()
@@ -134,16 +157,14 @@ class Assistant:
         self._think(+1)
         try:
             request = Request(place, prefix, suffix, snippets, config)
-            made = await self.resources.worker.run(
-                lambda desk: writing.suggest(desk, request, cancel, kind, self._avoided), cancel
-            )
+            made = await self.resources.worker.run(lambda desk: writing.suggest(desk, request, cancel, kind), cancel)
         except ModelError as error:
             self.resources.problem("base", str(error))
             return None
         finally:
             timer.cancel()
             self._think(-1)
-        if made is None or cancel.is_set() or self._cache.rejected(place, made.text):
+        if made is None or cancel.is_set() or self._unwanted(place, made.text):
             return None
         suggestion = replace(made, latency_ms=(time.perf_counter() - started) * 1000)
         self._cache.put(place, prefix, suffix, suggestion)
@@ -156,23 +177,31 @@ class Assistant:
             self._outcomes(self._implicit.shown(offer.suggestion, self._now()))
 
     async def rewrite(self, start: Place, text: str, end: int) -> Suggestion | None:
-        """What the base would write in place of `text[start.offset:end]`, by infilling; None if nothing else."""
+        """What the base would write in place of `text[start.offset:end]`, by infilling; None if nothing else.
+
+        Given up when the document changes, when another rewrite is asked for, or after some time.
+        """
         prefix, _ = context.window(text, start.offset)
         _, suffix = context.window(text, end)
         old = text[start.offset : end]
         request = Request(start, prefix, suffix, await self.resources.recall(start, prefix, suffix), self.config)
+        self._rewriting[1].set()
         cancel = threading.Event()
+        self._rewriting = (start.uri, cancel)
+        limit = REWRITE_PATIENCE * self.config.completion.timeout_ms / 1000
+        timer = asyncio.get_running_loop().call_later(limit, cancel.set)
         self._think(+1)
         try:
-            suggestion = await self.resources.worker.run(
-                lambda desk: writing.rewrite(desk, request, cancel, old), cancel
-            )
+            made = await self.resources.worker.run(lambda desk: writing.rewrite(desk, request, cancel, old), cancel)
         finally:
+            timer.cancel()
             self._think(-1)
-        if suggestion is not None and self.config.memory.record:
-            self._recorder.suggestion(suggestion)
-            self._outcomes(self._implicit.shown(suggestion, self._now(), replaced=len(old)))
-        return suggestion
+        if made is None or cancel.is_set() or self._unwanted(start, made.text):
+            return None
+        if self.config.memory.record:
+            self._recorder.suggestion(made)
+            self._outcomes(self._implicit.shown(made, self._now(), replaced=len(old)))
+        return made
 
     async def score(self, place: Place, text: str, target: str) -> LineScore:
         """How well serving predicts `target` at a place: same prompt, memory and adapters as `complete`.
@@ -189,6 +218,8 @@ class Assistant:
 
     def changed(self, place: Place, before: str, start: int, end: int, new_text: str) -> None:
         """A document changed: `before[start:end]` became `new_text`."""
+        if place.uri == self._rewriting[0]:
+            self._rewriting[1].set()
         if self.config.memory.record:
             self._outcomes(self._implicit.changed(place.uri, before, start, end, new_text, self._now()))
 
@@ -206,8 +237,12 @@ class Assistant:
     def dismissed(self, uri: str) -> None:
         self._outcomes(self._implicit.dismissed(uri, self._now()))
 
-    def partially_accepted(self, suggestion_id: UUID, length: int) -> None:
-        self._outcomes(self._implicit.partially_accepted(suggestion_id, length, self._now()))
+    def partially_accepted(self, suggestion_id: UUID, taken: str) -> None:
+        """The editor says that `taken` was inserted: the beginning of the suggestion, or of what was left of it."""
+        suggestion = self._recorder.known(suggestion_id)
+        at = suggestion.text.find(taken) if suggestion else -1
+        if at >= 0:
+            self._outcomes(self._implicit.partially_accepted(suggestion_id, at + len(taken), self._now()))
 
     async def accepted(self, suggestion_id: UUID) -> None:
         """The item's command ran. Returns when that is on disk."""
@@ -216,12 +251,18 @@ class Assistant:
 
     async def feedback(self, emoji: str, comment: str, suggestion_id: UUID | None = None) -> Feedback | None:
         """What the person says about a suggestion (default: the last one). Returns when that is on disk."""
-        if suggestion_id is None:
-            latest = self._recorder.latest()
-            suggestion_id = latest.id if latest else None
-        if suggestion_id is None:
-            return None
+        if suggestion_id is None and (latest := self._recorder.latest()) is not None:
+            suggestion_id = latest.id
+        if suggestion_id is None or not self._recorder.knows(suggestion_id):
+            found = await self._remembered(suggestion_id)
+            if found is None:
+                return None
+            self._recorder.adopt(found)
+            suggestion_id = found.id
         given = self._recorder.feedback(suggestion_id, emoji, comment)
+        suggestion = self._recorder.known(suggestion_id)
+        if given is not None and suggestion is not None and given.frustration >= self.config.feedback.avoid_frustration:
+            self._avoid(suggestion)
         await self._recorder.flush()
         return given
 
@@ -229,14 +270,14 @@ class Assistant:
         """Treat every pending suggestion as settled now, and carry everything to PostgreSQL."""
         self._outcomes(self._implicit.close_all(self._now()))
         await self._recorder.flush()
-        await self.resources.pump.drain(timeout_s=120.0)
+        await self.resources.drain(120.0)
 
     # -- background ------------------------------------------------------------------------------------
 
     async def _connected(self, store: Store) -> None:
         try:
-            avoided = await store.avoided(None, 1000)
-            self._avoided |= {filters.normalise(item.suggested) for item in avoided}
+            for item in await store.avoided(None, 1000):
+                self._avoided.add(item.place.language, item.suggested)
         except StoreError as error:
             log.warning("avoided suggestions could not be read: %s", error)
 
@@ -258,10 +299,29 @@ class Assistant:
         self._recorder.outcomes(outcomes)
 
     def _experienced(self, experience: Experience) -> None:
-        if experience.decision is Decision.AVOID:
-            self._avoided |= {filters.normalise(experience.suggested)}
-            if self.resources.retriever is not None:
-                self.resources.retriever.forget()
+        if experience.decision is Decision.AVOID and (suggestion := self._recorder.known(experience.id)) is not None:
+            self._avoid(suggestion)
+
+    def _avoid(self, suggestion: Suggestion) -> None:
+        """Never its like again."""
+        self._avoided.add(suggestion.place.language, suggestion.text)
+        self._cache.reject(suggestion.place, suggestion.text)
+        if self.resources.retriever is not None:
+            self.resources.retriever.forget()
+
+    def _unwanted(self, place: Place, text: str) -> bool:
+        return self._avoided.covers(place.language, text) or self._cache.rejected(place, text)
+
+    async def _remembered(self, suggestion_id: UUID | None) -> Suggestion | None:
+        """A suggestion of an earlier server process: this one, or the last."""
+        store = self.resources.store
+        if store is None:
+            return None
+        try:
+            return await (store.suggestion(suggestion_id) if suggestion_id else store.latest_suggestion())
+        except StoreError as error:
+            log.warning("an earlier suggestion could not be looked up: %s", error)
+            return None
 
     def _think(self, step: int) -> None:
         self.thinking += step

@@ -59,10 +59,13 @@ class Recorder:
         self._writer = asyncio.create_task(self._write(), name="recorder")
 
     async def close(self) -> None:
-        """Write what is queued and stop."""
+        """Write what is queued and stop; what comes after that is written by `write_now`."""
+        if self._writer is None:
+            self.write_now()
+            return
         await self.flush()
-        if self._writer is not None:
-            self._writer.cancel()
+        self._writer.cancel()
+        self._writer = None
 
     async def flush(self) -> None:
         """Return when all that was recorded so far is on disk."""
@@ -103,6 +106,18 @@ class Recorder:
         if case.outcome is not None:
             self._experience(case)
         return case.feedback
+
+    def adopt(self, suggestion: Suggestion) -> None:
+        """Know a suggestion of an earlier server process, which is recorded already."""
+        self._cases.setdefault(suggestion.id, _Case(suggestion))
+
+    def write_now(self) -> None:
+        """Write what is queued, blocking; for the end of a process whose event loop is gone."""
+        records: list[JournalRecord] = []
+        while not self._queue.empty():
+            records.append(self._queue.get_nowait())
+        if records:
+            self._journal.append(records)
 
     def known(self, suggestion_id: UUID) -> Suggestion | None:
         """A suggestion that was recorded lately, or None."""

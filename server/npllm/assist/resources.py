@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -53,9 +54,9 @@ class Resources:
         self.journal = Journal(config.journal_dir)
         self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
         self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "server"
-        self.embedder = Embedder(threads=config.memory.threads)
-        self.pump = Pump(self.journal, self._stored, self.embedder.embed, config.journal)
-        self._started = False
+        self._embedder: Embedder | None = None
+        self._pump: Pump | None = None
+        self._base_tried = asyncio.Event()
         self._loading = asyncio.Lock()  # of base and adapters: one change after the other
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,21 +64,27 @@ class Resources:
 
     def start(self) -> None:
         """Begin to load the base and to connect to the store, in the background."""
-        self._started = True
-        for job in (self._prepare(), self._connect(), self.pump.run(), self._count()):
+        self._embedder = Embedder(threads=self.config.memory.threads)
+        self._pump = Pump(self.journal, self._stored, self.embed, self.config.journal)
+        for job in (self._prepare(), self._connect(self._pump), self._count()):
             self.background(job)
 
+    async def drain(self, timeout_s: float) -> None:
+        """Carry the journal to PostgreSQL, for so long at most; what is left waits for the next time."""
+        if self._pump is not None and self.store is not None:
+            await self._pump.drain(timeout_s)
+
     async def close(self) -> None:
-        """Carry what is left to PostgreSQL, for two seconds at most, and let go of everything."""
-        if self.store is not None:
-            await self.pump.drain(timeout_s=2.0)
+        """Carry what is left to PostgreSQL, if that is quick, and let go of everything."""
+        await self.drain(1.5)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.retriever is not None:
             await self.retriever.close()
         self.worker.close()
-        self.embedder.close()
+        if self._embedder is not None:
+            self._embedder.close()
         self.journal.close()
         if self.store is not None:
             await self.store.close()
@@ -87,11 +94,12 @@ class Resources:
         old, self.config = self.config, config
         if self.store is not None and config.memory != old.memory:
             await self._retrieve_from(self.store)
-        if not self._started:
+        if self._pump is None:  # not started yet
             return
         if config.base != old.base:
             self.background(self._load_base())
         if config.database != old.database:
+            self.config = replace(config, database=old.database)
             self.problem("store", "The database setting changed: restart the server to use it.")
 
     def background(self, job: Coroutine[Any, Any, None]) -> None:
@@ -99,6 +107,17 @@ class Resources:
         task = asyncio.create_task(job)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+
+    async def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+        """Vectors of texts. Waits for the base: two threads that import transformers at once meet half-made modules.
+
+        Raises:
+            ModelError: there is no embedder, or its weights cannot be loaded.
+        """
+        await self._base_tried.wait()
+        if self._embedder is None:
+            raise ModelError("The server has not started yet.")
+        return await self._embedder.embed(texts)
 
     # -- memory ---------------------------------------------------------------------------------------
 
@@ -167,10 +186,12 @@ class Resources:
     # -- background -----------------------------------------------------------------------------------
 
     async def _prepare(self) -> None:
-        # One after the other: two threads that import transformers at once can meet half-made modules.
-        await self._load_base()
         try:
-            await self.embedder.warm_up()
+            await self._load_base()
+        finally:
+            self._base_tried.set()
+        try:
+            await self.embed(["def warm_up():"])
         except NpllmError as error:
             self.problem("memory", str(error))
 
@@ -185,11 +206,12 @@ class Resources:
         self._on_change()
         await self._try_refresh()
 
-    async def _connect(self) -> None:
+    async def _connect(self, pump: Pump) -> None:
         delay = 1.0
+        store: Store | None = None
         while True:
             try:
-                store = await Store.connect(self.config)
+                store = store or await Store.connect(self.config)
                 await store.listen(lambda _: self.background(self._try_refresh()))
                 break
             except StoreError as error:
@@ -197,6 +219,7 @@ class Resources:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, MAX_DELAY_S)
         self.store = store
+        self.background(pump.run())
         await self._retrieve_from(store)
         self.solved("store")
         self._on_change()
@@ -223,7 +246,7 @@ class Resources:
         return self.store
 
     async def _retrieve_from(self, store: Store) -> None:
-        old, self.retriever = self.retriever, Retriever(store, self.embedder, self.config.memory)
+        old, self.retriever = self.retriever, Retriever(store, self, self.config.memory)
         if old is not None:
             await old.close()
 

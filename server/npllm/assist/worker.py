@@ -94,6 +94,18 @@ def _inferring(job: Callable[[Desk], T], desk: Desk) -> T:
 
 
 def _load(config: BaseConfig) -> Desk:
+    try:
+        return _load_checked(config)
+    except ModelError:
+        raise
+    except Exception as error:  # out of memory on a GPU, a broken installation: one sentence, too
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"The base {config.model} cannot be loaded: {reason}. Run `npllm doctor`, or choose another base."
+        ) from error
+
+
+def _load_checked(config: BaseConfig) -> Desk:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not eat the editor's CPU
     from npllm.models.adapters import AdapterSet

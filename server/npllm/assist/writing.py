@@ -46,9 +46,7 @@ class LineScore:
     memories: int
 
 
-def suggest(
-    desk: Desk, request: Request, cancel: threading.Event, kind: str, avoided: frozenset[str]
-) -> Suggestion | None:
+def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) -> Suggestion | None:
     """The completion of a place, or None where there is none worth showing or the request was cancelled."""
     from npllm.models.fim import unix_lines
     from npllm.models.stops import StopRules
@@ -61,7 +59,7 @@ def suggest(
         multiline=settings.multiline,
     )
     made = _write(desk, request, stop, settings.max_new_tokens, cancel, kind)
-    if made is None or not worth_showing(made.text, made.mean_logprob, request.suffix, settings, avoided):
+    if made is None or not worth_showing(made.text, made.mean_logprob, request.suffix, settings):
         return None
     return made
 

@@ -66,9 +66,11 @@ class Editor:
         workspace: the folder that is opened.
         home: the server's data folder.
         log_file: where the server's stderr goes.
+        inline: whether it knows inline completion.
     """
 
-    def __init__(self, workspace: Path, home: Path, log_file: Path) -> None:
+    def __init__(self, workspace: Path, home: Path, log_file: Path, *, inline: bool = True) -> None:
+        self._inline = inline
         self.workspace = workspace
         self.home = home
         self.log_file = log_file
@@ -115,12 +117,12 @@ class Editor:
                 general=lsp.GeneralClientCapabilities(position_encodings=[lsp.PositionEncodingKind.Utf16]),
                 text_document=lsp.TextDocumentClientCapabilities(
                     synchronization=lsp.TextDocumentSyncClientCapabilities(did_save=True),
-                    inline_completion=lsp.InlineCompletionClientCapabilities(),
+                    inline_completion=lsp.InlineCompletionClientCapabilities() if self._inline else None,
                 ),
             ),
         )
         result = await self._answer(self._client.initialize_async(params), "initialize")
-        if not result.capabilities.inline_completion_provider:
+        if self._inline and not result.capabilities.inline_completion_provider:
             raise EvaluationError("The server does not offer inline completion.")
         encoding = result.capabilities.position_encoding
         self._encoding = lsp.PositionEncodingKind(encoding or lsp.PositionEncodingKind.Utf16)

@@ -12,10 +12,12 @@ def experience(
 ) -> Experience | None:
     """The experience, as far as is known now; None where there is nothing to learn.
 
-    There is nothing to learn from a suggestion that another one continued, nor where nothing was written and
-    nothing was said. A suggestion that was never seen gets no label (reward 0), but what was written is learned.
+    There is nothing to learn from a suggestion that another one continued (unless it is to be avoided), nor where
+    nothing was written and nothing was said. A suggestion that was never seen gets no label (reward 0), but what was
+    written is learned.
     """
-    if outcome.kind is OutcomeKind.SUPERSEDED:
+    frustration = feedback.frustration if feedback else 0.0
+    if outcome.kind is OutcomeKind.SUPERSEDED and frustration < config.avoid_frustration:
         return None
     empty = not outcome.final_text.strip()
     # What was told of it before may have had a text that is gone now: then the empty one replaces it.
@@ -38,7 +40,7 @@ def experience(
         emotional=emotional,
         reward=total,
         relevance=relevant,
-        decision=reward.decide(relevant, feedback.frustration if feedback else 0.0, config),
+        decision=reward.decide(relevant, frustration, config),
         created_at=suggestion.created_at,
         revision=outcome.revision,
     )

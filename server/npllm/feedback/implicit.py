@@ -142,6 +142,10 @@ class ImplicitFeedback:
                 del self._documents[uri]
         return outcomes
 
+    def follows(self, suggestion_id: UUID) -> bool:
+        """Whether changes still say something about this suggestion."""
+        return self._find(suggestion_id) is not None
+
     def next_due(self) -> float | None:
         """When `tick` has something to do next; None when nothing is followed."""
         return min((case.due(self.config.settle_s)[0] for _, case in self._all()), default=None)

@@ -70,7 +70,7 @@ class Document:
             return len(self._text)
         content = self._lines[line]
         limit = len(content.rstrip("\r\n"))
-        return self._line_offset(line) + min(_units_to_points(content, position.character, self._encoding), limit)
+        return self._line_offset(line) + min(units_to_points(content, position.character, self._encoding), limit)
 
     def position(self, offset: int) -> lsp.Position:
         """The LSP position of an offset (code points), clamped to the document."""
@@ -85,6 +85,13 @@ class Document:
         self._known_line, self._known_offset = line, start
         content = self._lines[line]
         return lsp.Position(line, _points_to_units(content, offset - start, self._encoding))
+
+    def word_start(self, offset: int) -> int:
+        """Where the word that ends at `offset` begins."""
+        start = offset
+        while start > 0 and (self._text[start - 1].isalnum() or self._text[start - 1] == "_"):
+            start -= 1
+        return start
 
     def range(self, start: int, end: int) -> lsp.Range:
         """The LSP range of two offsets."""
@@ -144,7 +151,7 @@ def _split(text: str) -> list[str]:
     return lines
 
 
-def _units_to_points(line: str, units: int, encoding: lsp.PositionEncodingKind) -> int:
+def units_to_points(line: str, units: int, encoding: lsp.PositionEncodingKind) -> int:
     """How many code points of `line` lie before `units` code units; a cut surrogate pair rounds down."""
     if units <= 0:
         return 0

@@ -9,11 +9,12 @@ from uuid import UUID
 from lsprotocol import types as lsp
 
 from npllm.assist.assistant import Offer
-from npllm.lsp.documents import Document
+from npllm.lsp.documents import Document, units_to_points
 from npllm.lsp.server import NpllmServer, closed_in_time
 from npllm.types import NpllmError
 
 log = logging.getLogger(__name__)
+CLOSING_S = 3.5  # an editor waits about four seconds
 REWRITE_LIMIT = 8000  # characters of a selection that is offered to be rewritten
 
 
@@ -30,6 +31,9 @@ def _life(server: NpllmServer) -> None:
     @server.feature(lsp.INITIALIZE)
     def initialize(params: lsp.InitializeParams) -> None:
         server.initialize(params)
+        text_document = params.capabilities.text_document
+        if text_document is None or text_document.inline_completion is None:
+            _completion_list(server)
 
     @server.feature(lsp.INITIALIZED)
     async def initialized(_params: lsp.InitializedParams) -> None:
@@ -37,7 +41,7 @@ def _life(server: NpllmServer) -> None:
 
     @server.feature(lsp.SHUTDOWN)
     async def shutdown(_params: Any = None) -> None:
-        await closed_in_time(server, 5.0)
+        await closed_in_time(server, CLOSING_S)
 
     @server.feature(lsp.WORKSPACE_DID_CHANGE_CONFIGURATION)
     async def configured(params: lsp.DidChangeConfigurationParams) -> None:
@@ -77,24 +81,25 @@ def _documents(server: NpllmServer) -> None:
             server.assistant.closed(params.text_document.uri)
 
 
-def _completion(server: NpllmServer) -> None:
-    async def offer(
-        params: lsp.InlineCompletionParams | lsp.CompletionParams, kind: str
-    ) -> tuple[Document, int, Offer] | None:
-        document = server.documents.get(params.text_document.uri)
-        if document is None:
-            return None
-        server.active()
-        offset, version = document.offset(params.position), document.version
-        found = await server.assistant.complete(server.place(document, offset), document.text, kind)
-        if found is None or document.version != version:
-            return None
-        server.assistant.offered(found)
-        return document, offset, found
+async def _offer(
+    server: NpllmServer, params: lsp.InlineCompletionParams | lsp.CompletionParams, kind: str
+) -> tuple[Document, int, Offer] | None:
+    document = server.documents.get(params.text_document.uri)
+    if document is None:
+        return None
+    server.active()
+    offset, version = document.offset(params.position), document.version
+    found = await server.assistant.complete(server.place(document, offset), document.text, kind)
+    if found is None or document.version != version:
+        return None
+    server.assistant.offered(found)
+    return document, offset, found
 
+
+def _completion(server: NpllmServer) -> None:
     @server.feature(lsp.TEXT_DOCUMENT_INLINE_COMPLETION, lsp.InlineCompletionOptions())
     async def inline_completion(params: lsp.InlineCompletionParams) -> lsp.InlineCompletionList:
-        found = await offer(params, "inline")
+        found = await _offer(server, params, "inline")
         if found is None:
             return lsp.InlineCompletionList([])
         document, offset, made = found
@@ -108,40 +113,34 @@ def _completion(server: NpllmServer) -> None:
             ]
         )
 
+
+def _completion_list(server: NpllmServer) -> None:
+    """For editors without inline completion."""
+
     @server.feature(lsp.TEXT_DOCUMENT_COMPLETION, lsp.CompletionOptions())
     async def completion(params: lsp.CompletionParams) -> lsp.CompletionList:
-        """For editors without inline completion; those that have it get nothing twice."""
-        if _has_inline_completion(server):
-            return lsp.CompletionList(False, [])
-        found = await offer(params, "completion")
+        found = await _offer(server, params, "completion")
         if found is None:
             return lsp.CompletionList(True, [])
         document, offset, made = found
-        label = made.text.strip().splitlines()[0]
-        return lsp.CompletionList(
-            True,
-            [
-                lsp.CompletionItem(
-                    label=label if len(label) <= 80 else label[:79] + "…",
-                    detail="npllm",
-                    kind=lsp.CompletionItemKind.Snippet,
-                    documentation=made.text,
-                    sort_text="\uffff",
-                    filter_text="",
-                    text_edit=lsp.TextEdit(document.range(offset, offset), made.text),
-                    command=_accepted(made.suggestion.id),
-                )
-            ],
+        # Editors filter by the word before the cursor, so the entry begins with it.
+        word = document.text[document.word_start(offset) : offset]
+        label = (word + made.text).strip().splitlines()[0]
+        item = lsp.CompletionItem(
+            label=label if len(label) <= 80 else label[:79] + "…",
+            detail="npllm",
+            kind=lsp.CompletionItemKind.Snippet,
+            documentation=made.text,
+            sort_text="\uffff",
+            filter_text=word + made.text,
+            text_edit=lsp.TextEdit(document.range(offset - len(word), offset), word + made.text),
+            command=_accepted(made.suggestion.id),
         )
+        return lsp.CompletionList(True, [item])
 
 
 def _accepted(suggestion_id: UUID) -> lsp.Command:
     return lsp.Command(title="npllm: accepted", command="npllm.accepted", arguments=[str(suggestion_id)])
-
-
-def _has_inline_completion(server: NpllmServer) -> bool:
-    text_document = server.client_capabilities.text_document
-    return bool(text_document and text_document.inline_completion)
 
 
 def _rewrite(server: NpllmServer) -> None:
@@ -157,7 +156,8 @@ def _rewrite(server: NpllmServer) -> None:
         if not 0 < end - start <= REWRITE_LIMIT or not document.text[start:end].strip():
             return []
         only = params.context.only
-        if only and not any(lsp.CodeActionKind.RefactorRewrite.value.startswith(str(kind)) for kind in only):
+        wanted = [str(getattr(kind, "value", kind)) for kind in only or ()]
+        if wanted and not any(lsp.CodeActionKind.RefactorRewrite.value.startswith(kind) for kind in wanted):
             return []
         return [
             lsp.CodeAction(
@@ -202,8 +202,12 @@ def _signals(server: NpllmServer) -> None:
     def partially(params: Any) -> None:
         server.active()
         suggestion_id, length = _suggestion_of(params), _field(params, "acceptedLength")
-        if suggestion_id is not None and isinstance(length, int) and length > 0:
-            server.assistant.partially_accepted(suggestion_id, length)
+        text = _field(_field(params, "item"), "insertText")
+        text = _field(text, "value") if not isinstance(text, str) else text
+        if suggestion_id is not None and isinstance(length, int) and length > 0 and isinstance(text, str):
+            encoding = server.server_capabilities.position_encoding or lsp.PositionEncodingKind.Utf16
+            taken = text[: units_to_points(text, length, lsp.PositionEncodingKind(encoding))]
+            server.assistant.partially_accepted(suggestion_id, taken)
 
     @server.feature("npllm/didDismiss")
     def dismissed(params: Any) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from typing import Any
 
 from lsprotocol import types as lsp
@@ -22,7 +24,7 @@ from npllm.lsp.documents import Document
 from npllm.lsp.protocol import DocumentProtocol
 from npllm.lsp.status import Status, StatusBoard
 from npllm.sleep.scheduler import Scheduler
-from npllm.types import Place, ServerState
+from npllm.types import Place, ServerState, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class NpllmServer(LanguageServer):
         self.file_config = self.start_config = config
         self.problem = problem
         self.evaluation = evaluation
+        self._told_to_go = False
         self.documents: dict[str, Document] = {}
         self.folders: tuple[str, ...] = ()
         self.board = StatusBoard(self.status, self._send_status)
@@ -57,6 +60,7 @@ class NpllmServer(LanguageServer):
 
     def initialize(self, params: lsp.InitializeParams) -> None:
         """Take the client's folders and settings; a wrong setting is reported and left out."""
+        signal.signal(signal.SIGTERM, self._leave)
         roots = [folder.uri for folder in params.workspace_folders or []]
         if not roots and params.root_uri:
             roots = [params.root_uri]
@@ -84,13 +88,27 @@ class NpllmServer(LanguageServer):
         if wrong:
             self.show_error(" ".join(wrong))
         await self.assistant.configure(config)
-        self.scheduler.configure(config)
+        self.scheduler.configure(self.assistant.config)
         self.board.changed()
 
     async def close(self) -> None:
-        """Let nothing be lost: the child is sent away, what is pending is written."""
-        await self.scheduler.close()
-        await self.assistant.close()
+        """Let nothing be lost: what is pending is written first; then the child is sent away, and the rest let go."""
+        await self.assistant.write_down()
+        await asyncio.gather(self.scheduler.close(), self.assistant.close())
+
+    def shutdown(self) -> None:
+        """The connection is gone, with or without a word: write down what still is only in memory."""
+        try:
+            self.assistant.write_now()
+        except (OSError, StoreError) as error:
+            log.error("what was pending could not be written down: %s", error)
+        if self._told_to_go:
+            os._exit(128 + signal.SIGTERM)  # a thread waits for input that never comes
+        super().shutdown()  # type: ignore[no-untyped-call]
+
+    def _leave(self, _number: int, _frame: object) -> None:
+        self._told_to_go = True
+        raise SystemExit(128 + signal.SIGTERM)
 
     def _fingerprint(self) -> str:
         info = self.assistant.resources.worker.info
