@@ -15,12 +15,13 @@ from npllm.models import examples
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import lora
+from npllm.sleep.batches import plan
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.lora import Shape
 from npllm.sleep.objectives import Nll, Sample, answer_nats
 from npllm.sleep.plan import STATE
-from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer, plan
+from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer
 from tests.fixtures_sleep import from_source
 
 RECIPE = Recipe(Shape(8, 16, False), learning_rate=1e-2, mu=0.5, batch_tokens=512, micro_tokens=256, epochs=3, seed=5)
@@ -221,9 +222,8 @@ def test_a_short_time_means_fewer_steps_and_the_rate_still_falls_to_its_end(tiny
 
 
 def test_every_epoch_sees_every_sample_once_in_steps_of_the_right_size() -> None:
-    recipe = Recipe(batch_tokens=100, epochs=4, seed=2)
     lengths = [10 + 7 * (index % 5) for index in range(30)]
-    steps, ends = plan(lengths, recipe)
+    steps, ends = plan(lengths, batch_tokens=100, epochs=4, seed=2)
     assert len(ends) == 4
     assert max(ends) == len(steps)
     assert all(sum(lengths[index] for index in step) <= 100 for step in steps)
@@ -235,7 +235,7 @@ def test_every_epoch_sees_every_sample_once_in_steps_of_the_right_size() -> None
         orders.append(seen)
         begin = end
     assert orders[0] != orders[1]
-    assert plan(lengths, recipe) == (steps, ends)
+    assert plan(lengths, batch_tokens=100, epochs=4, seed=2) == (steps, ends)
 
 
 def test_the_objective_is_the_weighted_mean_it_says(tiny_model: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from uuid import UUID
 
 from npllm.config import Config
 from npllm.memory.store import Store
+from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import Job, gather
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.meter import Meter
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAIN_SHARE = 0.8  # of the time; the rest is for loading and judging
-TEMPORARY = ".tmp-"  # how unfinished adapter folders begin
 
 
 class Sleep:

@@ -31,6 +31,7 @@ from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import lora
 from npllm.sleep.dataset import file_of, weight
+from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gate import Judgement, Scored, judge
 from npllm.sleep.interruption import look
 from npllm.sleep.lora import Shape
@@ -43,8 +44,6 @@ from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer
 from npllm.types import Experience, ModelError
 
 log = logging.getLogger(__name__)
-
-TEMPORARY = ".tmp-"  # how unfinished adapter folders begin; the next sleep removes what it finds
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import torch
 from peft import PeftModel
 
 from npllm.sleep import checkpoint, lora
+from npllm.sleep.batches import micro_batches, plan
 from npllm.sleep.checkpoint import Position
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.lora import Shape
@@ -116,7 +117,12 @@ class Trainer:
         self._optimizer = _optimizer(self._parameters, recipe)
         self._best: dict[str, torch.Tensor] = {}
         self._recent: list[tuple[float, int, float]] = []  # the last steps: loss, tokens, seconds
-        self._plan, self._epoch_ends = plan([len(sample.ids) for sample in samples], recipe)
+        self._plan, self._epoch_ends = plan(
+            [len(sample.ids) for sample in samples],
+            batch_tokens=recipe.batch_tokens,
+            epochs=recipe.epochs,
+            seed=recipe.seed,
+        )
         self._key = _key(samples, inner, recipe)
         self.position = Position()
 
@@ -214,7 +220,7 @@ class Trainer:
         started = time.monotonic()
         total, tokens = 0.0, 0
         self._optimizer.zero_grad(set_to_none=True)
-        for micro in _micro(samples, self._recipe.micro_tokens):
+        for micro in micro_batches(samples, self._recipe.micro_tokens):
             look(self._stop)
             loss = self._objective.loss(self._model, self._objective.collate(micro, device), denominators)
             torch.autograd.backward(loss)
@@ -266,7 +272,7 @@ class Trainer:
         samples = [self._samples[index] for index in self._plan[0]]
         denominators = self._objective.denominators(samples)
         device = next(iter(self._parameters.values())).device
-        micro = _micro(samples, self._recipe.micro_tokens)[0]
+        micro = micro_batches(samples, self._recipe.micro_tokens)[0]
         seconds = math.inf
         for _ in range(2):  # the first also pays for what is made once
             look(self._stop)
@@ -283,36 +289,6 @@ class Trainer:
                 break
             steps += 1
         return max(1, steps)
-
-
-def plan(lengths: Sequence[int], recipe: Recipe) -> tuple[list[list[int]], frozenset[int]]:
-    """Which samples make up each optimizer step of all epochs, and after how many steps an epoch ends."""
-    steps: list[list[int]] = []
-    ends: list[int] = []
-    for epoch in range(recipe.epochs):
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-        batch: list[int] = []
-        size = 0
-        for index in torch.randperm(len(lengths), generator=generator).tolist():
-            if batch and size + lengths[index] > recipe.batch_tokens:
-                steps.append(batch)
-                batch, size = [], 0
-            batch.append(index)
-            size += lengths[index]
-        steps.append(batch)
-        ends.append(len(steps))
-    return steps, frozenset(ends)
-
-
-def _micro(samples: Sequence[Sample], most: int) -> list[list[Sample]]:
-    """Samples in groups of at most `most` tokens with padding, at least one in each; like lengths together."""
-    groups: list[list[Sample]] = []
-    for sample in sorted(samples, key=lambda sample: -len(sample.ids)):
-        if groups and (len(groups[-1]) + 1) * len(groups[-1][0].ids) <= most:
-            groups[-1].append(sample)
-        else:
-            groups.append([sample])
-    return groups
 
 
 def _optimizer(parameters: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
