@@ -244,6 +244,95 @@ async def test_one_trainer_at_a_time(store: Store, store_config: config.Config) 
     await other.close()
 
 
+async def end_connection(database_url: str, last_query: str) -> None:
+    """End, at the server, the connections of this database whose last query was such a one."""
+    admin = await asyncpg.connect(database_url)
+    ended = await admin.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND query ILIKE $1",
+        f"%{last_query}%",
+    )
+    await admin.close()
+    assert ended
+
+
+async def test_the_holder_of_a_lost_trainer_lock_is_told(store: Store, database_url: str) -> None:
+    lost = asyncio.Event()
+    async with store.trainer_lock(lost.set) as mine:
+        assert mine and not lost.is_set()
+        await end_connection(database_url, "pg_try_advisory_lock")
+        async with asyncio.timeout(20):
+            await lost.wait()
+    lost.clear()
+    async with asyncio.timeout(20):
+        while True:
+            async with store.trainer_lock(lost.set) as mine:
+                if mine:
+                    break
+    await asyncio.sleep(0.1)
+    assert not lost.is_set()  # given back is not lost
+
+
+async def test_whoever_does_not_get_the_trainer_lock_hears_nothing_of_it(
+    store: Store, store_config: config.Config, database_url: str
+) -> None:
+    other = await Store.connect(store_config)
+    told: list[str] = []
+    lost = asyncio.Event()
+    async with store.trainer_lock(lost.set) as mine, other.trainer_lock(lambda: told.append("lost")) as theirs:
+        assert mine and not theirs
+        await end_connection(database_url, "pg_try_advisory_lock")
+        async with asyncio.timeout(20):
+            await lost.wait()
+        await asyncio.sleep(0.1)
+    assert told == []
+    await other.close()
+
+
+@pytest.mark.parametrize("end", ["before", "after"])
+async def test_a_connection_lost_around_listen_is_a_store_error_and_is_tried_again(
+    store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    real = store._database.connect
+    failures = 0
+
+    async def connect() -> asyncpg.Connection:
+        nonlocal failures
+        connection = await real()
+        if failures:
+            failures -= 1
+            if end == "before":
+                connection.terminate()
+            else:
+                subscribe = connection.add_listener
+
+                async def add_listener(*arguments: object) -> None:
+                    await subscribe(*arguments)
+                    connection.terminate()
+
+                monkeypatch.setattr(type(connection), "add_listener", lambda _, *arguments: add_listener(*arguments))
+        else:
+            monkeypatch.undo()
+            monkeypatch.setattr(store._database, "connect", connect)
+        return connection
+
+    monkeypatch.setattr(store._database, "connect", connect)
+    monkeypatch.setattr("npllm.memory.store.RETRY_S", 0.05)
+    failures = 1
+    with pytest.raises(StoreError):
+        await store.listen(heard.put_nowait)
+    await store.listen(heard.put_nowait)
+    failures = 2
+    await end_connection(database_url, "LISTEN")
+    async with asyncio.timeout(20):
+        assert await heard.get() == "reconnect"
+        told = version(reason="told")
+        await store.publish(told)
+        assert await heard.get() == str(told.id)
+    assert failures == 0 and heard.empty()
+
+
 async def test_two_people_share_a_database_and_see_only_their_own(
     store: Store,
     store_config: config.Config,

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from npllm.config import Config
 from npllm.memory import rows
@@ -113,7 +115,7 @@ class Store:
         await self._database.run(operation)
 
     async def counts(self) -> Counts:
-        """Rows per table; `backlog` is the journal's to know and stays 0."""
+        """Rows per table, of this database user."""
         row = await self._one("counts")
         return Counts(**dict(row))
 
@@ -278,15 +280,39 @@ class Store:
         return await self._database.run(operation)
 
     @contextlib.asynccontextmanager
-    async def trainer_lock(self) -> AsyncIterator[bool]:
-        """One trainer per database user: True = we have it until the block ends (or this process dies)."""
+    async def trainer_lock(self, on_lost: Callable[[], None] | None = None) -> AsyncIterator[bool]:
+        """One trainer per database user: True = we have it until the block ends (or this process dies).
+
+        The lock goes with its connection: if that breaks inside the block, `on_lost` is called, from the event loop,
+        once; somebody else may train from then on.
+
+        Raises:
+            StoreError: the database is away.
+        """
         async with self._database.own_connection() as connection:
-            yield bool(await QUERIES.try_trainer_lock(connection))
+
+            def lost(_: Connection) -> None:
+                log.warning("the connection that held the trainer's lock was lost")
+                if on_lost is not None:
+                    on_lost()
+
+            with _as_store_error("asking for the trainer's lock"):
+                held = bool(await QUERIES.try_trainer_lock(connection))
+                _watch(connection, lost)
+            if not held:
+                connection.remove_termination_listener(lost)
+            try:
+                yield held
+            finally:
+                connection.remove_termination_listener(lost)
 
     async def listen(self, callback: Callable[[str], None]) -> None:
         """Call `callback` with the id of each version published from now on, by any process.
 
         After a broken connection it listens again and calls `callback("reconnect")`: read the table anew then.
+
+        Raises:
+            StoreError: the database is away now.
         """
         lost = asyncio.Event()
         connection = await self._subscribe(callback, lost)
@@ -303,7 +329,9 @@ class Store:
                             break
                         except StoreError as error:
                             log.warning("not listening for new versions: %s", error)
-                            await asyncio.sleep(RETRY_S)
+                        except Exception:
+                            log.exception("listening for new versions failed; trying again")
+                        await asyncio.sleep(RETRY_S)
                     callback(RECONNECT)
             finally:
                 connection.terminate()
@@ -312,8 +340,13 @@ class Store:
 
     async def _subscribe(self, callback: Callable[[str], None], lost: asyncio.Event) -> Connection:
         connection = await self._database.connect()
-        connection.add_termination_listener(lambda _: lost.set())
-        await connection.add_listener(CHANNEL, lambda _c, _pid, _channel, payload: callback(str(payload)))
+        try:
+            with _as_store_error("listening for new versions"):
+                await connection.add_listener(CHANNEL, lambda _c, _pid, _channel, payload: callback(str(payload)))
+                _watch(connection, lambda _: lost.set())
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def _all(self, name: str, **parameters: Any) -> list[rows.Row]:
@@ -327,3 +360,20 @@ class Store:
             return await getattr(QUERIES, name)(connection, **parameters)
 
         return await self._database.run(operation)
+
+
+def _watch(connection: Connection, lost: Callable[[Connection], None]) -> None:
+    """See to it that `lost` is called when the connection ends; raises OSError when it has already."""
+    connection.add_termination_listener(lost)
+    if connection.is_closed():
+        connection.remove_termination_listener(lost)
+        raise ConnectionResetError("the connection was lost")
+
+
+@contextlib.contextmanager
+def _as_store_error(doing: str) -> Iterator[None]:
+    """The driver's errors on a connection of our own, which nobody else translates."""
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise StoreError(f"The database went away while {doing}: {error or type(error).__name__}.") from error
