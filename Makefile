@@ -46,5 +46,7 @@ fix: setup  ## format and mend what can be mended
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-clean:
-	rm -rf $(VENV) .demo client-vscode/node_modules client-vscode/dist client-vscode/*.vsix
+clean:  ## everything that was made here, and root's databases whose data folders are gone
+	rm -rf .demo
+	@[ ! -x $(VENV)/bin/npllm ] || $(VENV)/bin/npllm doctor --prune || true
+	rm -rf $(VENV) client-vscode/node_modules client-vscode/dist client-vscode/*.vsix

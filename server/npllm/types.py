@@ -212,7 +212,7 @@ class ServerState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows in the store and records not yet there."""
+    """Rows in the store, of the present database user."""
 
     suggestions: int = 0
     outcomes: int = 0
@@ -220,7 +220,6 @@ class Counts:
     experiences: int = 0
     adapter_versions: int = 0
     consolidations: int = 0
-    backlog: int = 0  # journal records that have not reached PostgreSQL
 
 
 JournalRecord = Suggestion | Outcome | Feedback | Experience

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import stat
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from npllm.memory.binaries import USE_ANOTHER, Account
 from npllm.types import StoreError
 
 ROOT_FOLDER = Path("/var/lib/npllm")
+NAME = re.compile("[0-9a-f]{8}-[0-9a-f]{8}")  # of a folder below it
 MAX_PATH = 900  # PostgreSQL's own limit is 1024, with file names to come
+HOME_NOTE = "home"  # in a folder below ROOT_FOLDER: the data folder that links to it
 PORT = 5432  # names the socket file; nothing listens on TCP
 
 
@@ -85,6 +88,7 @@ def make(home: Path) -> Layout:
             else:
                 _link_outside(home, folder)
         real = folder.resolve(strict=True)
+        _note_home(real, home)
         if account is not None:
             real.chmod(0o711)
     except OSError as error:
@@ -155,12 +159,51 @@ def _link_outside(home: Path, link: Path) -> None:
     name = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:8]
     folder = ROOT_FOLDER / f"{name}-{secrets.token_hex(4)}"
     folder.mkdir(mode=0o711)
-    (folder / "home").write_text(f"{home}\n", encoding="utf-8")
+    (folder / HOME_NOTE).write_bytes(os.fsencode(home.resolve()) + b"\n")
     try:
         link.symlink_to(folder)
     except FileExistsError:  # another process was first
-        (folder / "home").unlink()
+        (folder / HOME_NOTE).unlink()
         folder.rmdir()
+
+
+def _note_home(folder: Path, home: Path) -> None:
+    """A data folder that was moved has taken its link along: note where it is now."""
+    note = folder / HOME_NOTE
+    said = os.fsencode(home.resolve()) + b"\n"
+    if folder.parent == ROOT_FOLDER and (not note.exists() or note.read_bytes() != said):
+        new = note.with_suffix(f".{os.getpid()}")
+        new.write_bytes(said)
+        new.replace(note)
+
+
+def is_orphan(folder: Path) -> bool:
+    """Whether `folder`, below ROOT_FOLDER, is a database that no data folder links to any more.
+
+    In doubt it is not: without a note of the home, when one cannot look there, or when the home is there without a
+    link (it may be about to be made).
+    """
+    if folder.parent != ROOT_FOLDER or folder.is_symlink() or not NAME.fullmatch(folder.name):
+        return False
+    try:
+        home = Path(os.fsdecode((folder / HOME_NOTE).read_bytes().removesuffix(b"\n")))
+        if not home.is_absolute():
+            return False
+        try:
+            (home / "postgres").lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return not _there(home)
+        return (home / "postgres").resolve() != folder.resolve()
+    except (OSError, RuntimeError):  # RuntimeError: a link to itself
+        return False
+
+
+def _there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _may_enter(account: Account, folder: Path) -> bool:

@@ -8,6 +8,7 @@ launcher is ours, because owners are killed, start twice at once, and run as roo
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import sys
@@ -20,6 +21,8 @@ from urllib.parse import quote, urlencode
 from npllm.memory import binaries, cluster, keeper, layout
 from npllm.memory.locks import FileLock, is_locked
 from npllm.types import StoreError
+
+log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_S = 180.0
 LINGER_S = 5.0  # how long the server outlives its last client
@@ -155,6 +158,47 @@ def destroy(home: Path) -> None:
     link = home / "postgres"
     if link.is_symlink():
         link.unlink()
+
+
+def orphans() -> list[Path]:
+    """Embedded databases of root's whose data folders are gone, and which no process uses or has locked."""
+    try:
+        folders = sorted(layout.ROOT_FOLDER.iterdir())
+    except OSError:  # there is none, or it is somebody else's
+        return []
+    return [folder for folder in folders if layout.is_orphan(folder) and not _in_use(folder)]
+
+
+def remove_orphan(folder: Path) -> int | None:
+    """Delete one of `orphans()`: its size in bytes, or None when it is none any more."""
+    place = layout.Layout(folder, binaries.server_account())
+    start = FileLock(place.start_lock)
+    try:
+        if not layout.is_orphan(folder) or not start.try_acquire():
+            return None
+        try:
+            if not layout.is_orphan(folder) or _in_use(folder, but=place.start_lock):
+                return None
+            size = _size(folder)
+            socket = layout.noted_socket_folder(place)
+            gone = folder.with_name(f"{folder.name}.gone-{os.getpid()}")
+            folder.rename(gone)  # at once, so that nobody ever finds half of it
+        finally:
+            start.release()
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", folder, error)
+        return None
+    if socket is not None and socket.name.startswith("npllm-"):
+        shutil.rmtree(socket, ignore_errors=True)
+    shutil.rmtree(gone, ignore_errors=True)
+    return size
+
+
+def _in_use(folder: Path, but: Path | None = None) -> bool:
+    try:
+        return any(is_locked(lock) for lock in folder.glob("*.lock") if lock != but)
+    except OSError:
+        return True
 
 
 def _size(folder: Path) -> int:

@@ -44,24 +44,15 @@ class Pump:
         self._embed = embed
         self._config = config
         self._carrying = asyncio.Lock()
-        self._wake = asyncio.Event()
         self._embedded: OrderedDict[UUID, str] = OrderedDict()
         self._backfill_at = 0.0  # monotonic; infinity = all is embedded
-
-    def wake(self) -> None:
-        """There is something to carry: do not wait for the next round. From the event loop's thread."""
-        self._wake.set()
 
     async def run(self) -> None:
         """Carry for ever; end it by cancelling. What is wrong with the database is said once per outage."""
         pause = self._config.flush_ms / 1000
         away = False
         while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), timeout=pause)
-            except TimeoutError:
-                pass
-            self._wake.clear()
+            await asyncio.sleep(pause)
             try:
                 await self._carry()
                 if time.monotonic() >= self._backfill_at:

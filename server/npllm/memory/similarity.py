@@ -60,7 +60,7 @@ async def find_similar(
     if exact:
         search = QUERIES.similar_exact(connection, project_id=project_id, **parameters)
     else:
-        await connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 100")
+        await connection.execute(INDEX_SETTINGS)
         search = QUERIES.similar_indexed(connection, project_id=project_id, **parameters)
     found = [row async for row in search]
     avoided = await _avoided(connection, parameters["language"]) if found else set()
