@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# client.sh: check, test and pack the VS Code extension. Installs Node.js from Debian's packages where it is missing.
+# client.sh: check, test and pack the VS Code extension. Where Node.js is missing or too old for the lock file (Debian
+# 12 has 18), it uses the one that the end-to-end tests keep in their cache, and installs that first if need be.
 set -euo pipefail
 cd "$(dirname "$0")/../client-vscode"
 
-if ! command -v npm >/dev/null; then
-  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    echo "Installing Node.js from Debian's packages ..."
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nodejs npm >/dev/null
-  else
-    echo "The extension is built with Node.js 18 or newer: install it first." >&2
-    exit 1
-  fi
+node_will_do() { # 20.18.1 or newer, with its npm
+  command -v npm >/dev/null && node -e '
+    const [major, minor, patch] = process.versions.node.split(".").map(Number)
+    process.exit(major * 1e6 + minor * 1e3 + patch >= 20018001 ? 0 : 1)' 2>/dev/null
+}
+
+if ! node_will_do; then
+  PATH="$(../tests/e2e/install.sh node):$PATH"
+  export PATH
 fi
 if [ ! -e node_modules/.ready ] || [ package-lock.json -nt node_modules/.ready ]; then
   npm ci --no-audit --no-fund --loglevel=error
