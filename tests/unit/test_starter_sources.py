@@ -100,6 +100,7 @@ def test_no_list_names_a_reserved_project() -> None:
         "thing/_version.py",
         "thing/README.md",
         "thing/third_party/six.py",
+        "yapf_third_party/_ylib2to3/pgen2/grammar.py",
     ],
 )
 def test_files_of_others_and_data_are_left_out(path: str) -> None:

@@ -64,6 +64,7 @@ class Figures:
     line_with_unrelated: float
     exact_match: float
     xz_per_file: float
+    by_package: tuple[tuple[str, float], ...]  # `prefix_only` of each package by itself
     prefix_bytes: int
     lines: int
     cursors: int
@@ -223,10 +224,11 @@ def xz_bits(packages: Sequence[Held]) -> float:
 
 def evaluate(network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], extent: Extent = Extent()) -> Figures:
     """Every figure of one model."""
-    prefix, size = prefix_bits(network, codec, packages, extent.per_package)
+    each = [prefix_bits(network, codec, [package], extent.per_package) for package in packages]
+    size = sum(part for _, part in each)
     chosen = places(packages, extent.lines)
     return Figures(
-        prefix_only=prefix,
+        prefix_only=sum(bits * part for bits, part in each) / size,
         fim_psm=infilling_bits(network, codec, packages, "psm", extent.middles),
         fim_spm=infilling_bits(network, codec, packages, "spm", extent.middles),
         line_alone=line_bits(network, codec, chosen, None),
@@ -235,6 +237,7 @@ def evaluate(network: LlamaForCausalLM, codec: Codec, packages: Sequence[Held], 
         line_with_unrelated=line_bits(network, codec, chosen, "unrelated"),
         exact_match=exact_matches(network, codec, packages, extent.cursors),
         xz_per_file=xz_bits(packages),
+        by_package=tuple((package.name, bits) for package, (bits, _) in zip(packages, each, strict=True)),
         prefix_bytes=size,
         lines=len(chosen),
         cursors=extent.cursors,
@@ -245,6 +248,7 @@ def table(figures: Figures) -> str:
     """The figures as a Markdown table."""
     rows = [
         ("whole files, prefix only", f"{figures.prefix_only:.3f}"),
+        *((f"- of these, {name}", f"{bits:.3f}") for name, bits in figures.by_package),
         ("infilled middle, prefix-suffix-middle", f"{figures.fim_psm:.3f}"),
         ("infilled middle, suffix-prefix-middle (the one served)", f"{figures.fim_spm:.3f}"),
         (f"one line ({figures.lines} lines), no snippet before it", f"{figures.line_alone:.3f}"),

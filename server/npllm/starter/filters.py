@@ -37,6 +37,8 @@ def is_own_source(path: str) -> bool:
     folders = {part.lower() for part in parts[:-1]}
     if folders & _FOREIGN_PARTS or folders & _DATA_PARTS:
         return False
+    if any("third_party" in folder or "vendor" in folder for folder in folders):
+        return False
     return not any(is_reserved(part.removesuffix(".py")) for part in parts)
 
 

@@ -141,6 +141,7 @@ class Trainer:
         clock = _Clock(self.progress.seconds)
         saved = validated = clock.started
         losses: list[float] = []
+        first = self.progress.step
         quiet = self.team.rank > 0
         with tqdm(total=1000, initial=int(1000 * self.fraction), desc="training", unit="‰", disable=quiet) as bar:
             while self._goes_on(clock, leg_seconds):
@@ -159,7 +160,7 @@ class Trainer:
                 if now - saved > every_seconds:
                     self.save()
                     saved = time.monotonic()
-        if not quiet:
+        if not quiet and self.progress.step > first:
             self.save()
             if validate is not None and self.fraction >= 1.0:
                 self._record(validation=self._validated(validate))
