@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import aiosql
 import asyncpg
+from pgvector.asyncpg import register_vector
 
 from npllm.config import Config
 from npllm.memory.migrate import SCHEMA, migrate
@@ -31,6 +32,10 @@ Connection = Any  # asyncpg's, pooled or not: the stubs have two unrelated class
 Operation = Callable[[Connection], Awaitable[T]]
 
 QUERIES: Any = aiosql.from_path(Path(__file__).parent / "queries", "asyncpg", mandatory_parameters=False)
+
+VECTOR_SCHEMA = (
+    "SELECT nspname::text FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
+)
 
 _TRANSIENT = (
     OSError,  # TimeoutError too
@@ -54,6 +59,15 @@ _REFUSED = (
 
 class DataRefused(StoreError):
     """The database cannot hold a value that it was given; trying again will not help."""
+
+
+async def _knows_vectors(connection: Connection) -> None:
+    """Let a new connection of the pool speak pgvector's binary format, wherever the extension lies.
+
+    Made only once the tables are there: `open` migrates on a connection of its own.
+    """
+    schema = await connection.fetchval(VECTOR_SCHEMA)
+    await register_vector(connection, schema=schema)
 
 
 def _seen(task: asyncio.Task[None]) -> None:
@@ -204,14 +218,14 @@ class Database:
         try:
             first = await asyncpg.connect(**self._arguments())
             try:
-                found = await first.fetchval(
-                    "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
-                )
+                found = await first.fetchval(VECTOR_SCHEMA)
             finally:
                 await first.close()
             if found is not None and found != "public":
                 self._search_path = f"{SCHEMA}, public, {found}"
-            return await asyncpg.create_pool(min_size=0, max_size=self._config.pool_size, **self._arguments())
+            return await asyncpg.create_pool(
+                min_size=0, max_size=self._config.pool_size, init=_knows_vectors, **self._arguments()
+            )
         except (
             OSError,
             asyncpg.PostgresError,

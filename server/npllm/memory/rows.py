@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+from pgvector import HalfVector
 
 from npllm.types import (
     EMBEDDING_DIM,
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
+HALF_MAX = 65504.0  # the largest number that a halfvec holds
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -42,14 +44,14 @@ def text(value: str) -> str:
     return _UNSTORABLE.sub("�", value)
 
 
-def vector(embedding: Sequence[float] | None) -> str | None:
-    """pgvector's text form; None when there is none or it is not 384 finite numbers (said in the log)."""
+def vector(embedding: Sequence[float] | None) -> HalfVector | None:
+    """For pgvector; None when there is none or it is not 384 finite numbers (said in the log)."""
     if embedding is None:
         return None
-    if len(embedding) != EMBEDDING_DIM or not all(map(math.isfinite, embedding)):
+    if len(embedding) != EMBEDDING_DIM or not all(abs(number) < HALF_MAX for number in embedding):
         log.warning("an embedding that is not %d finite numbers was left out", EMBEDDING_DIM)
         return None
-    return "[" + ",".join(f"{number:.5g}" for number in embedding) + "]"
+    return HalfVector(list(embedding))
 
 
 def _place(place: Place) -> dict[str, Any]:

@@ -62,7 +62,7 @@ FROM projects p WHERE p.owner = current_user AND p.path = :project;
 -- name: similar_exact
 -- The nearest experiences of one project, by looking at each: exact, for projects that are not huge.
 WITH near AS MATERIALIZED (
-    SELECT e.id, e.embedding <=> CAST(CAST(:embedding AS text) AS halfvec) AS distance
+    SELECT e.id, e.embedding <=> CAST(:embedding AS halfvec) AS distance
     FROM experiences e
     WHERE e.project_id = :project_id AND e.language = :language AND e.owner = current_user
       AND e.embedding IS NOT NULL AND NOT (e.id = ANY(CAST(:exclude AS uuid[]))))
@@ -77,14 +77,14 @@ ORDER BY near.distance, e.created_at DESC LIMIT :limit;
 -- hnsw.iterative_scan = relaxed_order, so that filtering does not leave too few.
 WITH near AS MATERIALIZED (
     SELECT e.id, e.path, e.prefix, e.suggested, e.final_text, e.decision, e.created_at,
-           e.embedding <=> CAST(CAST(:embedding AS text) AS halfvec) AS distance
+           e.embedding <=> CAST(:embedding AS halfvec) AS distance
     FROM experiences e
     WHERE e.owner = current_user AND e.language = :language
       AND (CAST(:project_id AS bigint) IS NULL OR e.project_id = :project_id)
       AND NOT (e.id = ANY(CAST(:exclude AS uuid[])))
       AND btrim(e.final_text, E' \t\r\n') <> ''
       AND (e.decision IN ('keep', 'low') OR btrim(e.final_text) <> btrim(e.suggested))
-    ORDER BY e.embedding <=> CAST(CAST(:embedding AS text) AS halfvec) LIMIT :limit)
+    ORDER BY e.embedding <=> CAST(:embedding AS halfvec) LIMIT :limit)
 SELECT * FROM near WHERE distance <= :max_distance ORDER BY distance, created_at DESC;
 
 -- name: avoided_texts

@@ -30,7 +30,7 @@ INSERT INTO experiences AS kept (id, project_id, uri, path, language, cursor_off
     suggested, final_text, outcome, implicit, emotional, reward, relevance, decision, created_at, revision, embedding)
 VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
     :language, :cursor_offset, :prefix, :suffix, :context, :suggested, :final_text, :outcome, :implicit, :emotional,
-    :reward, :relevance, :decision, :created_at, :revision, CAST(CAST(:embedding AS text) AS halfvec))
+    :reward, :relevance, :decision, :created_at, :revision, CAST(:embedding AS halfvec))
 ON CONFLICT (id) DO UPDATE SET
     project_id = excluded.project_id, uri = excluded.uri, path = excluded.path, language = excluded.language,
     cursor_offset = excluded.cursor_offset, prefix = excluded.prefix, suffix = excluded.suffix,
