@@ -186,7 +186,7 @@ async def _print_status(as_json: bool) -> int:
     print(f"last sleep    {f'{last.started_at:%Y-%m-%d %H:%M} UTC, {state}' if last else state}")
     for version in versions:
         gain = version.metrics.get("gain")
-        print(f"adapter       {version.context} {version.id}" + (f" (held-out NLL {gain:+.1%})" if gain else ""))
+        print(f"adapter       {version.context} {version.id}" + (f" (held-out NLL {-gain:+.1%})" if gain else ""))
     return 0
 
 

@@ -182,7 +182,7 @@ def _prepare(setup: Setup, settings: Mapping[str, Mapping[str, Any]]) -> Path:
             "learned would be measured, too."
         )
     setup.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # The sleeping child reads the file; the editor's settings would not reach it.
+    # So that `npllm status` and `npllm sleep` in this folder mean the same settings afterwards.
     (setup.home / "config.toml").write_text(_toml(settings), encoding="utf-8")
     configuration.load(setup.home)  # a wrong setting shows here, with its name
     workspace = setup.home / "workspace" / setup.pair.project

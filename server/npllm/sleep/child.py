@@ -136,7 +136,7 @@ async def _consolidate(config: Config, run_id: UUID, say: Callable[[Message], No
 
     store = await Store.connect(config)
     try:
-        async with store.trainer_lock() as ours:
+        async with store.trainer_lock(on_lost=stop.set) as ours:  # without it, somebody else may train
             if not ours:
                 return Finished(Ending.NOTHING, "Another window is consolidating already.")
             return await Sleep(store, config, say, stop).run(run_id)
