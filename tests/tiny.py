@@ -7,9 +7,7 @@ from pathlib import Path
 SPECIAL = ("<|end|>", "<|pad|>", "<|prefix|>", "<|suffix|>", "<|middle|>", "<|file|>")
 
 
-def make_tiny_model(
-    folder: Path, *, seed: int = 0, hidden: int = 64, vocab: int = 600, layers: int = 2
-) -> Path:
+def make_tiny_model(folder: Path, *, seed: int = 0, hidden: int = 64, vocab: int = 600, layers: int = 2) -> Path:
     """Write a randomly initialised causal LM and its tokenizer to `folder`, as Hugging Face does."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
