@@ -123,13 +123,19 @@ def _project(files: int, each: int) -> Pair:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_morning_and_held_out_share_no_file(seed: int) -> None:
+def test_nothing_held_out_is_seen_in_the_morning(seed: int) -> None:
     changes = lines.changes(_project(files=20, each=15))
     made = plan.make(changes, morning=50, held_out=30, seed=seed)
-    assert not {visit.path for visit in made.morning} & {visit.path for visit in made.held_out}
     assert sum(len(visit.asks) for visit in made.morning) == 50
     assert sum(len(visit.asks) for visit in made.held_out) == 30
-    shown = "".join("".join(visit.change.old) + "".join(visit.change.new) for visit in made.morning)
+    last = {visit.path: visit.asks[-1].number for visit in made.morning}
+    followed = [visit for visit in made.held_out if visit.path in last]
+    assert sum(len(visit.asks) for visit in followed) == 15
+    assert all(visit.asks[0].number > last[visit.path] for visit in followed)
+    # What a morning document shows: the newer state up to its last line, the older one below.
+    shown = "".join(
+        "".join(visit.change.old) + "".join(visit.change.new[: last[visit.path] + 1]) for visit in made.morning
+    )
     for truth in _truths(made.held_out):
         assert truth not in shown
 

@@ -30,7 +30,7 @@ class LineResult:
         offered: None when nothing was offered.
         nats: negative log-likelihood of `truth`.
         memories: remembered pieces in the prompt.
-        seen: the same line was also written in the morning, in another file.
+        seen: the same line was also written in the morning, elsewhere.
     """
 
     cluster: str

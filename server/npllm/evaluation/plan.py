@@ -1,7 +1,8 @@
-"""Which lines are written in the morning and which are held out: split by file, by a seed.
+"""Which lines are written in the morning and which are held out for the next morning, by a seed.
 
-A file belongs to one part only, and the documents opened in a part are that part's files, so no held-out line
-can be seen through a morning document. Within a file a stretch of consecutive candidate lines is taken.
+The next morning the person goes on where they stopped, and begins new things: half of the held-out lines follow the
+morning's in the same files, half lie in files that the morning never opens. Nothing held out can be seen in the
+morning: below the cursor a document is the older state. Within a file a stretch of consecutive candidates is taken.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from npllm.evaluation.sources import EvaluationError
 INSIDE_SHARE = 0.25  # of the lines, asked after their first characters
 MORNING_FILES = 12  # about so many files a morning, so that one file does not rule it
 HELD_OUT_FILES = 20
+GOING_ON = 0.5  # of the held-out lines, those that follow the morning's in the same files
 _FIRST_WORD = re.compile(r"\s*\W*\w+\W?")
 
 
@@ -47,14 +49,14 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The morning's lines and the held-out ones, which lie in other files."""
+    """The morning's lines and the held-out ones: behind them in their files, and in other files."""
 
     morning: tuple[Visit, ...]
     held_out: tuple[Visit, ...]
 
 
 def make(changes: Sequence[FileChange], *, morning: int, held_out: int, seed: int) -> Plan:
-    """Split by file and choose `morning` and `held_out` lines.
+    """Choose `morning` and `held_out` lines.
 
     Raises:
         EvaluationError: there is too little for both parts.
@@ -62,21 +64,35 @@ def make(changes: Sequence[FileChange], *, morning: int, held_out: int, seed: in
     random_files = random.Random(f"{seed}:files")
     files = sorted(changes, key=lambda change: change.path)
     random_files.shuffle(files)
-    parts = _deal(files, (morning, held_out), (MORNING_FILES, HELD_OUT_FILES))
-    visits = []
-    for name, part, wanted, spread in (
-        ("morning", parts[0], morning, MORNING_FILES),
-        ("held-out", parts[1], held_out, HELD_OUT_FILES),
-    ):
-        chosen = _choose(part, wanted, spread, random.Random(f"{seed}:{name}"))
-        if sum(len(visit.asks) for visit in chosen) < max(1, wanted // 2):
+    going_on = round(GOING_ON * held_out)
+    parts = _deal(files, (morning + going_on, held_out - going_on), (MORNING_FILES, HELD_OUT_FILES))
+    stretches = _choose(parts[0], morning + going_on, MORNING_FILES, random.Random(f"{seed}:morning"))
+    today, tomorrow = _cut(stretches, morning / max(1, morning + going_on))
+    other = _choose(parts[1], held_out - going_on, HELD_OUT_FILES, random.Random(f"{seed}:held-out"))
+    made = Plan(tuple(today), (*tomorrow, *other))
+    for name, part, wanted in (("morning", made.morning, morning), ("held-out", made.held_out, held_out)):
+        if sum(len(visit.asks) for visit in part) < max(1, wanted // 2):
             raise EvaluationError(
                 f"There are too few added lines for the {name} part ({wanted} wanted, "
                 f"{sum(len(change.candidates) for change in changes)} in all in {len(changes)} files). "
                 "Choose releases that lie further apart, or ask for fewer lines."
             )
-        visits.append(tuple(chosen))
-    return Plan(*visits)
+    return made
+
+
+def _cut(visits: Sequence[Visit], share: float) -> tuple[list[Visit], list[Visit]]:
+    """Each stretch cut in two, so that the first parts together hold `share` of the lines."""
+    first, second = [], []
+    done = taken = 0
+    for visit in visits:
+        done += len(visit.asks)
+        count = min(len(visit.asks), max(0, round(share * done) - taken))
+        taken += count
+        if count:
+            first.append(Visit(visit.change, visit.asks[:count]))
+        if count < len(visit.asks):
+            second.append(Visit(visit.change, visit.asks[count:]))
+    return first, second
 
 
 def _deal(

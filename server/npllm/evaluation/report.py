@@ -31,7 +31,8 @@ LABELS = {
 }
 WIDE = 120  # columns of a terminal from which the table shows the intervals, too
 NOTES = (
-    "Held-out lines come from files that the morning never opened; they are written down nowhere.",
+    "Held-out lines were written neither in the morning nor seen in it: half follow the morning's in the same files, "
+    "half lie in files that the morning never opened. They are written down nowhere.",
     "So that every line is measured, each suggestion is shown however unsure the base is and ends with its "
     "line; retrieval is waited for, so the latencies of the columns with memory include it.",
     "[low, high]: 95 % bootstrap interval over files; differences are paired.",
