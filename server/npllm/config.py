@@ -75,10 +75,10 @@ class SleepConfig:
     nice: int = 10  # CPU priority of the sleeping child, 0 to 19 (lowest)
     rank: int = 16
     alpha: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     batch_tokens: int = 2048
-    max_tokens: int = 512  # one example: prompt and answer
-    epochs: int = 6
+    max_tokens: int = 1024  # one example: prompt and answer
+    epochs: int = 1
     new_share: float = 0.7  # the rest is replayed from earlier days
     holdout_share: float = 0.2
     min_holdout: int = 4

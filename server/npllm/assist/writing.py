@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from npllm.models.fim import Prompt
     from npllm.models.stops import StopRules
 
+PROBE_LINES = 4  # the last lines of the prefix, by which what is remembered is judged
 MIN_SPARE = 16  # tokens kept free behind a rewritten selection's own length
 
 
@@ -85,6 +86,7 @@ def score(desk: Desk, request: Request, target: str, cancel: threading.Event) ->
     from npllm.models import decoding
 
     _choose_adapters(desk, request)
+    request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, request.config.completion.max_new_tokens)
     made = decoding.score(desk.engine, prompt.ids, desk.builder.encode_middle(target), target, cancel)
     return LineScore(made.nats, made.tokens, made.utf8_bytes, len(prompt.used_snippets))
@@ -97,6 +99,7 @@ def _write(
 
     started = time.perf_counter()
     choice = _choose_adapters(desk, request)
+    request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, max_new_tokens)
     decoded = decoding.complete(desk.engine, prompt.ids, stop=stop, max_new_tokens=max_new_tokens, cancel=cancel)
     if decoded.finished == "cancelled" or not decoded.text:
@@ -121,6 +124,38 @@ def _write(
 def _with_line_ends(text: str, request: Request) -> str:
     """Generated text with the document's line ends."""
     return text.replace("\n", "\r\n") if "\r\n" in request.prefix or "\r\n" in request.suffix else text
+
+
+def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
+    """The request with what is remembered only if that makes the lines just written likelier.
+
+    The base is asked itself: log p(last lines | snippets, what stands above) against the same without snippets. A
+    snippet that does not help to predict what the person has just written will hardly help with what comes next.
+    """
+    from npllm.models import decoding
+    from npllm.models.engine import Cancelled
+    from npllm.models.fim import PromptParts, unix_lines
+
+    if not request.snippets:
+        return request
+    lines = unix_lines(request.prefix).splitlines(keepends=True)
+    above, tail = "".join(lines[:-PROBE_LINES]), "".join(lines[-PROBE_LINES:])
+    if not above.strip() or not tail.strip():
+        return request
+    ids = desk.builder.encode_middle(tail)
+    nats = []
+    for snippets in ((), request.snippets):  # in this order: the kept keys and values then serve the request itself
+        parts = PromptParts(request.place.path, above, request.suffix, snippets)
+        prompt = desk.builder.build(
+            parts,
+            reserve=len(ids) + request.config.completion.max_new_tokens,
+            snippet_budget=request.config.memory.token_budget,
+        )
+        try:
+            nats.append(decoding.score(desk.engine, prompt.ids, ids, tail, cancel).nats)
+        except Cancelled:
+            return request
+    return request if nats[1] < nats[0] else replace(request, snippets=())
 
 
 def _prompt(desk: Desk, request: Request, reserve: int) -> Prompt:

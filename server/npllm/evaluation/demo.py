@@ -22,7 +22,7 @@ PROJECT, OLD, NEW = "textual", "0.40.0", "0.60.0"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `npllm demo` with these arguments; the exit status: 1 if the sleep taught the server nothing.
+    """Run `npllm demo` with these arguments; the exit status: 1 if the base changed or the sleep made nothing.
 
     Raises:
         NpllmError: the download, the server or the sleep failed.
@@ -90,22 +90,24 @@ def _verdict(console: Console, day: Day) -> int:
     if not _unchanged(day):
         console.print("FAILED: the base has changed.", style="bold red")
         return 1
+    if not day.sleep.versions:
+        console.print("FAILED: the sleep made no adapter.", style="bold red")
+        return 1
     if not day.sleep.published:
         reasons = "; ".join(f"{context}: {reason}" for context, _, reason, _ in day.sleep.versions)
-        console.print(f"The sleep published nothing new ({reasons or 'no adapter was made'}).", style="bold red")
-        return 1
+        console.print(f"The gate let nothing through, so the third column is the second: {reasons}", style="yellow")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm demo", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="varies the split and the developer (0)")
-    parser.add_argument("--lines", type=positive, default=100, metavar="N", help="lines of the morning (100)")
-    parser.add_argument("--heldout", type=positive, default=60, metavar="N", help="lines of the next morning (60)")
+    parser.add_argument("--lines", type=positive, default=200, metavar="N", help="lines of the morning (200)")
+    parser.add_argument("--heldout", type=positive, default=100, metavar="N", help="lines of the next morning (100)")
     parser.add_argument("--home", type=Path, default=Path(".demo"), help="where runs are stored (default: .demo)")
     parser.add_argument("--package", default=PROJECT, help=f"the project ({PROJECT})")
     parser.add_argument("--old", default=OLD, help=f"its older release ({OLD})")
     parser.add_argument("--new", default=NEW, help=f"its newer release ({NEW})")
     parser.add_argument("--base", metavar="MODEL", help="base model: folder or hub id (default: as configured)")
-    parser.add_argument("--sleep-minutes", type=float, default=3.0, metavar="M", help="longest sleep (3)")
+    parser.add_argument("--sleep-minutes", type=float, default=3.5, metavar="M", help="longest sleep (3.5)")
     return parser

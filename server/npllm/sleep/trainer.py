@@ -45,7 +45,7 @@ class Recipe:
     shape: Shape = field(default_factory=lambda: Shape(16, 32, False))
     learning_rate: float = 2e-3
     b_ratio: float = 1.0
-    mu: float = 3.0
+    mu: float = 1.0
     batch_tokens: int = 2048
     micro_tokens: int = 512
     epochs: int = 6
