@@ -1,0 +1,64 @@
+"""What stands in a prompt: what is remembered is used only where the base itself finds it useful. Shipped starter."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from npllm.assist import writing
+from npllm.assist.worker import EngineWorker
+from npllm.config import BaseConfig, CompletionConfig, Config
+from npllm.types import Place, Snippet, new_id
+
+ABOVE = "class Quokka:\n    def __init__(self, zebra_width, gnu_height):\n        self.limit = 3\n"
+TAIL = (
+    "    def migrate_herd(self, zebra_width, gnu_height):\n"
+    "        self.herd_register.append(zebra_width * gnu_height)\n"
+    "        self.herd_register.sort(key=self.migration_order)\n"
+    "        "
+)
+ALIKE = (
+    "    def migrate_flock(self, zebra_width, gnu_height):\n" + TAIL.split("\n", 1)[1] + "return self.herd_register\n"
+)
+UNLIKE = 'SELECT = """select name from table where id = 3 order by 7"""\nassert b"\\x00\\x01" not in blob, [1, 2, 3]\n'
+
+
+@pytest.fixture
+async def worker():
+    made = EngineWorker()
+    await made.load(BaseConfig(threads=1))
+    yield made
+    made.close()
+
+
+def request_with(text: str) -> writing.Request:
+    place = Place("file:///w/a.py", "a.py", "python", "/w", len(ABOVE + TAIL))
+    config = Config(home=Path("/nowhere"), completion=CompletionConfig(min_mean_logprob=-100.0, max_new_tokens=16))
+    return writing.Request(place, ABOVE + TAIL, "\n", (Snippet("b.py", text, 0.9, new_id()),), config)
+
+
+async def test_what_makes_the_last_lines_likelier_is_used(worker):
+    request = request_with(ALIKE)
+    cancel = threading.Event()
+    made = await worker.run(lambda desk: writing.suggest(desk, request, cancel, "inline"))
+    assert made is not None
+    assert made.memory_ids == (request.snippets[0].experience_id,)
+    scored = await worker.run(lambda desk: writing.score(desk, request, "return self.herd_register", cancel))
+    assert scored.memories == 1
+
+
+async def test_what_does_not_is_left_out(worker):
+    request = request_with(UNLIKE)
+    cancel = threading.Event()
+    made = await worker.run(lambda desk: writing.suggest(desk, request, cancel, "inline"))
+    assert made is not None
+    assert made.memory_ids == ()
+
+
+async def test_a_request_taken_back_gives_nothing(worker):
+    cancel = threading.Event()
+    cancel.set()
+    request = request_with(ALIKE)
+    assert await worker.run(lambda desk: writing.suggest(desk, request, cancel, "inline")) is None
