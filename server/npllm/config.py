@@ -73,17 +73,17 @@ class SleepConfig:
     max_minutes: float = 20.0  # the longest sleep
     threads: int = 0  # 0 = all cores but one, at least 1
     nice: int = 10  # CPU priority of the sleeping child, 0 to 19 (lowest)
-    rank: int = 16
-    alpha: int = 32
-    learning_rate: float = 1e-3
-    batch_tokens: int = 2048
+    rank: int = 16  # of the LoRA matrices
+    alpha: int = 32  # LoRA scale: alpha / rank
+    learning_rate: float = 1e-3  # at its highest
+    batch_tokens: int = 2048  # of one optimizer step
     max_tokens: int = 1024  # one example: prompt and answer
-    epochs: int = 1
+    epochs: int = 1  # passes over what is learned
     new_share: float = 0.7  # the rest is replayed from earlier days
-    holdout_share: float = 0.2
-    min_holdout: int = 4
-    checkpoint_s: float = 20.0
-    seed: int = 0
+    holdout_share: float = 0.2  # of the new, kept apart for the gate
+    min_holdout: int = 4  # with less, nothing is learned yet
+    checkpoint_s: float = 20.0  # seconds between checkpoints
+    seed: int = 0  # of what is held out and in which order is learned
 
 
 @dataclass(frozen=True, slots=True)
