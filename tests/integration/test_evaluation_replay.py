@@ -89,7 +89,9 @@ async def test_nothing_is_left_running_when_the_developer_is_interrupted(home: P
 
     async def work() -> None:
         async with _working(setup) as editor:
-            servers.extend(child.pid for child in psutil.Process().children())
+            server = editor._client._server
+            assert server is not None
+            servers.append(server.pid)
             await developer.morning(editor, parts.morning, seed=0, on_moment=lambda _: begun.set())
 
     task = asyncio.create_task(work())
