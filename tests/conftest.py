@@ -18,6 +18,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A data folder for tests that name none: what they leave behind is not the person's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NPLLM_HOME", str(tmp_path_factory.mktemp("nobodys-home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a randomly initialised two-layer Llama that has the starter's special tokens."""

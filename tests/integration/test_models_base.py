@@ -76,7 +76,7 @@ def test_the_fingerprint_is_of_the_weights(folder: Path, tiny_model: Path) -> No
 
 
 def test_large_files_are_hashed_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("npllm.models.base._CACHED_ABOVE", 1)
+    monkeypatch.setattr("npllm.models.fingerprints._CACHED_ABOVE", 1)
     cache = tmp_path / "cache"
     first = fingerprint(folder, cache)
     book = cache / "fingerprints.json"

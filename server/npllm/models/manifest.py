@@ -116,15 +116,16 @@ def publish_folder(temporary: Path, final: Path) -> None:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         for file in temporary.rglob("*"):
-            _sync(file)
-        _sync(temporary)
+            sync(file)
+        sync(temporary)
         temporary.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
     except OSError as error:
         raise ModelError(f"{final} cannot be written: {error}. Is there room on the disk?") from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open a folder, and renames durably by itself
     handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)

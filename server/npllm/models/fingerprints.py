@@ -1,0 +1,103 @@
+"""Fingerprints: SHA-256 of a base's weights, and a book of those of large files.
+
+Hashes of files above 256 MB are remembered by path, size and time of change in `fingerprints.json`; what is smaller
+is hashed each time. Knows files, and nothing of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from npllm.config import default_home
+from npllm.models.locate import weight_files
+
+_CACHED_ABOVE = 1 << 28  # bytes; hashing less than this takes a moment only
+
+
+def fingerprint(folder: Path, cache: Path | None = None) -> str:
+    """Hex sha256 over the contents of a folder's weight files (in the order of their names).
+
+    Args:
+        cache: folder of the book; by default one in the data folder.
+
+    Raises:
+        ModelError: no weights.
+        OSError: a file cannot be read.
+    """
+    return _joined([file_hash(file, cache) for file in weight_files(folder)])
+
+
+def known_fingerprint(folder: Path, cache: Path | None = None) -> str | None:
+    """The fingerprint where it costs a moment only: the files are small, or remembered. None otherwise.
+
+    Raises:
+        ModelError: no weights.
+        OSError: a file cannot be read.
+    """
+    hashes = []
+    for file in weight_files(folder):
+        known = file_hash(file, cache) if file.stat().st_size < _CACHED_ABOVE else _book(cache).get(_key(file))
+        if known is None:
+            return None
+        hashes.append(known)
+    return _joined(hashes)
+
+
+def file_hash(file: Path, cache: Path | None = None) -> str:
+    """Hex sha256 of a file's content, from the book where the file is large and was seen before."""
+    if file.stat().st_size < _CACHED_ABOVE:
+        return _hash_content(file)
+    found = _book(cache).get(_key(file))
+    if found is None:
+        found = _hash_content(file)
+        remember(file, found, cache)
+    return found
+
+
+def remember(file: Path, found: str, cache: Path | None = None) -> None:
+    """Put the hash of a large file into the book; a book that cannot be written is no error."""
+    if file.stat().st_size < _CACHED_ABOVE:
+        return
+    book = _file(cache)
+    text = json.dumps({**_book(cache), _key(file): found})
+    temporary = book.with_suffix(f".{found[:12]}-{os.getpid()}.tmp")
+    try:
+        book.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(book)
+    except OSError:  # read-only, full: then it is hashed again
+        temporary.unlink(missing_ok=True)
+
+
+def _joined(hashes: list[str]) -> str:
+    total = hashlib.sha256()
+    for found in hashes:
+        total.update(bytes.fromhex(found))
+    return total.hexdigest()
+
+
+def _file(cache: Path | None) -> Path:
+    return (cache or default_home() / "cache") / "fingerprints.json"
+
+
+def _key(file: Path) -> str:
+    stat = file.stat()
+    return f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+
+
+def _book(cache: Path | None) -> dict[str, str]:
+    try:
+        known = json.loads(_file(cache).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # not there yet, or torn: it is only a saving of time
+    if not isinstance(known, dict):
+        return {}
+    return {key: value for key, value in known.items() if isinstance(value, str)}
+
+
+def _hash_content(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
