@@ -1,11 +1,12 @@
 """Fingerprints: SHA-256 of a base's weights, and a book of those of large files.
 
 Hashes of files above 256 MB are remembered by path, size and time of change in `fingerprints.json`; what is smaller
-is hashed each time. Knows files, and nothing of models.
+is hashed each time, unless the caller wants it remembered. Knows files, and nothing of models.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -46,9 +47,9 @@ def known_fingerprint(folder: Path, cache: Path | None = None) -> str | None:
     return _joined(hashes)
 
 
-def file_hash(file: Path, cache: Path | None = None) -> str:
-    """Hex sha256 of a file's content, from the book where the file is large and was seen before."""
-    if file.stat().st_size < _CACHED_ABOVE:
+def file_hash(file: Path, cache: Path | None = None, *, remembered: bool = False) -> str:
+    """Hex sha256 of a file's content, from the book where the file is large (or `remembered`) and was seen before."""
+    if not remembered and file.stat().st_size < _CACHED_ABOVE:
         return _hash_content(file)
     found = _book(cache).get(_key(file))
     if found is None:
@@ -58,18 +59,17 @@ def file_hash(file: Path, cache: Path | None = None) -> str:
 
 
 def remember(file: Path, found: str, cache: Path | None = None) -> None:
-    """Put the hash of a large file into the book; a book that cannot be written is no error."""
-    if file.stat().st_size < _CACHED_ABOVE:
-        return
+    """Put a file's hash into the book; a book that cannot be written is no error."""
     book = _file(cache)
-    text = json.dumps({**_book(cache), _key(file): found})
     temporary = book.with_suffix(f".{found[:12]}-{os.getpid()}.tmp")
+    kept = {key: value for key, value in _book(cache).items() if Path(key.split("|")[0]).exists()}
     try:
         book.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(json.dumps({**kept, _key(file): found}), encoding="utf-8")
         temporary.replace(book)
     except OSError:  # read-only, full: then it is hashed again
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _joined(hashes: list[str]) -> str:

@@ -3,7 +3,8 @@
 A base is shipped in 16 bit and served on a CPU in fp32, so each process would hold a converted copy of its own. The
 first one writes it down; all map that file. The mapping is private: a write to it would be the writer's alone, and
 nothing here writes. A file is written under a temporary name, flushed, and renamed; its name carries the SHA-256 of its
-content, so what is damaged is known, thrown away and made again. It is only a saving of memory and time: whatever goes
+content (looked at when it was written, and again whenever its size or time of change is another), so what is damaged
+is known, thrown away and made again. It is only a saving of memory and time: whatever goes
 wrong (no room, read-only), the base is served as it was loaded.
 
 Knows tensors by name and the file they are in; not what a model is.
@@ -67,7 +68,7 @@ class SharedWeights:
         """The whole and undamaged copy of a base; a damaged one is removed."""
         try:
             for file in sorted(self.folder.glob(f"{key.stem}-*.safetensors")):
-                if file_hash(file, self._cache) == file.stem.rpartition("-")[2]:
+                if file_hash(file, self._cache, remembered=True) == file.stem.rpartition("-")[2]:
                     return file
                 log.warning("%s is damaged; it is made again", file)
                 file.unlink()
