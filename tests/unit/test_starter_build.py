@@ -21,7 +21,7 @@ from npllm.starter.head import linear_cross_entropy
 from npllm.starter.muon import Muon, orthogonalise
 from npllm.starter.network import new_network
 from npllm.starter.paths import WorkFolder
-from npllm.starter.presets import PRESETS, STARTER_CPU, Optimisation, Phase, Preset, Shape
+from npllm.starter.presets import PRESETS, Optimisation, Phase, Preset, Shape
 from npllm.starter.schedule import Budget, phase_at, rate_at
 from npllm.starter.tokens import SPECIAL_TOKENS
 from npllm.starter.train import RunFiles, Trainer, next_token_loss
@@ -69,9 +69,16 @@ def test_build_makes_a_model_that_plain_transformers_load(tmp_path: Path, source
     }
     assert '"loss"' in RunFiles(wanted.work.run).curve.read_text()
 
-    before = {path: path.stat().st_mtime_ns for path in wanted.work.folder.rglob("*.npz")}
+    before = {path: path.stat().st_mtime_ns for path in wanted.work.folder.rglob("*.xz")}
     assert build(wanted), "a finished build is finished at once"
-    assert before == {path: path.stat().st_mtime_ns for path in wanted.work.folder.rglob("*.npz")}
+    assert before == {path: path.stat().st_mtime_ns for path in wanted.work.folder.rglob("*.xz")}
+
+
+def test_preparing_leaves_rows_and_no_run(tmp_path: Path, sources: Path) -> None:
+    wanted = dataclasses.replace(plan(tmp_path, sources, steps=2), prepare_only=True)
+    assert build(wanted)
+    assert len(list(wanted.work.packed.glob("rows-*.npy.xz"))) == 2
+    assert not wanted.work.run.exists() and not wanted.out.exists()
 
 
 def test_a_run_that_is_stopped_and_resumed_equals_one_that_is_not(tmp_path: Path, sources: Path) -> None:
@@ -168,6 +175,19 @@ def test_the_presets_have_the_sizes_they_promise() -> None:
         assert preset.phases[-1].until == 1.0 and math.isclose(sum(phase.deal for phase in preset.phases), 1.0)
     assert 4e6 < sizes["starter-cpu"] < 7.5e6
     assert 15e6 < sizes["starter"] < 30e6
+    for small, large in (("cerebellum-cpu", "starter-cpu"), ("cerebellum", "starter")):
+        assert 6 < sizes[large] / sizes[small] < 10
+        assert PRESETS[small].shape.vocabulary == PRESETS[large].shape.vocabulary == 16384
+
+
+def test_the_cerebellum_learns_from_its_starters_rows_with_its_starters_tokenizer(tmp_path: Path) -> None:
+    for small, large in (("cerebellum-cpu", "starter-cpu"), ("cerebellum", "starter")):
+        plans = {name: building.parse(["--preset", name, "--work", str(tmp_path), "--ship"]) for name in (small, large)}
+        mine, others = plans[small].work, plans[large].work
+        assert (mine.corpus, mine.tokenizer, mine.packed) == (others.corpus, others.tokenizer, others.packed)
+        assert mine.run != others.run and plans[small].out.name == "cerebellum" and plans[large].out.name == "model"
+        for ours, theirs in zip(PRESETS[small].phases, PRESETS[large].phases, strict=True):
+            assert (ours.length, ours.deal, ours.snippets) == (theirs.length, theirs.deal, theirs.snippets)
 
 
 def test_progress_phases_and_rates() -> None:
@@ -219,8 +239,9 @@ def test_muon_orthogonalises_and_descends() -> None:
     assert float(((weight - target) ** 2).mean().detach()) < 0.1
 
 
-def test_the_shipped_shape_is_the_presets() -> None:
+def test_the_shipped_shape_is_the_one_that_its_card_states() -> None:
     from npllm.starter.paths import SHIPPED
 
-    config = AutoModelForCausalLM.from_pretrained(SHIPPED).config
-    assert config.hidden_size == STARTER_CPU.shape.hidden and config.max_position_embeddings == 2048
+    config, card = AutoModelForCausalLM.from_pretrained(SHIPPED).config, (SHIPPED / "MODEL_CARD.md").read_text()
+    assert f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}," in card
+    assert f"{config.vocab_size} byte-level BPE tokens" in card and config.max_position_embeddings == 2048

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 
 from npllm.starter.corpus import Corpus, SourceFile
 from npllm.starter.fim import Cut, assemble, cursors, cut
-from npllm.starter.pack import Mix, Packer, load_rows, pack
+from npllm.starter.pack import Mix, Packer, pack
 from npllm.starter.presets import Phase
+from npllm.starter.rows import load_rows, rows_path, save_rows
 from npllm.starter.snippets import SnippetIndex, split_snippets
 from npllm.starter.tokens import SPECIAL_TOKENS, Codec, train_tokenizer
 
@@ -158,3 +159,22 @@ def test_packed_rows_lie_compressed_and_phases_share_no_file(tmp_path: Path, tok
         texts.append(codec.decode([int(token) for token in rows.ravel()]))
     starts = [{n for n in range(8) if f"p/m{n}.py\n" + TEXT[n * 3000 : n * 3000 + 12] in text} for text in texts]
     assert not starts[0] & starts[1]
+
+
+def test_rows_travel_small_and_are_mapped_once_unpacked(tmp_path: Path, codec: Codec) -> None:
+    rows = np.array(codec.encode(TEXT)[:8192], dtype=np.uint16).reshape(-1, 128)
+    save_rows(tmp_path, rows)
+    assert rows_path(tmp_path, 128).stat().st_size < 0.7 * rows.nbytes
+    assert [file.name for file in tmp_path.iterdir()] == ["rows-128.npy.xz"]
+    loaded = load_rows(tmp_path, 128)
+    assert isinstance(loaded, np.memmap) and not loaded.flags.writeable and np.array_equal(loaded, rows)
+    save_rows(tmp_path, rows[::-1])
+    assert np.array_equal(load_rows(tmp_path, 128), rows[::-1]), "an unpacked copy of older rows is not read"
+    with pytest.raises(FileNotFoundError):
+        load_rows(tmp_path, 64)
+
+
+def test_javascript_is_cut_into_snippets_at_its_definitions() -> None:
+    functions = [f"function step{n}(value) {{\n  const next = value + {n}\n  return next\n}}\n" for n in range(12)]
+    snippets = split_snippets(SourceFile("a.js", "\n".join(functions)), random.Random(0))
+    assert len(snippets) > 5 and all(snippet.text.startswith("function step") for snippet in snippets)

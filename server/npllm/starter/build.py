@@ -27,9 +27,10 @@ from npllm.starter.collect import Selection, collect, collect_folder
 from npllm.starter.corpus import Corpus
 from npllm.starter.evaluate import Held, evaluate, held_out, load, prefix_bits, table
 from npllm.starter.export import export
-from npllm.starter.pack import pack, rows_path
-from npllm.starter.paths import SHIPPED, WorkFolder, default_work
+from npllm.starter.pack import pack
+from npllm.starter.paths import SHIPPED, SHIPPED_CEREBELLUM, WorkFolder, default_work
 from npllm.starter.presets import PRESETS, Preset
+from npllm.starter.rows import rows_path
 from npllm.starter.schedule import Budget
 from npllm.starter.team import Team, team_of
 from npllm.starter.tokens import Codec, train_tokenizer
@@ -52,11 +53,14 @@ class Plan:
     leg_minutes: float | None = None
     helpers: int = 0  # processes that train beside this one
     workers: int = 2
+    prepare_only: bool = False
 
 
 def build(plan: Plan) -> bool:
-    """Run every stage that is not done; True when the model is finished, False when a later call must go on."""
+    """Run every stage that is not done and was asked for; False when a later call must go on."""
     prepare(plan)
+    if plan.prepare_only:
+        return True
     packages = [] if plan.sources else held_out(plan.work.wheels)
     if not train(plan, packages):
         return False
@@ -69,11 +73,11 @@ def prepare(plan: Plan) -> None:
     work, preset = plan.work, plan.preset
     corpus = Corpus(work.corpus)
     if not corpus.manifest_path.exists():
-        selection = Selection(package_cap=preset.package_cap)
+        selection = Selection(package_cap=preset.package_cap, npm_cap=preset.npm_cap)
         if plan.sources:
             collect_folder(corpus, plan.sources, selection)
         else:
-            collect(corpus, work.wheels, selection)
+            collect(corpus, work.wheels, selection, work.npm)
     names = corpus.manifest().names("train")
     if not names:
         raise FileNotFoundError(f"nothing to learn from was found ({corpus.manifest_path} says why)")
@@ -149,14 +153,23 @@ def parse(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--leg-minutes", type=float, help="end this call after so long, resume later")
     parser.add_argument("--sources", type=Path, help="learn from this folder, a package per subfolder")
     parser.add_argument("--processes", type=int, default=_processes(), help="that train together, of a thread each")
+    parser.add_argument("--prepare", action="store_true", help="only collect, train the tokenizer and pack the rows")
     parser.add_argument("--ship", action="store_true", help="write over the model inside the package")
     given = parser.parse_args(argv)
     preset = PRESETS[given.preset]
     minutes = preset.minutes if given.minutes is None else given.minutes
     budget = Budget(steps=given.steps) if given.steps else Budget(seconds=60 * minutes)
-    out = SHIPPED if given.ship else given.out
-    work = WorkFolder(given.work, preset.name)
-    return Plan(preset, work, out, budget, given.sources, given.leg_minutes, given.processes - 1)
+    shipped = SHIPPED_CEREBELLUM if preset.role == "cerebellum" else SHIPPED
+    return Plan(
+        preset,
+        WorkFolder(given.work, preset.name, preset.data),
+        shipped if given.ship else given.out,
+        budget,
+        given.sources,
+        given.leg_minutes,
+        given.processes - 1,
+        prepare_only=given.prepare,
+    )
 
 
 def _processes() -> int:

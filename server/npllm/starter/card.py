@@ -68,9 +68,9 @@ Line ends are `\\n`. Trained on contexts of up to {max(phase.length for phase in
 
 ## Data
 
-{len(manifest.names("train"))} packages, {manifest.bytes("train") / 1e6:.1f} MB of Python, at most
-{preset.package_cap / 1e6:.2f} MB from each beside the standard library; `manifest.json` names every one with
-version and licence. Licences: {listed}.
+{len(manifest.names("train"))} packages, {_languages(manifest)}, at most {preset.package_cap / 1e6:.2f} MB from
+a Python package beside the standard library and {preset.npm_cap / 1e6:.2f} MB from an npm package; `manifest.json`
+names every one with version, licence and language. Licences: {listed}.
 
 Vendored, generated and test-data files, exact and near duplicates are out. Never read:
 {", ".join(manifest.reserved)}, nor files that nearly equal one of theirs.
@@ -97,11 +97,17 @@ cut at characters; before {shares} of the pieces (by phase) stand related snippe
 
 _LIMITS = """## Limits
 
-It is very small and saw little text: it knows Python's syntax, common idioms and what stands in its context, and
-little else. It invents names, knows no other language, no facts and no instructions, and follows none. It may
-repeat fragments of the packages it read, which remain under their own licences. Rebuild it with
+It is very small and saw little text: it knows the syntax of Python, and less well of JavaScript and TypeScript, common
+idioms and what stands in its context, and little else. It invents names, knows no facts and follows no instructions.
+It may repeat fragments of the packages it read, which remain under their own licences. Rebuild it with
 `npllm starter build`.
 """
+
+
+def _languages(manifest: Manifest) -> str:
+    python = manifest.bytes("train", "python") / 1e6
+    script = manifest.bytes("train", "javascript", "typescript") / 1e6
+    return f"{python:.1f} MB of Python" + (f" and {script:.1f} MB of JavaScript and TypeScript" if script else "")
 
 
 def _parameters(preset: Preset) -> int:

@@ -1,6 +1,7 @@
 """Collect the training text: the standard library and packages fetched by name, judged file by file.
 
-Packages come as wheels through pip, without their dependencies, into a cache that later runs reuse. What is kept:
+Python packages come as wheels through pip, without their dependencies, JavaScript and TypeScript from npm (`npm`),
+into caches that later runs reuse. What is kept:
 permissively licensed, hand-written, not vendored, not (nearly) a duplicate, not (nearly) a file of a reserved
 project, and at most so many bytes per package that no project is louder than the rest.
 """
@@ -18,12 +19,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from npllm.starter.corpus import Corpus, Manifest, PackageEntry, Refusal, SourceFile, Split
+from npllm.starter.corpus import Corpus, Manifest, Package, PackageEntry, Refusal, SourceFile, Split
 from npllm.starter.dedup import DuplicateFilter
 from npllm.starter.filters import clean, is_own_source, is_worth_learning
+from npllm.starter.javascript import is_declaration, is_script_worth_learning
 from npllm.starter.licences import is_permissive, licence_of
+from npllm.starter.npm import PREFIX, fetch_tarballs, npm_client, read_tarball, tarball
 from npllm.starter.progress import tqdm
-from npllm.starter.sources import HELD_OUT, RESERVED, STDLIB, TRAINING, is_reserved, normalise
+from npllm.starter.sources import (
+    HELD_OUT,
+    NPM_HELD_OUT,
+    NPM_TRAINING,
+    RESERVED,
+    STDLIB,
+    TRAINING,
+    is_reserved,
+    normalise,
+)
 
 #: Folders of the standard library that are not library code, or that bundle other projects.
 _STDLIB_SKIP = frozenset(
@@ -32,24 +44,20 @@ _STDLIB_SKIP = frozenset(
 
 
 @dataclass(frozen=True)
-class Package:
-    """A package as it was fetched, before any judgement of its files."""
-
-    name: str
-    version: str
-    licence: str | None
-    files: tuple[SourceFile, ...]
-
-
-@dataclass(frozen=True)
 class Selection:
-    """What to collect. Caps are UTF-8 bytes of kept text."""
+    """What to collect. Caps are UTF-8 bytes of kept text; `npm_share` is the most that npm packages may make up of all
+    training text, and `declarations` the most that `.d.ts` files may fill of an npm package's cap."""
 
     training: tuple[str, ...] = (STDLIB, *TRAINING)
     held_out: tuple[str, ...] = HELD_OUT
     reserved: tuple[str, ...] = tuple(sorted(RESERVED))
     package_cap: int = 450_000
     stdlib_cap: int = 6_000_000
+    npm_training: tuple[str, ...] = NPM_TRAINING
+    npm_held_out: tuple[str, ...] = NPM_HELD_OUT
+    npm_cap: int = 200_000
+    npm_share: float = 0.2
+    declarations: float = 0.05
 
 
 def fetch_wheels(names: Sequence[str], cache: Path, batch: int = 8) -> None:
@@ -96,28 +104,49 @@ def _read_tree(root: Path) -> Iterator[SourceFile]:
             yield SourceFile(path.as_posix(), text)
 
 
-def keep_files(package: Package, duplicates: DuplicateFilter, cap: int) -> list[SourceFile]:
+def keep_files(package: Package, duplicates: DuplicateFilter, cap: int, declarations: float = 0.05) -> list[SourceFile]:
     """The files of a package worth learning from, in a shuffled but repeatable order, until `cap` bytes are full."""
+    worth_learning = is_worth_learning if package.language == "python" else is_script_worth_learning
     order = list(package.files)
     random.Random(package.name).shuffle(order)
     kept: list[SourceFile] = []
-    room = cap
+    room, room_for_declarations = cap, int(declarations * cap)
     for file in order:
         size = len(file.text.encode())
-        if size > room or not is_worth_learning(file.text) or duplicates.seen(file.text):
+        declares = is_declaration(file.path)
+        if size > (min(room, room_for_declarations) if declares else room):
+            continue
+        if not worth_learning(file.text) or duplicates.seen(file.text):
             continue
         duplicates.add(file.text)
         kept.append(file)
         room -= size
+        room_for_declarations -= size * declares
     return kept
 
 
-def collect(corpus: Corpus, cache: Path, selection: Selection = Selection()) -> Manifest:
+def collect(corpus: Corpus, cache: Path, selection: Selection = Selection(), npm_cache: Path | None = None) -> Manifest:
     """Fill the corpus folder and write its manifest. Held-out packages come first, so that no copy of their files
-    can enter the training split from another package. Raises OSError when the folder cannot be written."""
+    can enter the training split from another package. Without `npm_cache` there is no JavaScript. Raises OSError when
+    the folder cannot be written."""
     fetch_wheels([*selection.held_out, *selection.training, *selection.reserved], cache)
-    wheels = {normalise(path.name.split("-")[0]): path for path in sorted(cache.glob("*.whl"))}
     duplicates = DuplicateFilter()
+    wheels = {normalise(path.name.split("-")[0]): path for path in sorted(cache.glob("*.whl"))}
+    _remember_reserved(selection, wheels, duplicates)
+    gathered = _Gathered(corpus, duplicates, selection)
+    jobs: list[tuple[str, Split]] = [(name, "held-out") for name in selection.held_out]
+    jobs += [(name, "train") for name in selection.training if name not in selection.held_out]
+    for name, split in tqdm(jobs, desc="reading packages", unit="package"):
+        gathered.take(name, split, wheels)
+    notes = () if npm_cache is None else _collect_npm(gathered, npm_cache)
+    manifest = Manifest(
+        tuple(gathered.entries), tuple(gathered.refused), tuple(sorted(selection.reserved)), tuple(notes)
+    )
+    corpus.write_manifest(manifest)
+    return manifest
+
+
+def _remember_reserved(selection: Selection, wheels: dict[str, Path], duplicates: DuplicateFilter) -> None:
     for name in selection.reserved:
         if normalise(name) in wheels:
             with zipfile.ZipFile(wheels[normalise(name)]) as wheel:
@@ -125,40 +154,73 @@ def collect(corpus: Corpus, cache: Path, selection: Selection = Selection()) -> 
                     text = clean(wheel.read(inner)) if inner.endswith(".py") else None
                     if text:
                         duplicates.add(text)
-    entries: list[PackageEntry] = []
-    refused: list[Refusal] = []
-    jobs: list[tuple[str, Split]] = [(name, "held-out") for name in selection.held_out]
-    jobs += [(name, "train") for name in selection.training if name not in selection.held_out]
-    for name, split in tqdm(jobs, desc="reading packages", unit="package"):
-        outcome = _take(name, split, wheels, corpus, duplicates, selection)
-        if isinstance(outcome, PackageEntry):
-            entries.append(outcome)
+
+
+def _collect_npm(gathered: _Gathered, cache: Path) -> tuple[str, ...]:
+    """Take the npm packages, in a repeatable order that favours no letter, until their share of the text is full.
+    Returns what the manifest should note."""
+    selection = gathered.selection
+    if npm_client() is None and not cache.exists():
+        return ("There is no JavaScript or TypeScript: no npm client was found to fetch it with.",)
+    fetch_tarballs([*selection.npm_held_out, *selection.npm_training], cache)
+    python = sum(entry.bytes for entry in gathered.entries if entry.split == "train")
+    room = int(python * selection.npm_share / (1.0 - selection.npm_share))
+    for name in selection.npm_held_out:
+        gathered.take_npm(name, "held-out", cache, selection.package_cap)
+    names = [name for name in selection.npm_training if name not in selection.npm_held_out]
+    random.Random("npm").shuffle(names)
+    for name in tqdm(names, desc="reading npm packages", unit="package"):
+        room -= gathered.take_npm(name, "train", cache, min(room, selection.npm_cap))
+    return ()
+
+
+class _Gathered:
+    """What a collection has so far, and how one more package is judged."""
+
+    def __init__(self, corpus: Corpus, duplicates: DuplicateFilter, selection: Selection) -> None:
+        self.corpus, self.duplicates, self.selection = corpus, duplicates, selection
+        self.entries: list[PackageEntry] = []
+        self.refused: list[Refusal] = []
+
+    def take(self, name: str, split: Split, wheels: dict[str, Path]) -> None:
+        """Judge a Python package by name."""
+        if is_reserved(name):
+            self.refused.append(Refusal(name, "reserved for evaluation"))
+        elif name == STDLIB:
+            self._judge(read_stdlib(), split, self.selection.stdlib_cap)
+        elif normalise(name) in wheels:
+            self._judge(read_wheel(wheels[normalise(name)]), split, self.selection.package_cap)
         else:
-            refused.append(outcome)
-    manifest = Manifest(tuple(entries), tuple(refused), tuple(sorted(selection.reserved)))
-    corpus.write_manifest(manifest)
-    return manifest
+            self.refused.append(Refusal(name, "no wheel to be had"))
 
+    def take_npm(self, name: str, split: Split, cache: Path, cap: int) -> int:
+        """Judge an npm package by name; returns the bytes that were kept."""
+        path = tarball(name, cache)
+        if path is None:
+            self.refused.append(Refusal(PREFIX + name, "no tarball to be had"))
+            return 0
+        try:
+            return self._judge(read_tarball(path), split, cap)
+        except OSError as problem:
+            self.refused.append(Refusal(PREFIX + name, str(problem)))
+            return 0
 
-def _take(
-    name: str, split: Split, wheels: dict[str, Path], corpus: Corpus, duplicates: DuplicateFilter, selection: Selection
-) -> PackageEntry | Refusal:
-    if is_reserved(name):
-        return Refusal(name, "reserved for evaluation")
-    if name == STDLIB:
-        package, cap = read_stdlib(), selection.stdlib_cap
-    elif normalise(name) in wheels:
-        package, cap = read_wheel(wheels[normalise(name)]), selection.package_cap
-    else:
-        return Refusal(name, "no wheel to be had")
-    if not is_permissive(package.licence):
-        return Refusal(name, f"licence: {package.licence or 'not stated'}")
-    files = keep_files(package, duplicates, cap)
-    if not files:
-        return Refusal(name, "no file worth learning from")
-    corpus.write_package(package.name, files)
-    size = sum(len(file.text.encode()) for file in files)
-    return PackageEntry(package.name, package.version, str(package.licence), split, len(files), size)
+    def _judge(self, package: Package, split: Split, cap: int) -> int:
+        if not is_permissive(package.licence):
+            self.refused.append(Refusal(package.name, f"licence: {package.licence or 'not stated'}"))
+            return 0
+        files = keep_files(package, self.duplicates, cap, self.selection.declarations)
+        if not files:
+            self.refused.append(
+                Refusal(package.name, "no file worth learning from" if cap > 0 else "the share is full")
+            )
+            return 0
+        self.corpus.write_package(package.name, files)
+        size = sum(len(file.text.encode()) for file in files)
+        licence = str(package.licence)
+        entry = PackageEntry(package.name, package.version, licence, split, len(files), size, package.language)
+        self.entries.append(entry)
+        return size
 
 
 def collect_folder(corpus: Corpus, folder: Path, selection: Selection = Selection()) -> Manifest:

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 Split = Literal["train", "held-out"]
+Language = Literal["python", "javascript", "typescript"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,19 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class Package:
+    """A package as it was fetched, before any judgement of its files."""
+
+    name: str
+    version: str
+    licence: str | None
+    files: tuple[SourceFile, ...]
+    language: Language = "python"
+
+
+@dataclass(frozen=True)
 class PackageEntry:
-    """One line of the manifest. `bytes` counts the UTF-8 text that was kept."""
+    """One line of the manifest. `bytes` counts the UTF-8 text that was kept; `language` is that of most of it."""
 
     name: str
     version: str
@@ -34,6 +47,7 @@ class PackageEntry:
     split: Split
     files: int
     bytes: int
+    language: Language = "python"
 
 
 @dataclass(frozen=True)
@@ -51,14 +65,16 @@ class Manifest:
     packages: tuple[PackageEntry, ...]
     refused: tuple[Refusal, ...]
     reserved: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what could not be done as planned, in sentences
 
     def names(self, split: Split) -> tuple[str, ...]:
         """The packages of one split, in the manifest's order."""
         return tuple(entry.name for entry in self.packages if entry.split == split)
 
-    def bytes(self, split: Split) -> int:
-        """UTF-8 bytes of one split."""
-        return sum(entry.bytes for entry in self.packages if entry.split == split)
+    def bytes(self, split: Split, *languages: Language) -> int:
+        """UTF-8 bytes of one split, of all languages or of those named."""
+        chosen = [entry for entry in self.packages if not languages or entry.language in languages]
+        return sum(entry.bytes for entry in chosen if entry.split == split)
 
 
 class Corpus:
@@ -70,7 +86,7 @@ class Corpus:
     def write_package(self, name: str, files: Iterable[SourceFile]) -> None:
         """Write one package's files, replacing what was there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"{name}.jsonl.gz"
+        target = self._file(name)
         temporary = target.with_suffix(".tmp")
         with gzip.open(temporary, "wt", encoding="utf-8", compresslevel=3) as out:
             for file in files:
@@ -79,9 +95,12 @@ class Corpus:
 
     def read_package(self, name: str) -> Iterator[SourceFile]:
         """The files of one package. Raises FileNotFoundError when it was not collected."""
-        with gzip.open(self.folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        with gzip.open(self._file(name), "rt", encoding="utf-8") as lines:
             for line in lines:
                 yield SourceFile(**json.loads(line))
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{quote(name, safe='')}.jsonl.gz"  # `npm:@a/b` holds what file systems refuse
 
     @property
     def manifest_path(self) -> Path:
@@ -111,4 +130,5 @@ def read_manifest(path: Path) -> Manifest:
         packages=tuple(PackageEntry(**entry) for entry in raw["packages"]),
         refused=tuple(Refusal(**entry) for entry in raw["refused"]),
         reserved=tuple(raw["reserved"]),
+        notes=tuple(raw.get("notes", ())),
     )

@@ -10,11 +10,13 @@ from __future__ import annotations
 import random
 import re
 
-_NAME = re.compile(r"\b[a-z_][a-z0-9_]{2,}\b")
+_NAME = re.compile(r"\b[a-z_][A-Za-z0-9_]{2,}\b")
 _KEPT = frozenset(
     [
         *["and", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else", "except"],
         *["False", "finally", "for", "from", "global", "import", "lambda", "None", "not", "pass", "raise", "return"],
+        *["case", "catch", "const", "default", "delete", "export", "extends", "function", "interface", "let"],
+        *["new", "null", "super", "switch", "this", "throw", "type", "typeof", "undefined", "var", "void", "string"],
         *["self", "True", "try", "while", "with", "yield", "cls", "int", "str", "len", "list", "dict", "isinstance"],
     ]
 )

@@ -34,16 +34,18 @@ def is_own_source(path: str) -> bool:
     parts = PurePosixPath(path).parts
     if not path.endswith(".py") or _GENERATED_NAME.search(parts[-1]):
         return False
-    folders = {part.lower() for part in parts[:-1]}
-    if folders & _FOREIGN_PARTS or folders & _DATA_PARTS:
-        return False
-    if any("third_party" in folder or "vendor" in folder for folder in folders):
+    if any(is_foreign_folder(part.lower()) for part in parts[:-1]):
         return False
     return not any(is_reserved(part.removesuffix(".py")) for part in parts)
 
 
-def is_worth_learning(text: str) -> bool:
-    """Whether a text is real, readable, present-day Python: parses, not generated, not a table of numbers."""
+def is_foreign_folder(name: str) -> bool:
+    """Whether a folder of this name (in lower case) holds other people's code or data."""
+    return name in _FOREIGN_PARTS or name in _DATA_PARTS or "third_party" in name or "vendor" in name
+
+
+def has_sound_text(text: str) -> bool:
+    """Whether a text, in whatever language, is readable: of a sensible size, not generated, not a table of numbers."""
     size = len(text.encode())
     if not MIN_BYTES <= size <= MAX_BYTES or _GENERATED_TEXT.search(text[:1500]):
         return False
@@ -52,7 +54,12 @@ def is_worth_learning(text: str) -> bool:
         return False
     if sum(c.isdigit() for c in text) > 0.15 * len(text) or sum(map(str.isalnum, text)) < 0.4 * len(text):
         return False
-    if text.count("\\x") + text.count("\\u") > len(lines) / 2:
+    return text.count("\\x") + text.count("\\u") <= len(lines) / 2
+
+
+def is_worth_learning(text: str) -> bool:
+    """Whether a text is real, readable, present-day Python: sound, and it parses."""
+    if not has_sound_text(text):
         return False
     try:
         with warnings.catch_warnings():

@@ -62,6 +62,11 @@ def licence_of(metadata: Message) -> str | None:
     if named:
         return " OR ".join(dict.fromkeys(_CLASSIFIERS.get(name, f"LicenseRef-{name}") for name in named))
     free = str(metadata.get("License") or "").strip()
+    return named_licence(free)
+
+
+def named_licence(free: str) -> str | None:
+    """The licence behind a short free text, as an SPDX expression; None when it is no name."""
     if not free or len(free) > 60 or "\n" in free:
         return None
     if is_permissive(free):

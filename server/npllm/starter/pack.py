@@ -2,7 +2,7 @@
 
 A row holds pieces of one package only: parts of its files, half of them as fill-in-the-middle examples, and in front
 of four in ten of them related snippets of sibling files. The files are dealt to the presets' phases, each with its own
-row length, so that no phase repeats another's text. Rows are stored compressed.
+row length, so that no phase repeats another's text. How rows lie on disk is `rows`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from npllm.starter.corpus import Corpus, SourceFile
 from npllm.starter.echo import echo
 from npllm.starter.fim import Order, assemble, cursors, cut
 from npllm.starter.presets import Phase
 from npllm.starter.progress import tqdm
+from npllm.starter.rows import Rows, save_rows
 from npllm.starter.snippets import SnippetIndex
 from npllm.starter.tokens import Codec
-
-Rows = NDArray[np.uint16]
 
 #: Characters that one token stands for, a little low, so that a window usually fits the room it is cut for.
 _CHARS_PER_TOKEN = 3.2
@@ -180,29 +178,14 @@ def pack(
     seed: int = 0,
     workers: int = 2,
 ) -> None:
-    """Write `rows-{length}.npz` for each phase, whose lengths differ: the shuffled rows of all packages, compressed."""
+    """Write the rows' file of each phase, whose lengths differ: the shuffled rows of all packages, compressed."""
     jobs = [PackJob(corpus.folder, tokenizer, name, phases, seed) for name in packages]
     parts: list[list[Rows]] = [[] for _ in phases]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for arrays in tqdm(pool.map(pack_package, jobs, chunksize=4), total=len(jobs), desc="packing", unit="package"):
             for part, rows in zip(parts, arrays, strict=True):
                 part.append(rows)
-    folder.mkdir(parents=True, exist_ok=True)
     for phase, part in zip(phases, parts, strict=True):
         rows = np.concatenate(part)
         np.random.default_rng(seed + phase.length).shuffle(rows)
-        temporary = folder / f"rows-{phase.length}.tmp.npz"
-        np.savez_compressed(temporary, rows=rows)
-        temporary.replace(rows_path(folder, phase.length))
-
-
-def rows_path(folder: Path, length: int) -> Path:
-    """Where the rows of one length lie."""
-    return folder / f"rows-{length}.npz"
-
-
-def load_rows(folder: Path, length: int) -> Rows:
-    """The rows of one length, an array of shape (rows, length). Raises FileNotFoundError before `pack` ran."""
-    with np.load(rows_path(folder, length)) as stored:
-        rows: Rows = stored["rows"]
-    return rows
+        save_rows(folder, rows)

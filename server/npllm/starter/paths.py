@@ -1,4 +1,4 @@
-"""Where the shipped model lies, and how a build's folder is laid out."""
+"""Where the shipped models lie, and how a build's folder is laid out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import platformdirs
 
-#: The model folder inside the package.
+#: The model folders inside the package: the base, and the small model that drafts for it.
 SHIPPED = Path(__file__).parent / "model"
+SHIPPED_CEREBELLUM = Path(__file__).parent / "cerebellum"
 
 
 def default_work() -> Path:
@@ -18,18 +19,24 @@ def default_work() -> Path:
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """The folder of one preset's build; `root` holds what presets share."""
+    """The folders of one preset's build; `root` holds what all presets share, and `data` names the preset whose
+    corpus, tokenizer and packed rows this one uses, where they are not its own."""
 
     root: Path
     preset: str
+    data: str | None = None
 
     @property
     def wheels(self) -> Path:
         return self.root / "wheels"
 
     @property
+    def npm(self) -> Path:
+        return self.root / "npm"
+
+    @property
     def folder(self) -> Path:
-        return self.root / self.preset
+        return self.root / (self.data or self.preset)
 
     @property
     def corpus(self) -> Path:
@@ -45,4 +52,4 @@ class WorkFolder:
 
     @property
     def run(self) -> Path:
-        return self.folder / "run"
+        return self.root / self.preset / "run"

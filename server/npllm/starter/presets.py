@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,16 @@ class Optimisation:
     clip: float = 1.0
 
 
+Role = Literal["model", "cerebellum"]
+
+
 @dataclass(frozen=True)
 class Preset:
-    """Everything that decides what a build makes, beside the corpus."""
+    """Everything that decides what a build makes, beside the lists of packages. The caps are bytes of one package.
+
+    `data` names the preset whose corpus, tokenizer and packed rows are used, where they are not its own; the phases'
+    lengths and shares are then that one's too. `role` is the folder inside the package in which the result ships.
+    """
 
     name: str
     shape: Shape
@@ -53,19 +61,22 @@ class Preset:
     optimisation: Optimisation
     minutes: float
     package_cap: int
+    npm_cap: int = 200_000
     seed: int = 0
+    data: str | None = None
+    role: Role = "model"
 
 
 STARTER_CPU = Preset(
     name="starter-cpu",
-    shape=Shape(vocabulary=8192, hidden=256, intermediate=640, layers=6, heads=4, kv_heads=2),
+    shape=Shape(vocabulary=16384, hidden=192, intermediate=512, layers=6, heads=3, kv_heads=3),
     phases=(
         Phase(length=256, batch=12, until=0.58, deal=0.42),
         Phase(length=512, batch=10, until=0.82, deal=0.33),
         Phase(length=1024, batch=6, until=1.0, deal=0.25, snippets=0.75),
     ),
     optimisation=Optimisation(),
-    minutes=80.0,
+    minutes=100.0,
     package_cap=450_000,
 )
 
@@ -79,6 +90,25 @@ STARTER = Preset(
     optimisation=Optimisation(),
     minutes=25.0,
     package_cap=3_000_000,
+    npm_cap=1_300_000,
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (STARTER_CPU, STARTER)}
+CEREBELLUM_CPU = replace(
+    STARTER_CPU,
+    name="cerebellum-cpu",
+    shape=Shape(vocabulary=16384, hidden=48, intermediate=128, layers=2, heads=2, kv_heads=2),
+    minutes=30.0,
+    data=STARTER_CPU.name,
+    role="cerebellum",
+)
+
+CEREBELLUM = replace(
+    STARTER,
+    name="cerebellum",
+    shape=Shape(vocabulary=16384, hidden=160, intermediate=448, layers=3, heads=4, kv_heads=2),
+    minutes=8.0,
+    data=STARTER.name,
+    role="cerebellum",
+)
+
+PRESETS: dict[str, Preset] = {p.name: p for p in (STARTER_CPU, STARTER, CEREBELLUM_CPU, CEREBELLUM)}

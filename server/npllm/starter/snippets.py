@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from npllm.starter.corpus import SourceFile
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w{3,}")
-_OPENERS = ("def ", "class ", "@", "async def ", "if ", "for ", "with ", "try:", "return ", "self.")
+_DEFINITIONS = ("def ", "class ", "@", "async def ", "function ", "async function ", "export ")
+_OPENERS = (*_DEFINITIONS, "if ", "for ", "with ", "try:", "return ", "self.", "const ", "try {", "this.")
 
 MIN_LINES, MAX_LINES = 4, 20
 
@@ -46,7 +47,7 @@ def split_snippets(file: SourceFile, rng: random.Random) -> list[Snippet]:
     for number, line in enumerate(lines):
         length = number - begin
         opens = line.lstrip().startswith(_OPENERS)
-        if length >= MAX_LINES or (length >= size and opens) or (length >= MIN_LINES and line.startswith(_OPENERS[:4])):
+        if length >= MAX_LINES or (length >= size and opens) or (length >= MIN_LINES and line.startswith(_DEFINITIONS)):
             snippets.append(_snippet(file, start_offset, offset))
             begin, start_offset, size = number, offset, rng.randint(MIN_LINES, MAX_LINES)
         offset += len(line) + 1

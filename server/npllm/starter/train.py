@@ -25,9 +25,9 @@ from npllm.starter.checkpoint import Progress, load_checkpoint, save_checkpoint
 from npllm.starter.head import linear_cross_entropy
 from npllm.starter.muon import Muon
 from npllm.starter.network import new_network, supports_bfloat16
-from npllm.starter.pack import Rows, load_rows
 from npllm.starter.presets import Phase, Preset
 from npllm.starter.progress import tqdm
+from npllm.starter.rows import Rows, load_rows
 from npllm.starter.schedule import Budget, phase_at, rate_at
 from npllm.starter.team import Team
 from npllm.starter.tokens import PAD, SPECIAL_TOKENS
