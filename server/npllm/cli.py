@@ -1,4 +1,4 @@
-"""The command line: `npllm serve | status | doctor | sleep | eval | demo | starter`.
+"""The command line: `npllm serve | status | doctor | sleep | base | eval | demo | starter`.
 
 Heavy rooms are imported by the command that needs them. Errors that the person can mend are one sentence on
 stderr and exit status 1.
@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     home, arguments = _home_first(list(sys.argv[1:] if argv is None else argv))
     if home is not None:
         os.environ["NPLLM_HOME"] = str(Path(home).absolute())
-    for words, bringing in {("demo",): _demo, ("eval", "replay"): _replay, ("starter", "build"): _build}.items():
+    own = {("demo",): _demo, ("eval", "replay"): _replay, ("starter", "build"): _build, ("base",): _base}
+    for words, bringing in own.items():
         if tuple(arguments[: len(words)]) == words:  # these bring their own options
             return _guarded(partial(bringing, arguments[len(words) :]))
     args = _parser().parse_args(arguments)
@@ -65,6 +66,12 @@ def _build(arguments: list[str]) -> int:
     return build.main(arguments)
 
 
+def _base(arguments: list[str]) -> int:
+    from npllm.bases import command
+
+    return command.main(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--version", action="version", version=f"npllm {__version__}")
@@ -87,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sleep = commands.add_parser("sleep", help="consolidate now, in this terminal")
     sleep.add_argument("when", nargs="?", choices=["now"], default="now")
+
+    commands.add_parser("base", help="switch to another base, list them; see `npllm base --help`")
 
     evaluate = commands.add_parser("eval", help="replay a project's history: what does learning gain?")
     evaluate.add_argument("what", choices=["replay"], help="see `npllm eval replay --help`")

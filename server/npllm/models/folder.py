@@ -19,16 +19,10 @@ import safetensors
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from npllm.models import hub
 from npllm.models.locate import weight_files
 from npllm.types import ModelError
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
 _NO_CONTEXT = 2048  # tokens, for a base that does not say how many it takes
 _MOST_HEADER = 100_000_000  # bytes; the format's own limit
 
@@ -92,7 +86,7 @@ def read_tokenizer(folder: Path) -> Any:
     Raises:
         ModelError: there is none, or it cannot be read.
     """
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if not any((folder / name).is_file() for name in hub.TOKENIZERS):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json). Fetch the model again.")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

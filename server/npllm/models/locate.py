@@ -1,5 +1,4 @@
-"""Finding a base: the shipped starter, a folder, or a Hugging Face id, of which only safetensors are ever
-fetched."""
+"""Finding a base: the shipped starter, a folder, or a Hugging Face id."""
 
 from __future__ import annotations
 
@@ -7,21 +6,19 @@ import json
 import re
 from pathlib import Path
 
-import huggingface_hub
-from huggingface_hub import errors
-
 import npllm
+from npllm.models import hub
 from npllm.types import ModelError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_INDEX = "model.safetensors.index.json"
-_HUB_TIMEOUT_S = 15.0
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_WANTED = ["*.safetensors", "*.json", "tokenizer.model", "*.spm", "merges.txt", "vocab.txt"]
 
 
-def resolve(spec: str) -> Path:
+def resolve(spec: str, *, meter: hub.Meter | None = None, look: hub.Look | None = None) -> Path:
     """The folder of a base.
+
+    Args:
+        spec: "starter", a folder, or a Hugging Face id, which is fetched where it is not there.
+        meter, look: see `hub.fetch`.
 
     Raises:
         ModelError: nothing is there, it has no safetensors weights, or it cannot be downloaded.
@@ -42,7 +39,7 @@ def resolve(spec: str) -> Path:
                     f"There is no model folder {folder}. Set base.model to a folder that has config.json and "
                     'safetensors weights, to a Hugging Face id, or to "starter".'
                 )
-            folder = _download(spec)
+            folder = fetched(spec) or hub.fetch(spec, meter=meter, look=look)
         elif not folder.is_dir():
             raise ModelError(f"{folder} is a file; base.model wants the folder that holds config.json.")
     weight_files(folder)
@@ -55,16 +52,16 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ModelError: there are none (or only pickled ones), or one that the index names is missing.
     """
-    index = folder / _INDEX
+    index = folder / hub.INDEX
     try:
         if index.is_file():
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
             files = [folder / Path(name).name for name in sorted(names)]
-        elif (folder / "model.safetensors").is_file():
-            files = [folder / "model.safetensors"]
+        elif (folder / hub.WEIGHTS).is_file():
+            files = [folder / hub.WEIGHTS]
         else:
             files = []
-        others = [file.name for file in folder.iterdir() if file.suffix in _PICKLES]
+        others = [file.name for file in folder.iterdir() if file.suffix in hub.PICKLES]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelError(
             f"{folder} cannot be read ({type(error).__name__}: {error}). Fetch the model again."
@@ -82,42 +79,17 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _download(repo: str) -> Path:
-    """The local snapshot of a hub repository, fetched if it is not there yet."""
+def fetched(repo: str) -> Path | None:
+    """The folder of a Hugging Face id that is wholly on this machine, or None. Asks no network.
+
+    Raises:
+        ModelError: it is no id.
+    """
+    folder = hub.local(repo)
     try:
-        folder = Path(huggingface_hub.snapshot_download(repo, allow_patterns=_WANTED, local_files_only=True))
+        if folder is None or not any((folder / name).is_file() for name in hub.TOKENIZERS):
+            return None
         weight_files(folder)
-        return folder
-    except (errors.LocalEntryNotFoundError, ModelError):
-        pass  # not there, or not whole: ask the hub
-    except errors.HFValidationError as error:
-        raise ModelError(f"{repo!r} is no Hugging Face id: {error}") from error
-    try:
-        # One question with no second try: without a network the answer should come at once.
-        siblings = huggingface_hub.HfApi().model_info(repo, timeout=_HUB_TIMEOUT_S).siblings or []
-        names = [sibling.rfilename for sibling in siblings]
-        if not any(name.endswith(".safetensors") for name in names):
-            kind = "pickled weights only" if any(name.endswith(_PICKLES) for name in names) else "no weights"
-            raise ModelError(f"{repo} has {kind}; npllm reads safetensors and nothing else. Choose another base.")
-        return Path(huggingface_hub.snapshot_download(repo, allow_patterns=_WANTED))
-    except errors.GatedRepoError as error:
-        raise ModelError(
-            f"{repo} is gated: accept its licence on its page on the hub, then run `hf auth login`."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"There is no model {repo!r} on the hub (or it is private: `hf auth login`). Mend base.model."
-        ) from error
     except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{repo} is not on this machine and the hub cannot be reached ({_short(error)}). Connect to "
-            'the network once, or set base.model to a folder or to "starter".'
-        ) from error
-
-
-def _short(error: BaseException) -> str:
-    return (
-        f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else type(error).__name__
-    )
+        return None
+    return folder
