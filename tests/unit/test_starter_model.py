@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import math
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from npllm.starter import evaluate as evaluation
 from npllm.starter.corpus import SourceFile
-from npllm.starter.evaluate import Extent, Held, Place, evaluate, infilling_passage, line_bits, load, prefix_bits, table
+from npllm.starter.evaluate import infilling_passage, line_bits, load, prefix_bits
 from npllm.starter.fim import Cut
+from npllm.starter.held import Held
 from npllm.starter.paths import SHIPPED
-from npllm.starter.scoring import Passage, complete_line, negative_log_likelihoods
+from npllm.starter.questions import Place
+from npllm.starter.scoring import Network, Passage, negative_log_likelihoods
 from npllm.starter.snippets import SnippetIndex
 from npllm.starter.tokens import Codec
 
@@ -55,7 +56,7 @@ def test_its_card_names_licences_figures_and_limits_and_no_machine() -> None:
 
 
 def test_it_beats_uniform_bytes_and_xz_on_code_it_never_saw(shipped: tuple[LlamaForCausalLM, Codec], own: Held) -> None:
-    bits, size = prefix_bits(*shipped, [own], per_package=12_000)
+    bits, size = prefix_bits(Network(*shipped), shipped[1], [own], per_package=12_000)
     assert size >= 12_000
     texts = [file.text[:6000].encode() for file in own.files]
     squeezed = 8 * sum(len(lzma.compress(text, preset=9)) for text in texts) / sum(map(len, texts))
@@ -78,10 +79,11 @@ def test_an_earlier_version_in_its_context_makes_a_line_likelier(shipped: tuple[
             "def paint(self, colour):\n    self.colour = colour\n    self.refresh()\n    return 1",
         )
         places.append(Place("shop/run.py", Cut(before, line, "\n\n\ndef stop():\n    pass\n"), known, known, other))
-    alone = line_bits(*shipped, places, None)
-    with_version = line_bits(*shipped, places, "related")
+    judge, codec = Network(*shipped), shipped[1]
+    alone = line_bits(judge, codec, places, None)
+    with_version = line_bits(judge, codec, places, "related")
     assert with_version < alone - 0.1
-    assert with_version < line_bits(*shipped, places, "unrelated") - 0.1
+    assert with_version < line_bits(judge, codec, places, "unrelated") - 0.1
 
 
 def test_batched_likelihoods_equal_single_ones(shipped: tuple[LlamaForCausalLM, Codec]) -> None:
@@ -104,19 +106,8 @@ def test_batched_likelihoods_equal_single_ones(shipped: tuple[LlamaForCausalLM, 
 def test_a_line_is_completed_up_to_its_end(shipped: tuple[LlamaForCausalLM, Codec]) -> None:
     network, codec = shipped
     parts = Cut("import os\n\n\ndef main():\n    retu", "", "\n\n\nmain()\n")
-    written = complete_line(network, codec, infilling_passage(codec, "a.py", parts, "spm").ids)
-    assert "\n" not in written and written.startswith("rn")
-
-
-def test_the_evaluation_fills_every_figure(shipped: tuple[LlamaForCausalLM, Codec], own: Held) -> None:
-    network, codec = shipped
-    other = Held("other", own.files[4:], SnippetIndex(own.files[4:], seed=1))
-    own = Held("own", own.files[:4], SnippetIndex(own.files[:4], seed=1))
-    figures = evaluate(network, codec, [own, other], Extent(per_package=1500, middles=6, lines=4, cursors=3))
-    for name in ("prefix_only", "fim_psm", "fim_spm", "line_alone", "line_with_related", "xz_per_file"):
-        assert 0.2 < getattr(figures, name) < 8.0 and math.isfinite(getattr(figures, name)), name
-    assert figures.lines == 4 and 0.0 <= figures.exact_match <= 1.0
-    assert f"{figures.fim_spm:.3f}" in table(figures)
+    written = Network(network, codec).write(infilling_passage(codec, "a.py", parts, "spm").ids, 40, line=True)
+    assert written.ended and "\n" not in written.text and written.text.startswith("rn")
 
 
 def test_a_folder_that_is_no_model_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

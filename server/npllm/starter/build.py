@@ -25,13 +25,16 @@ from transformers import LlamaForCausalLM
 from npllm.starter.card import model_card, read_curve
 from npllm.starter.collect import Selection, collect, collect_folder
 from npllm.starter.corpus import Corpus
-from npllm.starter.evaluate import Held, evaluate, held_out, load, prefix_bits, table
+from npllm.starter.evaluate import baseline, evaluate, load, prefix_bits
 from npllm.starter.export import export
+from npllm.starter.figures import table
+from npllm.starter.held import Held, held_out
 from npllm.starter.pack import pack
 from npllm.starter.paths import SHIPPED, SHIPPED_CEREBELLUM, WorkFolder, default_work
 from npllm.starter.presets import PRESETS, Preset
 from npllm.starter.rows import rows_path
 from npllm.starter.schedule import Budget
+from npllm.starter.scoring import Network
 from npllm.starter.team import Team, team_of
 from npllm.starter.tokens import Codec, train_tokenizer
 from npllm.starter.train import RunFiles, Trainer, Validate, stopped_by_signals
@@ -61,7 +64,7 @@ def build(plan: Plan) -> bool:
     prepare(plan)
     if plan.prepare_only:
         return True
-    packages = [] if plan.sources else held_out(plan.work.wheels)
+    packages = [] if plan.sources else held_out(plan.work.wheels, plan.work.npm)
     if not train(plan, packages):
         return False
     finish(plan, packages)
@@ -116,7 +119,8 @@ def finish(plan: Plan, packages: Sequence[Held]) -> None:
     files = RunFiles(work.run)
     export(files.checkpoint, plan.preset.shape, work.tokenizer, manifest, plan.out)
     if packages:
-        figures = evaluate(*load(plan.out), packages)
+        network, codec = load(plan.out)
+        figures = evaluate(network, codec, packages, ngram=baseline(Corpus(work.corpus), codec))
         card = model_card(plan.preset, manifest, figures, read_curve(files.curve))
         (plan.out / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         print(table(figures))
@@ -135,9 +139,10 @@ def _validator(work: WorkFolder, packages: Sequence[Held]) -> Validate | None:
     if not packages:
         return None
     codec = Codec.load(work.tokenizer)
+    python = [package for package in packages if package.language == "python"]
 
     def bits(network: LlamaForCausalLM) -> float:
-        return prefix_bits(network, codec, packages, per_package=12_000)[0]
+        return prefix_bits(Network(network, codec), codec, python, per_package=12_000)[0]
 
     return bits
 

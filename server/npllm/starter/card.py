@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npllm.starter.corpus import Manifest
-from npllm.starter.evaluate import Figures, table
+from npllm.starter.figures import Figures, table
 from npllm.starter.presets import Preset
 
 

@@ -74,8 +74,9 @@ def fetch_wheels(names: Sequence[str], cache: Path, batch: int = 8) -> None:
                 subprocess.run([*command, name], capture_output=True)
 
 
-def read_wheel(path: Path) -> Package:
-    """The Python files of a wheel, with the name, version and licence from its METADATA."""
+def read_wheel(path: Path, reserved_too: bool = False) -> Package:
+    """The Python files of a wheel, with the name, version and licence from its METADATA. Files of reserved projects
+    are left out unless `reserved_too`, which is for judging and never for training."""
     with zipfile.ZipFile(path) as wheel:
         names = wheel.namelist()
         inner = next(name for name in names if name.count("/") == 1 and name.endswith(".dist-info/METADATA"))
@@ -83,7 +84,7 @@ def read_wheel(path: Path) -> Package:
         files = tuple(
             SourceFile(name, text)
             for name in sorted(names)
-            if is_own_source(name) and (text := clean(wheel.read(name))) is not None
+            if is_own_source(name, reserved_too) and (text := clean(wheel.read(name))) is not None
         )
     return Package(normalise(str(metadata["Name"])), str(metadata["Version"]), licence_of(metadata), files)
 

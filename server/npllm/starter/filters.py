@@ -29,14 +29,15 @@ _GENERATED_TEXT = re.compile(
 )
 
 
-def is_own_source(path: str) -> bool:
-    """Whether a path inside a distribution is Python of its own: not vendored, not data, not reserved."""
+def is_own_source(path: str, reserved_too: bool = False) -> bool:
+    """Whether a path inside a distribution is Python of its own: not vendored, not data, and not reserved unless
+    `reserved_too`."""
     parts = PurePosixPath(path).parts
     if not path.endswith(".py") or _GENERATED_NAME.search(parts[-1]):
         return False
     if any(is_foreign_folder(part.lower()) for part in parts[:-1]):
         return False
-    return not any(is_reserved(part.removesuffix(".py")) for part in parts)
+    return reserved_too or not any(is_reserved(part.removesuffix(".py")) for part in parts)
 
 
 def is_foreign_folder(name: str) -> bool:
