@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from npllm.starter import build as building
 from npllm.starter.build import Plan, build, prepare, train
@@ -180,6 +180,12 @@ def test_the_presets_have_the_sizes_they_promise() -> None:
         assert PRESETS[small].shape.vocabulary == PRESETS[large].shape.vocabulary == 16384
 
 
+def test_rows_are_bounded_where_they_have_to_travel(tmp_path: Path) -> None:
+    wanted = building.parse(["--preset", "starter", "--work", str(tmp_path)])
+    assert 0.66 * (wanted.preset.most_tokens or math.inf) < 48e6, "compressed, at 0.66 bytes a token as measured"
+    assert building.parse(["--most-tokens", "5000000"]).preset.most_tokens == 5_000_000
+
+
 def test_the_cerebellum_learns_from_its_starters_rows_with_its_starters_tokenizer(tmp_path: Path) -> None:
     for small, large in (("cerebellum-cpu", "starter-cpu"), ("cerebellum", "starter")):
         plans = {name: building.parse(["--preset", name, "--work", str(tmp_path), "--ship"]) for name in (small, large)}
@@ -216,6 +222,43 @@ def test_the_chunked_head_equals_plain_cross_entropy() -> None:
     expected = torch.autograd.grad(plain, (hidden, weight))
     for want, got in zip(expected, torch.autograd.grad(2 * chunked, (hidden, weight)), strict=True):
         assert torch.allclose(2 * want, got, atol=1e-5)
+
+
+def test_a_compiled_network_has_a_graph_for_each_row_length_and_none_for_validation(
+    tmp_path: Path, sources: Path
+) -> None:
+    """What a GPU does, with graphs that are traced and run as they are, and in bfloat16."""
+    wanted = plan(tmp_path, sources, steps=6)
+    prepare(wanted)
+    trainer = Trainer(TINY, wanted.work.packed, RunFiles(tmp_path / "run"), wanted.budget)
+    graphs: list[list[torch.Size]] = []
+
+    def traced(module: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        graphs.append([value.shape for value in inputs if value.dtype == torch.long])
+        return module.forward
+
+    def validate(network: LlamaForCausalLM) -> float:
+        for width in (3, 5, 7):
+            network.model(input_ids=torch.ones(1, width, dtype=torch.long))
+        return 1.0
+
+    trainer.bfloat16 = True
+    trainer.network.set_attn_implementation("sdpa")
+    trainer._attend = lambda length: None  # type: ignore[method-assign]
+    trainer.network.model.compile(backend=traced, dynamic=False)
+    torch.compiler.reset()
+    assert trainer.run(validate=validate, validate_every=0.0)
+    assert graphs == [[torch.Size([4, 63])], [torch.Size([2, 127])]]
+    plain = Trainer(TINY, wanted.work.packed, RunFiles(tmp_path / "run"), wanted.budget)
+    assert plain.progress.step == 6, "the checkpoint of a compiled network is a plain one"
+
+
+def test_bfloat16_loses_little() -> None:
+    network, rows = new_network(TINY.shape, 0), torch.randint(6, 400, (2, 20))
+    wide, narrow = next_token_loss(network, rows, False), next_token_loss(network, rows, True)
+    assert narrow.dtype == torch.float32 and torch.allclose(wide, narrow, rtol=1e-2)
+    narrow.backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in network.parameters())
 
 
 def test_padding_costs_nothing() -> None:

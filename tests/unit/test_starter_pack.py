@@ -161,6 +161,18 @@ def test_packed_rows_lie_compressed_and_phases_share_no_file(tmp_path: Path, tok
     assert not starts[0] & starts[1]
 
 
+def test_rows_beyond_the_bound_are_left_out_of_every_phase(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    corpus = Corpus(tmp_path / "corpus")
+    corpus.write_package("p", [SourceFile(f"p/m{n}.py", TEXT[n * 3000 : (n + 1) * 3000]) for n in range(8)])
+    phases = (Phase(128, 4, 0.5, 0.5), Phase(256, 2, 1.0, 0.5))
+    sizes = {}
+    for most in (None, 4096, 10**9):
+        pack(corpus, ["p"], tmp_path / "tokenizer.json", tmp_path / "packed", phases, workers=1, most_tokens=most)
+        sizes[most] = [load_rows(tmp_path / "packed", length).size for length in (128, 256)]
+    assert sizes[None] == sizes[10**9] and sum(sizes[4096]) <= 4096 and min(sizes[4096]) > 1000
+
+
 def test_rows_travel_small_and_are_mapped_once_unpacked(tmp_path: Path, codec: Codec) -> None:
     rows = np.array(codec.encode(TEXT)[:8192], dtype=np.uint16).reshape(-1, 128)
     save_rows(tmp_path, rows)

@@ -22,9 +22,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 import torch
 from transformers import LlamaForCausalLM
 
-from npllm.starter.card import model_card, read_curve
+from npllm.starter.card import model_card
 from npllm.starter.collect import Selection, collect, collect_folder
 from npllm.starter.corpus import Corpus
+from npllm.starter.curve import read_curve
 from npllm.starter.evaluate import baseline, evaluate, load, prefix_bits
 from npllm.starter.export import export
 from npllm.starter.figures import table
@@ -38,6 +39,7 @@ from npllm.starter.scoring import Network
 from npllm.starter.team import Team, team_of
 from npllm.starter.tokens import Codec, train_tokenizer
 from npllm.starter.train import RunFiles, Trainer, Validate, stopped_by_signals
+from npllm.starter.trials import read_trials, trial_of, write_trial
 
 #: The tokenizer learns from this share of the training files, drawn by package name.
 _TOKENIZER_SHARE = 0.2
@@ -90,7 +92,8 @@ def prepare(plan: Plan) -> None:
         train_tokenizer(_sample(corpus, names, share), preset.shape.vocabulary).save(str(temporary))
         temporary.replace(work.tokenizer)
     if not all(rows_path(work.packed, phase.length).exists() for phase in preset.phases):
-        pack(corpus, names, work.tokenizer, work.packed, preset.phases, preset.seed, plan.workers)
+        phases, most = preset.phases, preset.most_tokens
+        pack(corpus, names, work.tokenizer, work.packed, phases, preset.seed, plan.workers, most)
 
 
 def train(plan: Plan, packages: Sequence[Held]) -> bool:
@@ -121,7 +124,9 @@ def finish(plan: Plan, packages: Sequence[Held]) -> None:
     if packages:
         network, codec = load(plan.out)
         figures = evaluate(network, codec, packages, ngram=baseline(Corpus(work.corpus), codec))
-        card = model_card(plan.preset, manifest, figures, read_curve(files.curve))
+        curve = read_curve(files.curve)
+        write_trial(work, trial_of(plan.preset, curve, figures, plan.helpers + 1))
+        card = model_card(plan.preset, manifest, figures, curve, read_trials(work.root))
         (plan.out / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         print(table(figures))
     print(f"the model is in {plan.out}")
@@ -158,10 +163,13 @@ def parse(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--leg-minutes", type=float, help="end this call after so long, resume later")
     parser.add_argument("--sources", type=Path, help="learn from this folder, a package per subfolder")
     parser.add_argument("--processes", type=int, default=_processes(), help="that train together, of a thread each")
+    parser.add_argument("--most-tokens", type=int, help="of all packed rows together, so that they can travel")
     parser.add_argument("--prepare", action="store_true", help="only collect, train the tokenizer and pack the rows")
     parser.add_argument("--ship", action="store_true", help="write over the model inside the package")
     given = parser.parse_args(argv)
     preset = PRESETS[given.preset]
+    if given.most_tokens:
+        preset = dataclasses.replace(preset, most_tokens=given.most_tokens)
     minutes = preset.minutes if given.minutes is None else given.minutes
     budget = Budget(steps=given.steps) if given.steps else Budget(seconds=60 * minutes)
     shipped = SHIPPED_CEREBELLUM if preset.role == "cerebellum" else SHIPPED

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+#: The number of the present recipe; raised when what it reads or reserves changes, so that older manifests are told.
+RECIPE = 2
+
 Split = Literal["train", "held-out"]
 Language = Literal["python", "javascript", "typescript"]
 
@@ -66,6 +69,7 @@ class Manifest:
     refused: tuple[Refusal, ...]
     reserved: tuple[str, ...]
     notes: tuple[str, ...] = ()  # what could not be done as planned, in sentences
+    recipe: int = RECIPE
 
     def names(self, split: Split) -> tuple[str, ...]:
         """The packages of one split, in the manifest's order."""
@@ -131,4 +135,5 @@ def read_manifest(path: Path) -> Manifest:
         refused=tuple(Refusal(**entry) for entry in raw["refused"]),
         reserved=tuple(raw["reserved"]),
         notes=tuple(raw.get("notes", ())),
+        recipe=raw.get("recipe", 2 if "notes" in raw else 1),  # the first manifests had neither
     )

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from npllm.starter.card import with_figures
 from npllm.starter.corpus import Corpus, SourceFile, read_manifest
 from npllm.starter.figures import Asked, Figures, Group, LineBits, Score, table
 from npllm.starter.fim import Cut, Order
@@ -253,6 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=default_work(), help="where packages and training text are kept")
     parser.add_argument("--ngram-tokens", type=int, default=NGRAM_TOKENS, help="to count for the baseline; 0: none")
     parser.add_argument("--scale", type=float, default=1.0, help="ask so many times as much: 0.2 for a quick look")
+    parser.add_argument("--card", action="store_true", help="write the figures into the model's card as well")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args(argv)
     work = WorkFolder(given.work, given.preset, PRESETS[given.preset].data)
@@ -264,7 +266,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"evaluate: warning: the model read {name} in training; figures on it say nothing", file=sys.stderr)
         ngram = baseline(Corpus(work.corpus), codec, given.ngram_tokens)
         figures = evaluate(network, codec, packages, Extent().scaled(given.scale), ngram)
-    except OSError as problem:
+        if given.card:
+            card = given.model / "MODEL_CARD.md"
+            card.write_text(with_figures(card.read_text(encoding="utf-8"), figures), encoding="utf-8")
+    except (OSError, ValueError) as problem:
         print(f"evaluate: {problem}", file=sys.stderr)
         return 1
     print(json.dumps(asdict(figures), indent=1) if given.json else table(figures))

@@ -177,15 +177,19 @@ def pack(
     phases: tuple[Phase, ...],
     seed: int = 0,
     workers: int = 2,
+    most_tokens: int | None = None,
 ) -> None:
-    """Write the rows' file of each phase, whose lengths differ: the shuffled rows of all packages, compressed."""
+    """Write the rows' file of each phase, whose lengths differ: the shuffled rows of all packages, compressed. Beyond
+    `most_tokens`, every phase loses the same share of its rows, drawn at random."""
     jobs = [PackJob(corpus.folder, tokenizer, name, phases, seed) for name in packages]
     parts: list[list[Rows]] = [[] for _ in phases]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for arrays in tqdm(pool.map(pack_package, jobs, chunksize=4), total=len(jobs), desc="packing", unit="package"):
             for part, rows in zip(parts, arrays, strict=True):
                 part.append(rows)
+    total = sum(rows.size for part in parts for rows in part)
+    share = 1.0 if most_tokens is None else min(1.0, most_tokens / max(1, total))
     for phase, part in zip(phases, parts, strict=True):
         rows = np.concatenate(part)
         np.random.default_rng(seed + phase.length).shuffle(rows)
-        save_rows(folder, rows)
+        save_rows(folder, rows[: max(1, int(share * len(rows)))])

@@ -51,8 +51,10 @@ Role = Literal["model", "cerebellum"]
 class Preset:
     """Everything that decides what a build makes, beside the lists of packages. The caps are bytes of one package.
 
-    `data` names the preset whose corpus, tokenizer and packed rows are used, where they are not its own; the phases'
-    lengths and shares are then that one's too. `role` is the folder inside the package in which the result ships.
+    `most_tokens` bounds the packed rows of all phases together, so that they can travel; the training goes through
+    them as often as its time allows. `data` names the preset whose corpus, tokenizer and packed rows are used, where
+    they are not its own; the phases' lengths and shares are then that one's too. `role` is the folder inside the
+    package in which the result ships.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Preset:
     minutes: float
     package_cap: int
     npm_cap: int = 200_000
+    most_tokens: int | None = None
     seed: int = 0
     data: str | None = None
     role: Role = "model"
@@ -91,6 +94,7 @@ STARTER = Preset(
     minutes=25.0,
     package_cap=3_000_000,
     npm_cap=1_300_000,
+    most_tokens=64_000_000,  # about 42 MB compressed
 )
 
 CEREBELLUM_CPU = replace(

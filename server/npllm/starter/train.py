@@ -112,7 +112,7 @@ class Trainer:
         if files.checkpoint.exists():
             self.progress = load_checkpoint(files.checkpoint, self.network, self.optimizers)
         if self.device.type == "cuda":
-            self.network.model.compile()
+            self.network.model.compile(dynamic=False)  # one graph for each phase's row length
         self._orders = [
             RowOrder(load_rows(packed, phase.length), preset.seed + n) for n, phase in enumerate(preset.phases)
         ]
@@ -214,7 +214,8 @@ class Trainer:
 
     def _validated(self, validate: Validate) -> float:
         self.network.eval()
-        with torch.inference_mode():
+        # Validation asks in every length: not worth a compiled graph each.
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
             figure = validate(self.network)
         self.network.train()
         return figure
