@@ -166,6 +166,17 @@ def test_nothing_to_learn_from_is_said_in_one_line(
     assert "absent" in capsys.readouterr().err
 
 
+def test_too_little_text_for_every_row_length_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "starter-cpu", TINY)
+    (tmp_path / "sources" / "single").mkdir(parents=True)
+    text = Path(str(random.__file__)).read_text(encoding="utf-8")
+    (tmp_path / "sources" / "single" / "one.py").write_text(text[: text.rfind("\ndef ", 0, 20_000)])
+    assert building.main(["--sources", str(tmp_path / "sources"), "--work", str(tmp_path / "work")]) == 1
+    assert "too little text: no file was left for the rows of 128 tokens" in capsys.readouterr().err
+
+
 def test_the_presets_have_the_sizes_they_promise() -> None:
     sizes = {}
     for name, preset in PRESETS.items():

@@ -180,7 +180,8 @@ def pack(
     most_tokens: int | None = None,
 ) -> None:
     """Write the rows' file of each phase, whose lengths differ: the shuffled rows of all packages, compressed. Beyond
-    `most_tokens`, every phase loses the same share of its rows, drawn at random."""
+    `most_tokens`, every phase loses the same share of its rows, drawn at random. Raises FileNotFoundError when there
+    is too little text for a row in every phase."""
     jobs = [PackJob(corpus.folder, tokenizer, name, phases, seed) for name in packages]
     parts: list[list[Rows]] = [[] for _ in phases]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -191,5 +192,7 @@ def pack(
     share = 1.0 if most_tokens is None else min(1.0, most_tokens / max(1, total))
     for phase, part in zip(phases, parts, strict=True):
         rows = np.concatenate(part)
+        if not len(rows):
+            raise FileNotFoundError(f"too little text: no file was left for the rows of {phase.length} tokens")
         np.random.default_rng(seed + phase.length).shuffle(rows)
         save_rows(folder, rows[: max(1, int(share * len(rows)))])
