@@ -8,6 +8,7 @@ import json
 import math
 import random
 import statistics
+import textwrap
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,17 @@ from tokenizers import Tokenizer
 
 from npllm.starter import evaluate as evaluation
 from npllm.starter.corpus import Corpus, Manifest, PackageEntry, SourceFile
-from npllm.starter.evaluate import Extent, evaluate, exact_matches, load, parsing_share, prefix_bits, xz_bits
+from npllm.starter.evaluate import (
+    Extent,
+    block_of,
+    evaluate,
+    exact_matches,
+    load,
+    parsing_share,
+    prefix_bits,
+    xz_bits,
+)
 from npllm.starter.figures import table
-from npllm.starter.fim import block
 from npllm.starter.held import Held, held_out, read_in_training
 from npllm.starter.ngram import NGram, sample_tokens
 from npllm.starter.paths import SHIPPED
@@ -35,8 +44,12 @@ OTHER = Path(statistics.__file__).read_text(encoding="utf-8")
 
 def held(name: str, text: str, language: str = "python") -> Held:
     suffix = "py" if language == "python" else "js"
-    half = min(12_000, len(text) // 2)
-    files = (SourceFile(f"{name}/one.{suffix}", text[:half]), SourceFile(f"{name}/two.{suffix}", text[half : 2 * half]))
+    edges = [len(text) // 2]
+    if language == "python":
+        tops = [statement.lineno - 1 for statement in ast.parse(text).body]
+        edges = [len("".join(text.splitlines(True)[:top])) for top in tops]
+    half = min(edges, key=lambda edge: abs(edge - len(text) // 2))
+    files = (SourceFile(f"{name}/one.{suffix}", text[:half]), SourceFile(f"{name}/two.{suffix}", text[half:]))
     return Held(name, files, SnippetIndex(files, seed=0), "python" if language == "python" else "javascript")
 
 
@@ -136,14 +149,27 @@ def test_questions_are_drawn_alike_each_time_and_hide_what_they_say() -> None:
         assert "\n" not in question.whole.middle and not question.whole.prefix.rpartition("\n")[2].strip()
         assert question.whole.suffix.startswith("\n")
     for question in blocks(packages, 30):
-        assert 2 <= len([line for line in question.whole.middle.split("\n") if line.strip()]) <= 13
+        assert 2 <= question.whole.middle.count("\n") + 1 <= 13
 
 
-def test_a_block_ends_where_its_indentation_does() -> None:
-    text = "class A:\n    def f(self):\n        a = 1\n\n        b = 2\n\n    def g(self):\n        pass\n\n\nx = 1\n"
-    cuts = [cut for seed in range(60) if (cut := block(text, random.Random(seed)))]
-    assert "a = 1\n\n        b = 2" in {cut.middle for cut in cuts}
-    assert all(cut.prefix + cut.middle + cut.suffix == text for cut in cuts)
+def test_a_hidden_block_is_whole_statements() -> None:
+    text = "class A:\n    @once\n    def f(self):\n        a = 1\n\n        b = 2\n\n    x = [\n        1,\n    ]\n\n\n"
+    text += "if x: y = (\n    2)\n"
+    package = Held("a", (SourceFile("a.py", text),), SnippetIndex([SourceFile("a.py", text)], seed=0))
+    asked = blocks([package], 60)
+    hidden = {question.whole.middle for question in asked}
+    assert {"a = 1\n\n        b = 2", "x = [\n        1,\n    ]"} <= hidden
+    assert "@once\n    def f(self):\n        a = 1\n\n        b = 2" in hidden, "a decorator goes with its function"
+    assert "if x: y = (\n    2)" in hidden and "y = (\n    2)" not in hidden
+    for question in asked:
+        ast.parse(textwrap.dedent(question.whole.prefix.rpartition("\n")[2] + question.whole.middle))
+
+
+def test_what_was_written_is_cut_where_its_block_ends() -> None:
+    assert block_of(Written("a = 1\n    b = 2\n\nc = 3\n", True), 4) == "a = 1\n    b = 2"
+    assert block_of(Written("a = 1\nb = 2", True), 0) == "a = 1\nb = 2"
+    assert block_of(Written("a = 1\n    b = (2,", False), 4) == "a = 1"
+    assert block_of(Written("a = (2,", False), 4) == "a = (2,", "all there is, broken or not"
 
 
 def test_exact_matches_and_parsing_files_are_counted(codec: Codec) -> None:
@@ -162,9 +188,9 @@ def test_exact_matches_and_parsing_files_are_counted(codec: Codec) -> None:
         Written("return 3", True),
         Written("return (3", True),
         Written("a = [1]\n    return foo(a, ", False),  # broken off: its last line goes
-        Written("return (", False),  # nothing is left of it, and a function needs a body
+        Written("return [3]\nelse:\n    pass", True),  # what leaves the block does not belong to it
     ]
-    assert parsing_share(Oracle(answers), codec, asked) == 0.5
+    assert parsing_share(Oracle(answers), codec, asked) == 0.75
 
 
 def test_xz_judges_the_very_bytes_that_the_model_does(codec: Codec) -> None:
@@ -187,7 +213,6 @@ def test_any_package_can_be_judged_by_name(tmp_path: Path, monkeypatch: pytest.M
     asked: list[list[str]] = []
     monkeypatch.setattr(holding, "fetch_wheels", lambda names, cache: asked.append(list(names)))
     monkeypatch.setattr(holding, "fetch_tarballs", lambda names, cache: asked.append(list(names)))
-    ast.parse(TEXT)
     wheel(tmp_path / "w", "click", "click/core.py", TEXT)  # reserved, and no reason not to be judged on
     wheel(tmp_path / "w", "copyleft", "copyleft/core.py", OTHER, "GPL-3.0-only")
     wheel(tmp_path / "w", "hollow", "hollow/data/x.py", OTHER)

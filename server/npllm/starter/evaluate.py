@@ -32,7 +32,7 @@ from npllm.starter.paths import SHIPPED, WorkFolder, default_work
 from npllm.starter.presets import PRESETS
 from npllm.starter.progress import tqdm
 from npllm.starter.questions import Place, Question, blocks, middles, places, rest_of_lines, whole_lines
-from npllm.starter.scoring import Judge, Network, Passage
+from npllm.starter.scoring import Judge, Network, Passage, Written
 from npllm.starter.tokens import Codec
 
 _LINE_TOKENS, _BLOCK_TOKENS = 40, 128
@@ -132,14 +132,26 @@ def exact_matches(judge: Judge, codec: Codec, asked: Sequence[Question]) -> floa
 
 
 def parsing_share(judge: Judge, codec: Codec, asked: Sequence[Question]) -> float:
-    """The share of Python files that parse once what was written stands in place of the hidden middle. What did not
-    come to an end by itself loses its last line, which would be broken off."""
+    """The share of Python files that parse once what was written stands in place of the hidden statements."""
     sound = 0
     for question in tqdm(asked, desc="blocks", leave=False):
-        written = judge.write(_prompt(codec, question), _BLOCK_TOKENS, line=False)
-        text = written.text if written.ended else written.text.rpartition("\n")[0]
+        indent = len(question.whole.prefix.rpartition("\n")[2])
+        text = block_of(judge.write(_prompt(codec, question), _BLOCK_TOKENS, line=False), indent)
         sound += _parses(question.whole.prefix + text + question.whole.suffix)
     return sound / max(1, len(asked))
+
+
+def block_of(written: Written, indent: int) -> str:
+    """The part of a text that belongs to a block indented so far, which begins behind its first line's indentation:
+    up to a line that is indented less, and without a last line that was broken off."""
+    lines = written.text.split("\n")
+    if not written.ended and len(lines) > 1:
+        lines.pop()
+    for number, line in enumerate(lines):
+        if number and line.strip() and len(line) - len(line.lstrip()) < indent:
+            lines = lines[:number]
+            break
+    return "\n".join(lines).rstrip()
 
 
 def _prompt(codec: Codec, question: Question) -> tuple[int, ...]:

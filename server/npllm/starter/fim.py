@@ -42,17 +42,6 @@ def cut(text: str, rng: random.Random) -> Cut:
     return Cut(text[:begin], text[begin:end], text[end:])
 
 
-def block(text: str, rng: random.Random) -> Cut | None:
-    """Hide two lines or more: a block or its beginning, from behind its first line's indentation to its last line's
-    end. None when the line that was drawn opens none."""
-    starts = _line_starts(text)
-    first = rng.randrange(len(starts))
-    begin = starts[first] + _indent(text, starts[first])
-    last = _block_end(text, starts, first)
-    end = _line_end(text, starts[last])
-    return Cut(text[:begin], text[begin:end], text[end:]) if last > first else None
-
-
 def cursors(text: str, every: int, rng: random.Random) -> list[int]:
     """Random offsets in a text, one in so many characters, where it is encoded as if a cursor stood there.
 
@@ -125,20 +114,14 @@ def _lines(text: str, starts: list[int], rng: random.Random) -> tuple[int, int]:
     return begin, _line_end(text, starts[last])
 
 
-def _block(text: str, starts: list[int], rng: random.Random) -> tuple[int, int]:
-    """From a line, or from inside it, to the end of its block."""
+def _block(text: str, starts: list[int], rng: random.Random, most: int = 12) -> tuple[int, int]:
+    """From a line to the end of its block: up to `most` following lines that are not indented less."""
     first = rng.randrange(len(starts))
-    last = _block_end(text, starts, first)
-    begin = starts[first] + _indent(text, starts[first])
-    if rng.random() < 0.5:
-        begin = rng.randrange(begin, _line_end(text, starts[first]))
-    return begin, _line_end(text, starts[last])
-
-
-def _block_end(text: str, starts: list[int], first: int, most: int = 12) -> int:
-    """The last of up to `most` lines behind the first that are not indented less."""
     indent = _indent(text, starts[first])
     last = first
     while last + 1 < len(starts) and last - first < most and _indent(text, starts[last + 1]) >= indent:
         last += 1
-    return last
+    begin = starts[first] + indent
+    if rng.random() < 0.5:
+        begin = rng.randrange(begin, _line_end(text, starts[first]))
+    return begin, _line_end(text, starts[last])

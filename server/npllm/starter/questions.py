@@ -5,11 +5,13 @@ Everything is drawn with fixed seeds, so that two models are asked the same. Kno
 
 from __future__ import annotations
 
+import ast
 import random
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from npllm.starter.fim import Cut, block, cut
+from npllm.starter.fim import Cut, cut
 from npllm.starter.held import Held
 
 _BEFORE, _AFTER = 1400, 500  # characters of prefix and suffix around a judged place
@@ -53,8 +55,9 @@ def whole_lines(packages: Sequence[Held], count: int) -> list[Question]:
 
 
 def blocks(packages: Sequence[Held], count: int) -> list[Question]:
-    """Two to thirteen lines each, a block or its beginning, hidden whole but for the first line's indentation."""
-    return _questions(packages, count, 17, block)
+    """One to four statements of a Python file that follow one another, two to thirteen lines in all, hidden whole but
+    for the first one's indentation."""
+    return _questions(packages, count, 17, _statements)
 
 
 def middles(packages: Sequence[Held], count: int) -> list[Question]:
@@ -96,6 +99,33 @@ def _whole_line(text: str, rng: random.Random) -> Cut | None:
 def _window_cut(text: str, rng: random.Random) -> Cut | None:
     begin = rng.randrange(max(1, len(text) - _BEFORE - _AFTER))
     return cut(text[begin : begin + _BEFORE + _AFTER], rng)
+
+
+def _statements(text: str, rng: random.Random) -> Cut | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runs = [body for node in ast.walk(ast.parse(text)) for body in _bodies(node)]
+    if not runs:
+        return None
+    (body,) = rng.choices(runs, [len(run) for run in runs])
+    first = rng.randrange(len(body))
+    chosen = body[first : first + rng.randint(1, 4)]
+    top = min([chosen[0].lineno, *(decorator.lineno for decorator in getattr(chosen[0], "decorator_list", ()))])
+    bottom = chosen[-1].end_lineno or top
+    lines = text.split("\n")
+    indent = len(lines[top - 1]) - len(lines[top - 1].lstrip())
+    if not 2 <= bottom - top + 1 <= 13 or indent != chosen[0].col_offset:  # the latter: `if x: y` on one line
+        return None
+    begin = sum(len(line) + 1 for line in lines[: top - 1]) + indent
+    end = sum(len(line) + 1 for line in lines[:bottom]) - 1
+    return Cut(text[:begin], text[begin:end], text[end:])
+
+
+def _bodies(node: ast.AST) -> Iterator[list[ast.stmt]]:
+    for name in ("body", "orelse", "finalbody"):
+        found = getattr(node, name, None)
+        if isinstance(found, list) and found:  # a lambda's body is no list
+            yield found
 
 
 def places(packages: Sequence[Held], count: int) -> list[Place]:
