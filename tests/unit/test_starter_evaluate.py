@@ -152,17 +152,24 @@ def test_questions_are_drawn_alike_each_time_and_hide_what_they_say() -> None:
         assert 2 <= question.whole.middle.count("\n") + 1 <= 13
 
 
-def test_a_hidden_block_is_whole_statements() -> None:
+def test_a_hidden_block_is_a_whole_one() -> None:
     text = "class A:\n    @once\n    def f(self):\n        a = 1\n\n        b = 2\n\n    x = [\n        1,\n    ]\n\n\n"
-    text += "if x: y = (\n    2)\n"
+    text += (
+        "if x: y = (\n    2)\nelif y:\n    try:\n        z = 1\n        z()\n    finally:\n        w = 3\n        w()\n"
+    )
     package = Held("a", (SourceFile("a.py", text),), SnippetIndex([SourceFile("a.py", text)], seed=0))
     asked = blocks([package], 60)
-    hidden = {question.whole.middle for question in asked}
-    assert {"a = 1\n\n        b = 2", "x = [\n        1,\n    ]"} <= hidden
-    assert "@once\n    def f(self):\n        a = 1\n\n        b = 2" in hidden, "a decorator goes with its function"
-    assert "if x: y = (\n    2)" in hidden and "y = (\n    2)" not in hidden
+    assert {question.whole.middle for question in asked} == {
+        "@once\n    def f(self):\n        a = 1\n\n        b = 2\n\n    x = [\n        1,\n    ]",
+        "a = 1\n\n        b = 2",
+        "try:\n        z = 1\n        z()\n    finally:\n        w = 3\n        w()",
+        "z = 1\n        z()",
+        "w = 3\n        w()",
+    }
     for question in asked:
         ast.parse(textwrap.dedent(question.whole.prefix.rpartition("\n")[2] + question.whole.middle))
+        with pytest.raises(SyntaxError):
+            ast.parse(question.whole.prefix + question.whole.suffix)
 
 
 def test_what_was_written_is_cut_where_its_block_ends() -> None:

@@ -55,9 +55,9 @@ def whole_lines(packages: Sequence[Held], count: int) -> list[Question]:
 
 
 def blocks(packages: Sequence[Held], count: int) -> list[Question]:
-    """One to four statements of a Python file that follow one another, two to thirteen lines in all, hidden whole but
-    for the first one's indentation."""
-    return _questions(packages, count, 17, _statements)
+    """Whole blocks of Python (what stands indented under a `def`, an `if` and the like) of two to thirteen lines,
+    hidden but for the first line's indentation."""
+    return _questions(packages, count, 17, _block)
 
 
 def middles(packages: Sequence[Held], count: int) -> list[Question]:
@@ -101,31 +101,32 @@ def _window_cut(text: str, rng: random.Random) -> Cut | None:
     return cut(text[begin : begin + _BEFORE + _AFTER], rng)
 
 
-def _statements(text: str, rng: random.Random) -> Cut | None:
+def _block(text: str, rng: random.Random) -> Cut | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        runs = [body for node in ast.walk(ast.parse(text)) for body in _bodies(node)]
-    if not runs:
-        return None
-    (body,) = rng.choices(runs, [len(run) for run in runs])
-    first = rng.randrange(len(body))
-    chosen = body[first : first + rng.randint(1, 4)]
-    top = min([chosen[0].lineno, *(decorator.lineno for decorator in getattr(chosen[0], "decorator_list", ()))])
-    bottom = chosen[-1].end_lineno or top
+        tree = ast.parse(text)
     lines = text.split("\n")
-    indent = len(lines[top - 1]) - len(lines[top - 1].lstrip())
-    if not 2 <= bottom - top + 1 <= 13 or indent != chosen[0].col_offset:  # the latter: `if x: y` on one line
+    spans = [span for node in tree.body for inner in ast.walk(node) for span in _spans(inner, lines)]
+    if not spans:
         return None
-    begin = sum(len(line) + 1 for line in lines[: top - 1]) + indent
+    top, bottom = rng.choice(spans)
+    indent = len(lines[top]) - len(lines[top].lstrip())
+    begin = sum(len(line) + 1 for line in lines[:top]) + indent
     end = sum(len(line) + 1 for line in lines[:bottom]) - 1
     return Cut(text[:begin], text[begin:end], text[end:])
 
 
-def _bodies(node: ast.AST) -> Iterator[list[ast.stmt]]:
+def _spans(node: ast.AST, lines: list[str]) -> Iterator[tuple[int, int]]:
+    """The first lines of a statement's blocks, counted from 0, and the lines behind their last."""
     for name in ("body", "orelse", "finalbody"):
         found = getattr(node, name, None)
-        if isinstance(found, list) and found:  # a lambda's body is no list
-            yield found
+        if not isinstance(found, list) or not found:  # the body of a lambda is no list
+            continue
+        decorators = [decorator.lineno for decorator in getattr(found[0], "decorator_list", ())]
+        top, bottom = min([found[0].lineno, *decorators]) - 1, found[-1].end_lineno
+        indent = len(lines[top]) - len(lines[top].lstrip())
+        if 2 <= bottom - top <= 13 and indent == found[0].col_offset > getattr(node, "col_offset", 0):
+            yield top, bottom
 
 
 def places(packages: Sequence[Held], count: int) -> list[Place]:
