@@ -73,8 +73,9 @@ class SleepConfig:
     max_minutes: float = 20.0  # the longest sleep
     threads: int = 0  # 0 = all cores but one, at least 1
     nice: int = 10  # CPU priority of the sleeping child, 0 to 19 (lowest)
-    rank: int = 16  # of the LoRA matrices
-    alpha: int = 32  # LoRA scale: alpha / rank
+    layers: str = "auto"  # what is adapted: "output" layer, "all" others; auto = output for a base below 100M
+    rank: int = 64  # of the LoRA matrices
+    alpha: int = 64  # LoRA scale: alpha / rank
     learning_rate: float = 1e-3  # at its highest
     batch_tokens: int = 2048  # of one optimizer step
     max_tokens: int = 1024  # one example: prompt and answer
@@ -133,6 +134,11 @@ SECTIONS: dict[str, type[Any]] = {
     "sleep": SleepConfig,
     "database": DatabaseConfig,
     "journal": JournalConfig,
+}
+
+# What may be chosen from, by "section.key"; anything else is refused.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "sleep.layers": ("auto", "output", "all"),
 }
 
 # Inclusive bounds, by "section.key"; a value outside is refused.
@@ -290,6 +296,8 @@ def _checked(section: str, key: str, value: Any) -> Any:
         value = float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise ValueError(f"{name} must be {expected.__name__}, not {type(value).__name__} ({value!r}).")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}, not {value!r}.")
     if name in BOUNDS:
         low, high = BOUNDS[name]
         if not low <= value <= high:

@@ -48,6 +48,7 @@ def peft_model(model: Path, adapter: peft.LoraConfig | Path) -> Any:
     network = transformers.AutoModelForCausalLM.from_pretrained(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in a way it will have to give up
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings")  # it warns of merging, which nobody does
         if isinstance(adapter, Path):
             return peft.PeftModel.from_pretrained(network, adapter).eval()
         return peft.get_peft_model(network, adapter)
@@ -160,6 +161,33 @@ def test_the_cache_of_one_adapter_is_not_used_with_another(base: Base, tiny_mode
     assert engine.prefilled == 1, "going back finds the other cache again"
     logits(engine, AdapterChoice(((version, 0.5),)), kept=True)
     assert engine.prefilled == 50, "another strength is another cache"
+
+
+@pytest.mark.parametrize("lean", [True, False])
+def test_an_adapter_on_the_output_layer_leaves_the_cache_valid(
+    base: Base, tiny_model: Path, tmp_path: Path, lean: bool
+) -> None:
+    version = make_adapter(tmp_path / "a", tiny_model, base.info.fingerprint, targets=("lm_head",))
+    inner = make_adapter(tmp_path / "b", tiny_model, base.info.fingerprint, seed=2)
+    adapters, engine = AdapterSet(base), TorchEngine(base, lean=lean)
+    adapters.load(version, tmp_path / "a", PYTHON)
+    adapters.load(inner, tmp_path / "b", "language:rust")
+    choice = adapters.choose(PYTHON)
+    plain, adapted = logits(engine), logits(engine, choice)
+    assert not torch.allclose(plain, adapted, atol=1e-2)
+    logits(engine)
+    assert torch.allclose(logits(engine, choice, kept=True), adapted, atol=1e-4)
+    assert engine.prefilled == 1, "only the last position is computed again"
+    assert torch.allclose(logits(engine, kept=True), plain, atol=1e-4)
+    assert engine.prefilled == 1
+    both = AdapterChoice(((version, 1.0), (inner, 1.0)))
+    fresh = logits(engine, both)
+    logits(engine, AdapterChoice(((inner, 1.0),)), kept=True)
+    assert engine.prefilled == 1, "with another adapter beside it, too"
+    assert torch.allclose(logits(engine, both, kept=True), fresh, atol=1e-4)
+    with torch.no_grad():
+        expected = peft_model(tiny_model, tmp_path / "a")(torch.arange(10, 60)[None]).logits[0, -1]
+    assert torch.allclose(adapted, expected, atol=1e-4), "and it acts as in peft itself"
 
 
 def test_thousand_requests_leave_every_parameter_bit_identical(base: Base, tiny_model: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,7 @@ def test_the_saved_adapter_is_a_plain_peft_folder(tiny_model: Path, tmp_path: Pa
 
     bench = Bench(tiny_model, tmp_path)
     bench.trainer().run(600.0)
+    model = bench.base.model
     folder = tmp_path / "adapter"
     folder.mkdir()
     lora.save(bench.adapted, folder, "starter")
@@ -285,8 +287,37 @@ def test_the_saved_adapter_is_a_plain_peft_folder(tiny_model: Path, tmp_path: Pa
     ids = torch.tensor([bench.samples[0].ids])
     with torch.no_grad():
         assert torch.allclose(loaded(ids).logits, bench.adapted(ids).logits, atol=1e-5)
-    assert lora.fits(folder, RECIPE.shape)
-    assert not lora.fits(folder, Shape(16, 16, False))
+    assert lora.fits(folder, RECIPE.shape, model)
+    assert not lora.fits(folder, Shape(16, 16, False), model)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_an_adapter_on_the_output_layer_leaves_the_hidden_states_alone(tiny_model: Path, tmp_path: Path) -> None:
+    import peft
+    import transformers
+
+    shape = Shape(8, 16, False, "output")
+    bench = Bench(tiny_model, tmp_path, replace(RECIPE, shape=shape))
+    ids = torch.tensor([bench.samples[0].ids])
+    assert {name.partition(".lora_")[0].rpartition(".")[2] for name in lora.trainable(bench.adapted)} == {"lm_head"}
+    with torch.no_grad():
+        hidden = bench.adapted(ids, output_hidden_states=True).hidden_states[-1]
+    before = bench.nats()
+    bench.trainer().run(600.0)
+    assert bench.nats() < 0.98 * before
+    assert bench.base.digest() == bench.digest
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    lora.save(bench.adapted, folder, "starter")
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert lora.fits(folder, shape, plain)
+    assert not lora.fits(folder, replace(shape, layers="all"), plain)
+    with pytest.warns(UserWarning, match="tie_word_embeddings"):
+        loaded = peft.PeftModel.from_pretrained(plain, str(folder)).eval()
+    with torch.no_grad():
+        after = bench.adapted(ids, output_hidden_states=True)
+        assert torch.equal(after.hidden_states[-1], hidden)
+        assert torch.allclose(loaded(ids).logits, after.logits, atol=1e-5), "peft loads it as it is"
 
 
 def test_training_goes_on_from_the_version_in_use(tiny_model: Path, tmp_path: Path) -> None:

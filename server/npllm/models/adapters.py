@@ -72,6 +72,7 @@ class AdapterSet:
         self._base = base
         self._peft: Any = None  # a PeftModel while there is any adapter
         self._contexts: dict[UUID, str] = {}
+        self._output_only: set[UUID] = set()
         self._active = NO_ADAPTERS
         base.adapters = self
 
@@ -109,6 +110,8 @@ class AdapterSet:
                 self._act(self._active)
                 raise ModelError(f"The adapter in {folder} does not fit the base: {_first_line(error)}") from error
             self._contexts[version_id] = context
+            if self._on_output_alone(version_id.hex):
+                self._output_only.add(version_id)
             self._act(self._active)
         return manifest
 
@@ -116,6 +119,7 @@ class AdapterSet:
         """Forget a version; if it is acting, none acts from now on. Unknown ones are no error."""
         if self._contexts.pop(version_id, None) is None:
             return
+        self._output_only.discard(version_id)
         with torch.inference_mode(False):
             if version_id in self._active.versions:
                 self._active = NO_ADAPTERS
@@ -147,6 +151,15 @@ class AdapterSet:
         with torch.inference_mode(False):
             self._act(choice)
         self._active = choice
+
+    def before_output(self, choice: AdapterChoice) -> AdapterChoice:
+        """The part of a choice that acts before the output layer: keys and values are the same without the rest."""
+        return AdapterChoice(tuple(pair for pair in choice.strengths if pair[0] not in self._output_only))
+
+    def _on_output_alone(self, name: str) -> bool:
+        head = self._base.model.get_output_embeddings()
+        layers = [module for module in self._base.model.modules() if isinstance(module, LoraLayer)]
+        return all(module is head for module in layers if name in module.lora_A)
 
     def _insert(self, name: str, config: Any, tensors: dict[str, torch.Tensor]) -> None:
         if self._peft is None:
@@ -251,9 +264,9 @@ def _told(folder: Path) -> Iterator[None]:
         finally:
             for warning in caught:
                 about_code = issubclass(warning.category, FutureWarning | DeprecationWarning)
-                log.log(
-                    logging.DEBUG if about_code else logging.WARNING, "adapter %s: %s", folder.name, warning.message
-                )
+                about_merging = "tie_word_embeddings" in str(warning.message)  # nothing is ever merged here
+                level = logging.DEBUG if about_code or about_merging else logging.WARNING
+                log.log(level, "adapter %s: %s", folder.name, warning.message)
 
 
 def _first_line(error: BaseException) -> str:

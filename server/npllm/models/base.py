@@ -48,6 +48,8 @@ class AdapterSwitch(Protocol):
 
     def apply(self, choice: AdapterChoice) -> None: ...
 
+    def before_output(self, choice: AdapterChoice) -> AdapterChoice: ...
+
 
 class Base:
     """A loaded base: model in eval mode without `requires_grad`, tokenizer, info. Make it with `load`."""
@@ -122,6 +124,10 @@ class Base:
             self.adapters.apply(choice)
         elif choice.strengths:
             raise ModelError(f"Adapter {choice.versions[0]} is not loaded.")
+
+    def before_output(self, choice: AdapterChoice) -> AdapterChoice:
+        """The part of a choice that acts before the output layer, and so changes keys and values."""
+        return choice if self.adapters is None else self.adapters.before_output(choice)
 
     def digest(self) -> str:
         """Hex sha256 over every parameter and buffer of the base as they are in memory now."""

@@ -1,7 +1,8 @@
 """The first engine: transformers' forward (or a lean one), a key-value cache of our own, `torch.inference_mode`.
 
 Between two requests it keeps the tokens and their keys and values, one such state for each of the last few
-choices of adapters (a key computed with one adapter is wrong with another). Logits are computed for the
+choices of adapters (a key computed with one adapter is wrong with another; adapters on the output layer alone change no
+key and need no other state). Logits are computed for the
 positions that are asked for and no others. Used from one thread.
 """
 
@@ -49,6 +50,7 @@ class TorchEngine:
         self._codec = TextCodec(base.tokenizer)
         self._states: OrderedDict[AdapterChoice, _State] = OrderedDict()
         self._choice = NO_ADAPTERS
+        self._inner = NO_ADAPTERS  # the part of it that keys and values depend on
         self._state = self._fresh()
         self._hidden: torch.Tensor | None = None
         self._recurrent = not can_truncate(self._state.cache)
@@ -105,10 +107,14 @@ class TorchEngine:
         self._base.activate(choice)  # always: a version may have been unloaded, and loaded again, since
         if choice == self._choice:
             return
-        self._states[self._choice] = self._state
         self._choice = choice
         self._generation = -1
-        self._state = self._states.pop(choice) if choice in self._states else self._fresh()
+        inner = self._base.before_output(choice)
+        if inner == self._inner:
+            return
+        self._states[self._inner] = self._state
+        self._inner = inner
+        self._state = self._states.pop(inner) if inner in self._states else self._fresh()
         while len(self._states) >= _STATES:
             self._states.popitem(last=False)
 

@@ -34,7 +34,7 @@ from npllm.sleep.dataset import file_of, weight
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gate import Judgement, Scored, judge
 from npllm.sleep.interruption import look
-from npllm.sleep.lora import Shape
+from npllm.sleep.lora import Layers, Shape
 from npllm.sleep.meter import Meter
 from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.plan import STATE, Plan
@@ -44,6 +44,8 @@ from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer
 from npllm.types import Experience, ModelError
 
 log = logging.getLogger(__name__)
+
+SMALL_BASE = 100_000_000  # parameters; below it "auto" adapts the output layer alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Learner:
             threads=threads(config.sleep.threads),
             cache=config.home / "cache",
         )
-        self._recipe = recipe_of(config)
+        self._recipe = recipe_of(config, self.base.info.parameters)
         self._parent = task.parent if task.parent is not None and self._usable(task.parent) else None
         self._adapted: PeftModel | None = None
 
@@ -102,7 +104,7 @@ class Learner:
         inner = self._samples(self._task.of(plan.inner), builder)
         digest = self.base.digest()
         adapted = self._adapted = lora.attach(self.base.model, self._recipe.shape, seed=self._recipe.seed)
-        if self._parent is not None and lora.fits(self._parent, self._recipe.shape):
+        if self._parent is not None and lora.fits(self._parent, self._recipe.shape, self.base.model):
             lora.load(adapted, self._parent)
         trainer = Trainer(
             adapted,
@@ -234,11 +236,14 @@ class Learner:
         return True
 
 
-def recipe_of(config: Config) -> Recipe:
-    """The settings as a recipe."""
+def recipe_of(config: Config, parameters: int) -> Recipe:
+    """The settings as a recipe for a base of so many parameters."""
     sleep = config.sleep
+    layers: Layers = "output" if parameters < SMALL_BASE else "all"
+    if sleep.layers == "output" or sleep.layers == "all":
+        layers = sleep.layers
     return Recipe(
-        shape=Shape(sleep.rank, sleep.alpha, False),
+        shape=Shape(sleep.rank, sleep.alpha, False, layers),
         learning_rate=sleep.learning_rate,
         batch_tokens=sleep.batch_tokens,
         epochs=sleep.epochs,

@@ -2,7 +2,9 @@
 
     y = W x + s B A x,   s = alpha / r, or alpha / sqrt(r) (rsLoRA, 2312.03732)
 
-on every linear layer of the transformer but the output embedding; B = 0 at the start. Knows nothing of training.
+on the output layer alone, or on every linear layer but that; B = 0 at the start. On the output layer, y are the logits:
+the adapter learns which words this person uses after which hidden state, and what the base computes before it, its
+keys and values among it, stays as it was. Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
@@ -24,14 +27,17 @@ from npllm.types import ModelError
 
 WEIGHTS = "adapter_model.safetensors"
 
+Layers = Literal["output", "all"]
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An adapter's rank and scale."""
+    """An adapter's rank and scale, and the layers it is put on: the output layer, or all others that are linear."""
 
     rank: int
     alpha: int
     rslora: bool
+    layers: Layers = "all"
 
 
 def attach(model: Any, shape: Shape, *, seed: int) -> PeftModel:
@@ -43,7 +49,7 @@ def attach(model: Any, shape: Shape, *, seed: int) -> PeftModel:
         use_rslora=shape.rslora,
         lora_dropout=0.0,
         bias="none",
-        target_modules=sorted(_targets(model)),
+        target_modules=sorted(targets(model, shape.layers)),
     )
     with _seeded(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -65,13 +71,14 @@ def load(adapted: PeftModel, folder: Path) -> None:
         raise ModelError(f"The adapter in {folder} does not fit: {outcome.unexpected_keys[0]} is not known.")
 
 
-def fits(folder: Path, shape: Shape) -> bool:
-    """Whether the adapter in `folder` has this shape, so that training can go on from it."""
+def fits(folder: Path, shape: Shape, model: Any) -> bool:
+    """Whether the adapter in `folder` has this shape around this base, so that training can go on from it."""
     try:
         config = LoraConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError):
         return False
-    return (config.r, config.lora_alpha, config.use_rslora) == (shape.rank, shape.alpha, shape.rslora)
+    found = config.r, config.lora_alpha, config.use_rslora, set(config.target_modules or ())
+    return found == (shape.rank, shape.alpha, shape.rslora, targets(model, shape.layers))
 
 
 def weights(adapted: PeftModel) -> dict[str, torch.Tensor]:
@@ -97,13 +104,18 @@ def trainable(adapted: PeftModel) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
 
 
-def _targets(model: Any) -> set[str]:
-    """Last names of the linear layers but the output embedding."""
+def targets(model: Any, layers: Layers) -> set[str]:
+    """Last names of the linear layers that an adapter is put on.
+
+    Raises:
+        ModelError: there are none.
+    """
     head = model.get_output_embeddings()
+    head = head.base_layer if isinstance(head, LoraLayer) else head
     found = {
-        name.rpartition(".")[2]
+        name.removesuffix(".base_layer").rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head and ".lora_" not in name
+        if isinstance(module, nn.Linear) and (module is head) == (layers == "output") and ".lora_" not in name
     }
     if not found:
         raise ModelError(f"A {type(model).__name__} has no linear layers that an adapter could be put on.")
