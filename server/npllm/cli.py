@@ -29,7 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     home, arguments = _home_first(list(sys.argv[1:] if argv is None else argv))
     if home is not None:
         os.environ["NPLLM_HOME"] = str(Path(home).absolute())
-    own = {("demo",): _demo, ("eval", "replay"): _replay, ("starter", "build"): _build, ("base",): _base}
+    own = {
+        ("demo",): _demo,
+        ("eval", "replay"): _replay,
+        ("starter", "build"): _build,
+        ("starter", "evaluate"): _evaluate_starter,
+        ("base",): _base,
+    }
     for words, bringing in own.items():
         if tuple(arguments[: len(words)]) == words:  # these bring their own options
             return _guarded(partial(bringing, arguments[len(words) :]))
@@ -66,6 +72,12 @@ def _build(arguments: list[str]) -> int:
     return build.main(arguments)
 
 
+def _evaluate_starter(arguments: list[str]) -> int:
+    from npllm.starter import evaluate
+
+    return evaluate.main(arguments)
+
+
 def _base(arguments: list[str]) -> int:
     from npllm.bases import command
 
@@ -100,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("eval", help="replay a project's history: what does learning gain?")
     evaluate.add_argument("what", choices=["replay"], help="see `npllm eval replay --help`")
     commands.add_parser("demo", help="a morning, a sleep, the next morning; see `npllm demo --help`")
-    starter = commands.add_parser("starter", help="build the starter model")
-    starter.add_argument("what", choices=["build"], help="see `npllm starter build --help`")
+    starter = commands.add_parser("starter", help="build the starter model, or evaluate one")
+    starter.add_argument("what", choices=["build", "evaluate"], help="see `npllm starter build --help`")
     return parser
 
 

@@ -239,9 +239,8 @@ class Learner:
 def recipe_of(config: Config, parameters: int) -> Recipe:
     """The settings as a recipe for a base of so many parameters."""
     sleep = config.sleep
-    layers: Layers = "output" if parameters < SMALL_BASE else "all"
-    if sleep.layers == "output" or sleep.layers == "all":
-        layers = sleep.layers
+    output = sleep.layers == "output" or (sleep.layers == "auto" and parameters < SMALL_BASE)
+    layers: Layers = "output" if output else "all"
     return Recipe(
         shape=Shape(sleep.rank, sleep.alpha, False, layers),
         learning_rate=sleep.learning_rate,
