@@ -74,13 +74,14 @@ class SleepConfig:
     threads: int = 0  # 0 = all cores but one, at least 1
     nice: int = 10  # CPU priority of the sleeping child, 0 to 19 (lowest)
     layers: str = "auto"  # what is adapted: "output" layer, "all" others; auto = output for a base below 100M
-    rank: int = 64  # of the LoRA matrices
-    alpha: int = 64  # LoRA scale: alpha / rank
+    rank: int = 0  # of the LoRA matrices; 0 = 64 on the output layer, 16 on the others
+    alpha: int = 0  # LoRA scale: alpha / rank; 0 = the rank on the output layer, twice the rank on the others
     learning_rate: float = 1e-3  # at its highest
-    batch_tokens: int = 2048  # of one optimizer step
+    batch_tokens: int = 4096  # of one optimizer step
     max_tokens: int = 1024  # one example: prompt and answer
     epochs: int = 1  # passes over what is learned
-    new_share: float = 0.7  # the rest is replayed from earlier days
+    new_share: float = 0.7  # of the experiences; the rest is replayed from earlier days
+    project_share: float = 0.7  # of what is learned, passages of the project's own files; 0 = experiences alone
     holdout_share: float = 0.2  # of the new, kept apart for the gate
     min_holdout: int = 4  # with less, nothing is learned yet
     checkpoint_s: float = 20.0  # seconds between checkpoints
@@ -165,13 +166,14 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sleep.max_minutes": (0.01, 1440),
     "sleep.threads": (0, 256),
     "sleep.nice": (0, 19),
-    "sleep.rank": (1, 256),
-    "sleep.alpha": (1, 1024),
+    "sleep.rank": (0, 256),
+    "sleep.alpha": (0, 1024),
     "sleep.learning_rate": (0, 1),
     "sleep.batch_tokens": (64, 1048576),
     "sleep.max_tokens": (64, 131072),
     "sleep.epochs": (1, 1000),
     "sleep.new_share": (0, 1),
+    "sleep.project_share": (0, 0.95),
     "sleep.holdout_share": (0, 0.9),
     "sleep.min_holdout": (1, 100000),
     "sleep.checkpoint_s": (0.1, 3600),

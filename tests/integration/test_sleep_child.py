@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from peft import LoraConfig
 
 from npllm.config import Config
 from npllm.memory.store import Store
@@ -26,7 +28,7 @@ from npllm.sleep.report import Report, Verdict
 from npllm.sleep.scheduler import Scheduler
 from npllm.sleep.supervisor import Ended, Sleeper, SleeperState
 from npllm.types import ConsolidationState, ServerState, VersionState, new_id
-from tests.fixtures_sleep import MORNING, PYTHON, config_for, from_source, start_child, write_settings
+from tests.fixtures_sleep import MORNING, PYTHON, SOURCE, config_for, from_source, start_child, write_settings
 
 GONE_S = 2.0 + 1.0  # the promise, and what a busy test machine may add
 
@@ -153,6 +155,44 @@ async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: S
     assert part.nll_before < 0.99 * report.contexts[0].nll_before, "the gate compares with the version in use"
     if newest.state is VersionState.PUBLISHED:
         assert former.state is VersionState.RETIRED
+    await consistent(store, config)
+
+
+async def test_the_projects_other_files_are_learned_and_an_adapter_keeps_its_shape(
+    store: Store, config: Config, tmp_path: Path
+) -> None:
+    root = tmp_path / "work"
+    shutil.copytree(SOURCE / "sleep", root / "other", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SOURCE / "types.py", root / "types.py")
+    morning = [replace(item, place=replace(item.place, project=str(root))) for item in from_source(40)]
+    await store.write(morning)
+    wide = replace(config, sleep=replace(config.sleep, project_share=0.4, rank=0, alpha=0, epochs=1))
+    ended = await sleep(wide)
+    assert ended.ending is Ending.DONE, (ended, log_of(config))
+    assert ended.report is not None
+    (part,) = ended.report.contexts
+    learned = len(morning) - part.held_out  # what validates is too little to be apart here
+    assert part.passages == pytest.approx(learned * 0.4 / 0.6, abs=6)
+    assert f"{part.passages} passages of {part.project_files} other files" in part.text
+    (version,) = await store.adapter_versions()
+    manifest = read_manifest(config.home / version.folder)
+    read = {tuple(pair) for pair in manifest.data["project_files"]}
+    assert len(read) == part.project_files > 0
+    assert {project for project, _ in read} == {str(root)}
+    assert all(path.startswith("other/") for _, path in read), "no file in which an experience lies"
+    shape = LoraConfig.from_pretrained(str(config.home / version.folder))
+    assert (shape.r, shape.lora_alpha, set(shape.target_modules)) == (64, 64, {"lm_head"})
+    assert leftovers(config) == [], "the passages are gone with the checkpoint"
+
+    await store.write(from_source(40, start=MORNING + timedelta(days=1), offset=1))
+    other = replace(config, sleep=replace(config.sleep, layers="all", rank=8, project_share=0.0))
+    ended = await sleep(other)
+    assert ended.ending is Ending.DONE, (ended, log_of(config))
+    newest, former = await store.adapter_versions()
+    shape = LoraConfig.from_pretrained(str(config.home / newest.folder))
+    assert former.id == version.id
+    assert (shape.r, set(shape.target_modules)) == (64, {"lm_head"}), "else what it knows would be lost"
+    assert "in the shape of the version in use" in log_of(config)
     await consistent(store, config)
 
 

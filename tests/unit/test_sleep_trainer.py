@@ -277,7 +277,6 @@ def test_the_saved_adapter_is_a_plain_peft_folder(tiny_model: Path, tmp_path: Pa
 
     bench = Bench(tiny_model, tmp_path)
     bench.trainer().run(600.0)
-    model = bench.base.model
     folder = tmp_path / "adapter"
     folder.mkdir()
     lora.save(bench.adapted, folder, "starter")
@@ -287,8 +286,7 @@ def test_the_saved_adapter_is_a_plain_peft_folder(tiny_model: Path, tmp_path: Pa
     ids = torch.tensor([bench.samples[0].ids])
     with torch.no_grad():
         assert torch.allclose(loaded(ids).logits, bench.adapted(ids).logits, atol=1e-5)
-    assert lora.fits(folder, RECIPE.shape, model)
-    assert not lora.fits(folder, Shape(16, 16, False), model)
+    assert lora.shape_of(folder, bench.base.model) == RECIPE.shape
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -310,8 +308,7 @@ def test_an_adapter_on_the_output_layer_leaves_the_hidden_states_alone(tiny_mode
     folder.mkdir()
     lora.save(bench.adapted, folder, "starter")
     plain = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
-    assert lora.fits(folder, shape, plain)
-    assert not lora.fits(folder, replace(shape, layers="all"), plain)
+    assert lora.shape_of(folder, plain) == shape
     with pytest.warns(UserWarning, match="tie_word_embeddings"):
         loaded = peft.PeftModel.from_pretrained(plain, str(folder)).eval()
     with torch.no_grad():

@@ -22,11 +22,13 @@ from uuid import UUID
 
 from npllm.config import Config
 from npllm.memory.store import Store
+from npllm.sleep import project
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import Job, gather
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.meter import Meter
 from npllm.sleep.plan import Plan, folder_name
+from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Ending, Finished, Message, Phase, Progress
 from npllm.sleep.report import ContextReport, Report, Verdict
 from npllm.types import (
@@ -41,10 +43,12 @@ from npllm.types import (
 
 if TYPE_CHECKING:
     from npllm.sleep.gate import Judgement
+    from npllm.sleep.learner import Task
     from npllm.sleep.trainer import Outcome
 
 log = logging.getLogger(__name__)
 
+CHARACTERS = 3  # of a passage, for each token that an example may have: then its text fits whole
 TRAIN_SHARE = 0.8  # of the time; the rest is for loading and judging
 
 
@@ -154,20 +158,20 @@ class Sleep:
         """
         began = time.monotonic()
         meter.phase(Phase.PREPARING)
-        plan, experiences = await self._planned(job, base, folder, budget_s)
+        plan, experiences, chosen = await self._planned(job, base, folder, budget_s)
         final = self._config.adapters_dir / str(plan.version_id)
 
         from npllm.sleep.learner import Learner, Task
 
         parent = self._config.home / job.parent.folder if job.parent else None
-        task = Task(plan, experiences, folder, parent)
+        task = Task(plan, experiences, folder, parent, chosen)
         learner = await asyncio.to_thread(Learner, self._config, task, self._stop, meter)
         outcome = await asyncio.to_thread(learner.train)
         judgement = await asyncio.to_thread(learner.judge)
         look(self._stop)
         meter.phase(Phase.PUBLISHING)
         seconds = outcome.position.seconds + time.monotonic() - began - outcome.seconds_now
-        made = _report(plan, task.of(plan.held_out), task.of(plan.ids), outcome, judgement, seconds)
+        made = _report(task, outcome, judgement, seconds)
         metrics = _metrics(made, plan)
         version = AdapterVersion(
             id=plan.version_id,
@@ -188,20 +192,38 @@ class Sleep:
             await self._store.insert_adapter_version(version)
         return made
 
-    async def _planned(self, job: Job, base: str, folder: Path, budget_s: float) -> tuple[Plan, dict[UUID, Experience]]:
+    async def _planned(
+        self, job: Job, base: str, folder: Path, budget_s: float
+    ) -> tuple[Plan, dict[UUID, Experience], tuple[Passage, ...]]:
         """The plan kept from an earlier part of this sleep, where it still holds; else a new one, kept now."""
         parent = job.parent.id if job.parent else None
         kept = Plan.read(folder)
         if kept is not None and (kept.context, kept.base_fingerprint, kept.parent) == (job.context, base, parent):
             found = await self._experiences(kept.ids, job)
-            if found is not None:
-                return kept, found
+            passages = project.kept(folder)
+            if found is not None and passages is not None:
+                return kept, found, passages
         shutil.rmtree(folder, ignore_errors=True)
         plan = Plan.new(job.context, base, parent, job.part, until=job.until, budget_s=budget_s, version_id=new_id())
+        passages = await asyncio.to_thread(self._passages, job, str(plan.version_id))
+        project.keep(folder, passages)
         plan.write(folder)
         found = await self._experiences(plan.ids, job)
         assert found is not None
-        return plan, found
+        return plan, found, passages
+
+    def _passages(self, job: Job, seed: str) -> tuple[Passage, ...]:
+        """Of the project's files, so many that they make up their share of what is learned."""
+        sleep = self._config.sleep
+        learned = len(job.part.learn) + len(job.part.replay)
+        return project.passages(
+            job.context.partition(":")[2],
+            job.part.all,
+            count=round(learned * sleep.project_share / (1 - sleep.project_share)),
+            characters=CHARACTERS * sleep.max_tokens,
+            seed=seed,
+            stop=self._stop,
+        )
 
     async def _experiences(self, ids: Sequence[UUID], job: Job) -> dict[UUID, Experience] | None:
         """Those with these ids; None if one is gone from the database."""
@@ -216,15 +238,9 @@ class Sleep:
         return found
 
 
-def _report(
-    plan: Plan,
-    held_out: Sequence[Experience],
-    used: Sequence[Experience],
-    outcome: Outcome,
-    judgement: Judgement,
-    seconds: float,
-) -> ContextReport:
-    position = outcome.position
+def _report(task: Task, outcome: Outcome, judgement: Judgement, seconds: float) -> ContextReport:
+    plan, position = task.plan, outcome.position
+    held_out, used = task.of(plan.held_out), task.of(plan.ids)
     apart = {item.id for item in held_out}
     return ContextReport(
         context=plan.context,
@@ -235,6 +251,8 @@ def _report(
         new=len(plan.learn) + len(plan.inner),
         old=len(plan.replay),
         files=len({(item.place.project, item.place.path) for item in used if item.id not in apart}),
+        passages=len(task.passages),
+        project_files=len(project.files_of(task.passages)),
         held_out=len(held_out),
         held_out_files=len({(item.place.project, item.place.path) for item in held_out}),
         nll_before=judgement.nll_before,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -39,6 +40,7 @@ from npllm.sleep.meter import Meter
 from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
+from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
 from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer
 from npllm.types import Experience, ModelError
@@ -56,12 +58,14 @@ class Task:
         experiences: those that the plan names, by id.
         checkpoint: the folder where its state is kept.
         parent: the folder of the version in use, or None.
+        passages: of the project's files, to be learned beside the experiences.
     """
 
     plan: Plan
     experiences: Mapping[UUID, Experience]
     checkpoint: Path
     parent: Path | None
+    passages: tuple[Passage, ...] = ()
 
     def of(self, ids: Sequence[UUID]) -> list[Experience]:
         """The experiences with these ids."""
@@ -89,6 +93,7 @@ class Learner:
         )
         self._recipe = recipe_of(config, self.base.info.parameters)
         self._parent = task.parent if task.parent is not None and self._usable(task.parent) else None
+        self._recipe = replace(self._recipe, shape=self._shape())
         self._adapted: PeftModel | None = None
 
     def train(self) -> Outcome:
@@ -101,10 +106,11 @@ class Learner:
         plan, sleep = self._task.plan, self._config.sleep
         builder = self._builder(sleep.max_tokens)
         learn = self._samples(self._task.of((*plan.learn, *plan.replay)), builder)
+        learn += [self._passage(passage, builder) for passage in self._task.passages]
         inner = self._samples(self._task.of(plan.inner), builder)
         digest = self.base.digest()
         adapted = self._adapted = lora.attach(self.base.model, self._recipe.shape, seed=self._recipe.seed)
-        if self._parent is not None and lora.fits(self._parent, self._recipe.shape, self.base.model):
+        if self._parent is not None and self._continues:
             lora.load(adapted, self._parent)
         trainer = Trainer(
             adapted,
@@ -141,7 +147,9 @@ class Learner:
             with adapted.disable_adapter():
                 before = self._nats(adapted, samples, builder, len(samples))
         else:
-            adapted.load_adapter(str(self._parent), "parent")
+            with warnings.catch_warnings():  # of merging, which nobody does
+                warnings.simplefilter("ignore")
+                adapted.load_adapter(str(self._parent), "parent")
             adapted.set_adapter("parent")
             before = self._nats(adapted, samples, builder, len(samples))
             adapted.set_adapter("default")
@@ -178,6 +186,7 @@ class Learner:
                     "learned": [str(id) for id in (*plan.learn, *plan.replay)],
                     "validated": [str(id) for id in plan.inner],
                     "held_out": [str(id) for id in plan.held_out],
+                    "project_files": files_of(self._task.passages),
                 },
                 metrics=metrics,
             )
@@ -208,6 +217,22 @@ class Learner:
             made = examples.encode(builder, item.prefix, item.suffix, item.place.path, item.final_text)
             samples.append(Sample(made.ids, made.loss_start, own / mean))
         return samples
+
+    def _passage(self, passage: Passage, builder: PromptBuilder) -> Sample:
+        look(self._stop)
+        made = examples.encode(builder, passage.prefix, passage.suffix, passage.path, passage.line)
+        return Sample(made.ids, made.loss_start)
+
+    def _shape(self) -> Shape:
+        """That of the version in use, so that what it knows is kept; else what the settings want."""
+        wanted = self._recipe.shape
+        found = lora.shape_of(self._parent, self.base.model) if self._parent is not None else None
+        self._continues = found is not None
+        if self._parent is not None and found is None:
+            log.warning("the adapter in %s sits on layers of its own choice: training begins anew", self._parent)
+        elif found is not None and found != wanted:
+            log.info("training goes on in the shape of the version in use, %s, rather than %s", found, wanted)
+        return found or wanted
 
     def _nats(self, adapted: PeftModel, samples: Sequence[Sample], builder: PromptBuilder, first: int) -> list[float]:
         """Of each sample's text; the token that ends it is learned, but is not the person's text."""
@@ -241,8 +266,9 @@ def recipe_of(config: Config, parameters: int) -> Recipe:
     sleep = config.sleep
     output = sleep.layers == "output" or (sleep.layers == "auto" and parameters < SMALL_BASE)
     layers: Layers = "output" if output else "all"
+    rank = sleep.rank or (64 if output else 16)
     return Recipe(
-        shape=Shape(sleep.rank, sleep.alpha, False, layers),
+        shape=Shape(rank, sleep.alpha or (rank if output else 2 * rank), False, layers),
         learning_rate=sleep.learning_rate,
         batch_tokens=sleep.batch_tokens,
         epochs=sleep.epochs,

@@ -71,14 +71,17 @@ def load(adapted: PeftModel, folder: Path) -> None:
         raise ModelError(f"The adapter in {folder} does not fit: {outcome.unexpected_keys[0]} is not known.")
 
 
-def fits(folder: Path, shape: Shape, model: Any) -> bool:
-    """Whether the adapter in `folder` has this shape around this base, so that training can go on from it."""
+def shape_of(folder: Path, model: Any) -> Shape | None:
+    """The shape of the adapter in `folder` around this base, in which training can go on; None if it is another's."""
     try:
         config = LoraConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError):
-        return False
-    found = config.r, config.lora_alpha, config.use_rslora, set(config.target_modules or ())
-    return found == (shape.rank, shape.alpha, shape.rslora, targets(model, shape.layers))
+        return None
+    kinds: tuple[Layers, ...] = ("output", "all")
+    for layers in kinds:
+        if set(config.target_modules or ()) == targets(model, layers):
+            return Shape(config.r, config.lora_alpha, bool(config.use_rslora), layers)
+    return None
 
 
 def weights(adapted: PeftModel) -> dict[str, torch.Tensor]:
@@ -108,18 +111,22 @@ def targets(model: Any, layers: Layers) -> set[str]:
     """Last names of the linear layers that an adapter is put on.
 
     Raises:
-        ModelError: there are none.
+        ModelError: there are none at all. A base without a linear output layer learns in the others, and vice versa.
     """
+    found = _linear(model, layers) or _linear(model, "all" if layers == "output" else "output")
+    if not found:
+        raise ModelError(f"A {type(model).__name__} has no linear layers that an adapter could be put on.")
+    return found
+
+
+def _linear(model: Any, layers: Layers) -> set[str]:
     head = model.get_output_embeddings()
     head = head.base_layer if isinstance(head, LoraLayer) else head
-    found = {
+    return {
         name.removesuffix(".base_layer").rpartition(".")[2]
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and (module is head) == (layers == "output") and ".lora_" not in name
     }
-    if not found:
-        raise ModelError(f"A {type(model).__name__} has no linear layers that an adapter could be put on.")
-    return found
 
 
 @contextmanager

@@ -38,6 +38,8 @@ class ContextReport:
     new: int = 0  # experiences learned from
     old: int = 0  # of earlier days, replayed
     files: int = 0
+    passages: int = 0  # of the project's other files
+    project_files: int = 0
     held_out: int = 0
     held_out_files: int = 0
     nll_before: float = 0.0
@@ -57,12 +59,17 @@ class ContextReport:
         if self.verdict is Verdict.WAITING:
             return f"{self.context}: {self.reason}"
         before, after = self.nll_before / math.log(2), self.nll_after / math.log(2)
+        learned = f"{self.new} new and {self.old} old experiences in {self.files} files{self._beside}"
+        judged = f"{self.held_out} held-out texts in {self.held_out_files} files went from {before:.3f} to {after:.3f}"
+        interval = f"90 % interval {-self.gain_high:+.1%} to {-self.gain_low:+.1%}"
         return (
-            f"{self.context}: {self.verdict.value}. Learned from {self.new} new and {self.old} old experiences in "
-            f"{self.files} files; {self.held_out} held-out texts in {self.held_out_files} files went from "
-            f"{before:.3f} to {after:.3f} bits per byte ({-self.gain:+.1%}, 90 % interval "
-            f"{-self.gain_high:+.1%} to {-self.gain_low:+.1%}), in {self.seconds:.0f} s. {self.reason}"
+            f"{self.context}: {self.verdict.value}. Learned from {learned}; {judged} bits per byte "
+            f"({-self.gain:+.1%}, {interval}), in {self.seconds:.0f} s. {self.reason}"
         )
+
+    @property
+    def _beside(self) -> str:
+        return f" and from {self.passages} passages of {self.project_files} other files" if self.passages else ""
 
 
 @dataclass(frozen=True, slots=True)
