@@ -180,6 +180,15 @@ def test_an_adapter_on_the_output_layer_leaves_the_cache_valid(
     assert engine.prefilled == 1, "only the last position is computed again"
     assert torch.allclose(logits(engine, kept=True), plain, atol=1e-4)
     assert engine.prefilled == 1
+    newer = make_adapter(tmp_path / "c", tiny_model, base.info.fingerprint, seed=3, targets=("lm_head",))
+    adapters.unload(version)
+    adapters.load(newer, tmp_path / "c", PYTHON)
+    swapped = logits(engine, adapters.choose(PYTHON), kept=True)
+    assert engine.prefilled == 1, "a newer version is swapped in amid the work"
+    assert torch.allclose(swapped, logits(engine, adapters.choose(PYTHON)), atol=1e-4)
+    assert not torch.allclose(swapped, adapted, atol=1e-2)
+    adapters.load(version, tmp_path / "a", PYTHON)
+    logits(engine)
     both = AdapterChoice(((version, 1.0), (inner, 1.0)))
     fresh = logits(engine, both)
     logits(engine, AdapterChoice(((inner, 1.0),)), kept=True)
@@ -188,6 +197,17 @@ def test_an_adapter_on_the_output_layer_leaves_the_cache_valid(
     with torch.no_grad():
         expected = peft_model(tiny_model, tmp_path / "a")(torch.arange(10, 60)[None]).logits[0, -1]
     assert torch.allclose(adapted, expected, atol=1e-4), "and it acts as in peft itself"
+
+
+def test_an_adapter_on_the_embedding_is_not_one_of_the_output_layer(
+    base: Base, tiny_model: Path, tmp_path: Path
+) -> None:
+    version = make_adapter(tmp_path / "a", tiny_model, base.info.fingerprint, targets=("embed_tokens", "lm_head"))
+    adapters, engine = AdapterSet(base), TorchEngine(base)
+    adapters.load(version, tmp_path / "a", PYTHON)
+    logits(engine)
+    logits(engine, adapters.choose(PYTHON), kept=True)
+    assert engine.prefilled == 50, "it changes every key"
 
 
 def test_thousand_requests_leave_every_parameter_bit_identical(base: Base, tiny_model: Path, tmp_path: Path) -> None:

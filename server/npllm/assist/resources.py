@@ -159,7 +159,6 @@ class Resources:
                             desk.adapters.load(version_id, folder, family)
                         except ModelError as error:
                             refused.append(str(error))
-                desk.engine.forget()
                 return desk.adapters.loaded(), refused
 
             self.adapters, refused = await self.worker.run(swap)

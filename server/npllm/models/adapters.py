@@ -159,7 +159,7 @@ class AdapterSet:
     def _on_output_alone(self, name: str) -> bool:
         head = self._base.model.get_output_embeddings()
         layers = [module for module in self._base.model.modules() if isinstance(module, LoraLayer)]
-        return all(module is head for module in layers if name in module.lora_A)
+        return all(module is head for module in layers if name in module.lora_A or name in module.lora_embedding_A)
 
     def _insert(self, name: str, config: Any, tensors: dict[str, torch.Tensor]) -> None:
         if self._peft is None:
