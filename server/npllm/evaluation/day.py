@@ -322,8 +322,9 @@ async def _next_morning(
     show: Show,
 ) -> dict[str, list[LineResult]]:
     total = sum(len(visit.asks) for visit in parts.held_out) * len(measure.COLUMNS)
-    # All that the morning put on the screen, asked for or not.
-    written = {
+    # All that the morning put on the screen, asked for or not, and all that lies on disk: the sleep may read both.
+    known = {line.strip() for text in setup.pair.old.files.values() for line in lines.split_lines(text)}
+    known |= {
         visit.change.new[number].strip()
         for visit in parts.morning
         for number in range(visit.asks[0].number, visit.asks[-1].number + 1)
@@ -334,7 +335,7 @@ async def _next_morning(
             parts.held_out,
             settings,
             seed=setup.seed,
-            morning_lines=written,
+            known_lines=known,
             on_line=lambda column, result: bar.step(f"{column.name}: {result.path}"),
         )
 

@@ -54,7 +54,7 @@ async def measure(
     base: Settings,
     *,
     seed: int,
-    morning_lines: Collection[str] = (),
+    known_lines: Collection[str] = (),
     columns: Sequence[Column] = COLUMNS,
     on_line: Callable[[Column, LineResult], None] = lambda *_: None,
 ) -> dict[str, list[LineResult]]:
@@ -87,7 +87,7 @@ async def measure(
                         utf8_bytes=int(score["bytes"]),
                         memories=int(score["memory"]),
                         latency_ms=latency_ms,
-                        seen=visit.change.new[stop.ask.number].strip() in morning_lines,
+                        seen=visit.change.new[stop.ask.number].strip() in known_lines,
                     )
                     _check(column, result)
                     lines.append(result)

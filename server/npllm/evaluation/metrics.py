@@ -30,7 +30,7 @@ class LineResult:
         offered: None when nothing was offered.
         nats: negative log-likelihood of `truth`.
         memories: remembered pieces in the prompt.
-        seen: the same line was also written in the morning, elsewhere.
+        seen: the same line stood somewhere before: it was written in the morning, or is in the older state.
     """
 
     cluster: str

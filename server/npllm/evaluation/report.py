@@ -33,6 +33,8 @@ WIDE = 120  # columns of a terminal from which the table shows the intervals, to
 NOTES = (
     "Held-out lines were written neither in the morning nor seen in it: half follow the morning's in the same files, "
     "half lie in files that the morning never opened. They are written down nowhere.",
+    "Memory knows the morning alone; the adapter learns from the morning and from the older release's files, which lie on "
+    "disk. A line that stands in either, somewhere, is left out of the row 'of lines that stood nowhere before'.",
     "So that every line is measured, each suggestion is shown however unsure the base is and ends with its "
     "line; retrieval is waited for, so the latencies of the columns with memory include it.",
     "[low, high]: 95 % bootstrap interval over files; differences are paired.",
@@ -53,7 +55,7 @@ class Report:
     """Numbers of one or several days (seeds).
 
     Attributes:
-        fresh: bits per byte over the lines that were not also written in the morning, per column.
+        fresh: bits per byte over the lines that stood nowhere before, per column.
         by_seed: bits per byte per seed and column.
     """
 
@@ -111,7 +113,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "notes": list(NOTES),
         "columns": {name: dataclasses.asdict(summary) for name, summary in report.columns.items()},
         "differences": [dataclasses.asdict(difference) for difference in report.differences],
-        "not_written_in_the_morning": {name: dataclasses.asdict(value) for name, value in report.fresh.items()},
+        "stood_nowhere_before": {name: dataclasses.asdict(value) for name, value in report.fresh.items()},
         "seen_share": report.seen_share,
         "by_seed": {str(seed): dict(values) for seed, values in report.by_seed.items()},
         "days": [dataclasses.asdict(day) for day in report.days],
@@ -163,7 +165,7 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
         show = _bits if key == "bits_per_byte" else _share
         rows.append((label, *(show(getattr(column, key)) for column in columns)))
     if report.fresh and report.seen_share > 0:
-        label = "  of lines not written in the morning, too"
+        label = "  of lines that stood nowhere before"
         rows.append((label, *(_bits(report.fresh[name]) for name in NAMES)))
     rows.append(("lines with a suggestion", *(f"{column.offered:.0%}" for column in columns)))
     rows.append(("remembered pieces in the prompt", *(f"{column.memories:.1f}" for column in columns)))
