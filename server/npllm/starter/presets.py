@@ -85,7 +85,7 @@ STARTER_CPU = Preset(
 
 STARTER = Preset(
     name="starter",
-    shape=Shape(vocabulary=16384, hidden=448, intermediate=1216, layers=8, heads=7, kv_heads=7),
+    shape=Shape(vocabulary=16384, hidden=320, intermediate=896, layers=9, heads=5, kv_heads=5),
     phases=(
         Phase(length=512, batch=128, until=0.5, deal=0.5),
         Phase(length=1024, batch=64, until=1.0, deal=0.5, snippets=0.6),
@@ -109,7 +109,7 @@ CEREBELLUM_CPU = replace(
 CEREBELLUM = replace(
     STARTER,
     name="cerebellum",
-    shape=Shape(vocabulary=16384, hidden=160, intermediate=448, layers=3, heads=4, kv_heads=2),
+    shape=Shape(vocabulary=16384, hidden=96, intermediate=256, layers=3, heads=3, kv_heads=3),
     minutes=8.0,
     data=STARTER.name,
     role="cerebellum",
