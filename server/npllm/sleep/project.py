@@ -27,6 +27,7 @@ from npllm.types import Experience
 log = logging.getLogger(__name__)
 
 PASSAGES = "passages.json"
+MOST = 2000  # passages in a sleep
 MOST_FILES = 20_000  # of a project that are looked at
 MOST_BYTES = 400_000  # larger files are data
 LONGEST_LINE = 1000  # characters; longer ones are generated or packed
@@ -77,7 +78,7 @@ def passages(
     seed: str,
     stop: threading.Event,
 ) -> tuple[Passage, ...]:
-    """At most `count` passages of about `characters` each, from the projects that the experiences lie in.
+    """At most `count` passages (never more than `MOST`) of about `characters` each, from the experiences' projects.
 
     Args:
         language: LSP language id.
@@ -92,6 +93,7 @@ def passages(
     if not endings or count <= 0:
         return ()
     chance = random.Random(seed)
+    count = min(count, MOST)
     found = [
         (project, path)
         for project in projects
@@ -143,7 +145,8 @@ def _tracked(root: Path) -> list[str]:
     """What git tracks below a folder; nothing where there is no git, or none of it is tracked."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "ls-files", "-z"],
+            # Without the file system monitor: a repository's own settings could make it run a program.
+            ["git", "-c", "core.fsmonitor=false", "-C", str(root), "ls-files", "-z"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=GIT_S,
