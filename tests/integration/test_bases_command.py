@@ -27,13 +27,15 @@ import torch
 import transformers
 
 from npllm import cli, config
+from npllm.bases import command
 from npllm.bases import profile as profiles
-from npllm.bases.learned import look
+from npllm.bases.learned import Learned, Lineage, look
 from npllm.memory.store import Store
 from npllm.models.fingerprints import fingerprint
 from npllm.models.locate import resolve
+from npllm.sleep import lora
 from npllm.sleep.gathering import gather
-from npllm.types import AdapterVersion, VersionState, new_id
+from npllm.types import AdapterVersion, ModelError, VersionState, new_id
 from tests.fixtures_memory import (  # noqa: F401
     database_url,
     make_experience,
@@ -103,8 +105,111 @@ def test_a_variable_that_goes_over_the_file_is_told(
 ) -> None:
     monkeypatch.setenv("NPLLM_BASE_MODEL", "starter")
     assert cli.main(["base", "use", str(folder)]) == 0
-    assert "NPLLM_BASE_MODEL is set to starter, which goes over config.toml: unset it." in capsys.readouterr().out
+    told = (
+        "NPLLM_BASE_MODEL is set to starter, which goes over config.toml: unset it. Until then starter is the base.\n"
+    )
+    assert f"{told}In config.toml the base is now {folder}, no longer starter" in capsys.readouterr().out
     assert f'model = "{folder}"' in settings_file.read_text()
+    assert cli.main(["base", "use", str(folder)]) == 0
+    assert f"{told}{folder} was the base already in config.toml.\n" in capsys.readouterr().out
+    monkeypatch.setenv("NPLLM_BASE_MODEL", str(folder))
+    assert cli.main(["base", "use", "starter"]) == 0
+    assert f"In config.toml the base is now starter, no longer {folder}" in capsys.readouterr().out
+    assert cli.main(["base", "use", str(folder)]) == 0, "the file has another, whatever the variable says"
+    assert f"The base is now {folder}, no longer starter" in capsys.readouterr().out
+    assert f'model = "{folder}"' in settings_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "says"),
+    [
+        ("load", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "Close something"),
+        ("load", MemoryError(), "MemoryError. Close something"),
+        ("load", OSError(5, "Input/output error"), "Input/output error. Choose another base"),
+        ("forward", RuntimeError("DefaultCPUAllocator: can't allocate memory"), "Close something"),
+        (
+            "forward",
+            IndexError("index out of range in self\nsecond line"),
+            "index out of range in self. Choose another",
+        ),
+        ("weights", MemoryError(), "MemoryError. Close something"),
+        ("hash", PermissionError(13, "Permission denied"), "Mend the permissions there"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_sentence(
+    folder: Path,
+    settings_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    error: Exception,
+    says: str,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    place = {
+        "load": "npllm.bases.command.Base.load",
+        "forward": "transformers.LlamaForCausalLM.forward",
+        "weights": "transformers.LlamaForCausalLM.from_pretrained",
+        "hash": "npllm.models.fingerprints._hash_content",
+    }
+    monkeypatch.setattr(place[where], fails)
+    assert cli.main(["base", "use", str(folder)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("npllm: ") and said.count("\n") == 1 and says in said
+    assert settings_file.read_text() == OLD
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "~/no-such-folder", "~nobody-here/x", "C:\\x", "./no", "a b"])
+@pytest.mark.parametrize("command", ["info", "use"])
+def test_a_folder_that_is_not_there(
+    name: str, command: str, settings_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["base", command, name]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("npllm: There is no model folder ") and said.count("\n") == 1
+    settings_file.write_text(f"[base]\nmodel = '{name}'\n")
+    assert cli.main(["base", "list"]) == 0
+    assert "There is no model folder" in capsys.readouterr().out
+
+
+def test_a_folder_whose_name_is_no_text(folder: Path, settings_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = folder.rename(folder.parent / "model-\udcff")
+    for verb in ("use", "info"):
+        assert cli.main(["base", verb, str(odd)]) == 1
+        said = capsys.readouterr().err
+        assert "is no text, so it cannot be written down" in said and said.count("\n") == 1
+    assert settings_file.read_text() == OLD
+
+
+def test_a_folder_that_must_not_be_looked_at(
+    folder: Path, settings_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.exists
+
+    def exists(self: Path) -> bool:
+        if self == folder:
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert cli.main(["base", "use", str(folder)]) == 1
+    assert "cannot be looked at (Permission denied). Mend the permissions there." in capsys.readouterr().err
+
+
+def test_the_same_weights_elsewhere_wait_for_nothing(
+    folder: Path, settings_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is any other base looked at for it."""
+    found = profiles.profile(folder, device="cpu", cache=home / "cache", hashed=True)
+    assert found.fingerprint is not None
+    known = Learned((Lineage(found.fingerprint, "x", ("language:python",), datetime.now(UTC)),))
+    monkeypatch.setattr(command.shelf, "entries", None)
+    copy = str(shutil.copytree(folder, folder.parent / "copy"))
+    assert command._waiting(copy, found, known, home / "cache") is None
+    assert command._waiting(copy, replace(found, fingerprint="ab"), known, home / "cache") == known.lineages[0]
+    assert command._waiting("/no/such/folder", found, known, home / "cache") is None
 
 
 def other(folder: Path, config: Any) -> None:
@@ -210,11 +315,21 @@ def test_more_than_this_machine_has(
         assert "free now: close something" in said.out and settings_file.read_text() != OLD
 
 
-def test_a_base_that_nothing_can_be_learned_for_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_base_that_nothing_can_be_learned_for_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     other(folder, transformers.GPT2Config(vocab_size=640, n_embd=32, n_layer=1, n_head=2, n_positions=64))
     assert cli.main(["base", "use", str(folder)]) == 0
     said = capsys.readouterr().out
-    assert "GPT2LMHeadModel" in said and "nothing is learned" in said and "64 tokens, of which 64 are used" in said
+    assert "GPT2LMHeadModel" in said and "64 tokens, of which 64 are used" in said
+    assert "nothing is learned" not in said, "its output layer is linear, and so good enough"
+
+    def none(*_: object) -> None:
+        raise ModelError("A GPT2LMHeadModel has no linear layers that an adapter could be put on.")
+
+    monkeypatch.setattr(lora, "targets", none)
+    assert cli.main(["base", "use", str(folder)]) == 0
+    assert "It has no linear layers that an adapter could be put on" in capsys.readouterr().out
 
 
 def test_a_plain_tokenizer_means_prefix_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,6 +495,7 @@ class Shelf(BaseHTTPRequestHandler):
         if parts[0] == "api":
             names = sorted(path.name for path in folder.iterdir())
             siblings = [{"rfilename": name, "size": (folder / name).stat().st_size} for name in names]
+            siblings.append({"rfilename": "onnx/tokenizer_config.json", "size": 3})
             info = {"id": f"some/{repo}", "sha": "a" * 40, "siblings": siblings, "tags": [], "downloads": 0}
             return self.send(200, json.dumps(info).encode(), {}, body)
         if body:
@@ -551,17 +667,71 @@ def test_a_hub_that_says_nothing_does_not_hang(tmp_path: Path, settings_file: Pa
 def test_a_disk_without_room(hub: tuple[str, type[Shelf]], tmp_path: Path, settings_file: Path) -> None:
     address, shelf = hub
     code = "import sys; from npllm.models import hub; hub.ROOM = 1 << 60; from npllm import cli; sys.exit(cli.main())"
+    done = run_code(code, tmp_path / "hf", address)
+    refused(done, "GB free. Make room, or set HF_HOME", settings_file)
+    assert "good/model.safetensors" not in shelf.asked
+
+
+def run_code(code: str, cache: Path, address: str) -> subprocess.CompletedProcess[str]:
+    """`npllm base use some/good` where something is not as it is here."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "http", "HTTP"))}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code, "base", "use", "some/good"],
-        env={**inherited, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "HF_ENDPOINT": address},
+        env={**inherited, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "HF_ENDPOINT": address},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    refused(done, "GB free. Make room, or set HF_HOME", settings_file)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import psutil; real = psutil.virtual_memory(); psutil.virtual_memory = lambda: real._replace(total=1000)",
+         "and this machine has 0 MB. Choose a smaller base."),
+        ("import os, torch; torch.cuda.is_available = lambda: False; "
+         "open(os.environ['NPLLM_HOME'] + '/config.toml', 'a').write('device = \"cuda\"\\n')", "torch sees no GPU"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_served_here_is_not_fetched(
+    hub: tuple[str, type[Shelf]], tmp_path: Path, settings_file: Path, code: str, says: str
+) -> None:
+    address, shelf = hub
+    done = run_code(f"import sys; {code}; from npllm import cli; sys.exit(cli.main())", tmp_path / "hf", address)
+    assert done.returncode == 1 and says in done.stderr and done.stderr.strip().count("\n") <= 1, done.stderr
+    assert 'model = "starter"' in settings_file.read_text()
     assert "good/model.safetensors" not in shelf.asked
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            "OSError(28, 'No space left on device')",
+            "is full. Make room (what has been fetched is kept), or set HF_HOME",
+        ),
+        (
+            "RuntimeError('Data processing error: IO Error: No space left on device (os error 28)')",
+            "is full. Make room",
+        ),
+        ("PermissionError(13, 'Permission denied', '/cache')", "Mend the permissions there, or set HF_HOME"),
+        ("PermissionError(13, 'Permission denied')", "Try again when the network is there"),
+    ],
+)
+def test_what_the_disk_refuses_is_not_called_the_networks_fault(
+    hub: tuple[str, type[Shelf]], tmp_path: Path, settings_file: Path, error: str, says: str
+) -> None:
+    code = f"""
+import sys
+import huggingface_hub
+def fails(*_, **__):
+    raise {error}
+huggingface_hub.hf_hub_download = fails
+from npllm import cli
+sys.exit(cli.main())
+"""
+    refused(run_code(code, tmp_path / "hf", hub[0]), says, settings_file)
 
 
 def test_bytes_for_people() -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 
-from npllm.models import network, weights
+from npllm.models import fingerprints, network, weights
 from npllm.models.adapters import AdapterSet
 from npllm.models.base import Base
 from npllm.models.engine import AdapterChoice
@@ -192,6 +192,90 @@ def test_a_copy_that_is_whole_but_wrong_is_not_used(folder: Path, cache: Path) -
     assert copies_of.write(key, {"somebody.else": torch.zeros(3)}) is not None
     assert load(folder, cache).digest() == digest
     assert copies(cache) == [file], "the strange one is gone"
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_leaves_no_copy(
+    folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is loaded then is not what the fingerprint says."""
+    real = network.load
+
+    def replaced(*arguments: Any) -> Any:
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        with torch.no_grad():
+            model.model.norm.weight.fill_(0.5)
+        model.save_pretrained(folder)
+        return real(*arguments)
+
+    monkeypatch.setattr(network, "load", replaced)
+    load(folder, cache)
+    assert copies(cache) == []
+    monkeypatch.undo()
+    assert network._same(load(folder, cache).model, uncached(folder))
+    (file,) = copies(cache)
+    assert file.name.startswith(fingerprint(folder)[:32])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory"), RuntimeError("mmap (12)")])
+@pytest.mark.parametrize("where", ["mapping", "assembly"])
+def test_a_copy_is_not_thrown_away_because_memory_or_files_ran_out(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
+) -> None:
+    load(folder, cache)
+    (file,) = copies(cache)
+    content, written = file.read_bytes(), file.stat().st_ino
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    if where == "mapping":
+        monkeypatch.setattr(weights.safetensors.torch, "load_file", fails)
+    else:
+        monkeypatch.setattr(network, "_assembled", fails)
+    assert network._same(load(folder, cache).model, uncached(folder))
+    assert copies(cache) == [file] and (file.read_bytes(), file.stat().st_ino) == (content, written)
+
+
+def test_a_file_written_over_while_it_is_hashed_is_hashed_again(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "_CACHED_ABOVE", 1)
+    real = fingerprints._hash_content
+
+    def meanwhile(file: Path) -> str:
+        found = real(file)
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+        os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns + 1))
+        return found
+
+    monkeypatch.setattr(fingerprints, "_hash_content", meanwhile)
+    old = fingerprint(folder, cache)
+    monkeypatch.setattr(fingerprints, "_hash_content", real)
+    now = fingerprint(folder, cache)
+    monkeypatch.setattr(fingerprints, "_CACHED_ABOVE", 1 << 40)
+    assert now == fingerprint(folder) != old
+
+
+def test_the_book_keeps_what_is_there(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd, locked, gone, new = (tmp_path / name for name in ("a|b", "locked", "gone", "new"))
+    for file in (odd, locked, gone, new):
+        file.write_bytes(file.name.encode())
+    for file in (odd, locked, gone):
+        fingerprints.file_hash(file, cache, remembered=True)
+    gone.unlink()
+    real = Path.exists
+
+    def exists(self: Path) -> bool:
+        if self.name == "locked":
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    fingerprints.file_hash(new, cache, remembered=True)
+    book = json.loads((cache / "fingerprints.json").read_text())
+    assert [key.rsplit("|", 2)[0] for key in book] == [str(odd), str(locked), str(new)]
 
 
 def test_another_configuration_is_another_copy(folder: Path, cache: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from npllm import config
-from npllm.bases.setting import check, write_model
+from npllm.bases.setting import check, read_model, write_model
 from npllm.types import ConfigError
 
 FULL = """# mine, all mine
@@ -76,6 +76,26 @@ def test_what_cannot_be_changed_is_said_and_left(home: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"config\.toml.*(not changed|Mend)"):
         write_model(home, "x")
     assert (home / "config.toml").read_bytes() == content
+
+
+def test_a_name_that_is_no_text_is_said_and_nothing_is_written(home: Path) -> None:
+    (home / "config.toml").write_text(FULL)
+    with pytest.raises(ConfigError, match=r"config\.toml cannot be written.*It was not changed"):
+        write_model(home, "/models/\udcff")
+    assert [file.name for file in home.iterdir()] == ["config.toml"]
+    assert (home / "config.toml").read_text() == FULL
+
+
+def test_the_file_is_read_without_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPLLM_BASE_MODEL", "other")
+    assert read_model(home) == "starter", "where there is no file, the default"
+    (home / "config.toml").write_text('[base]\nmodel = "mine"\n')
+    assert read_model(home) == "mine"
+    (home / "config.toml").write_text("base = 3\n")
+    assert read_model(home) == "starter"
+    (home / "config.toml").write_text("[base")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_model(home)
 
 
 def test_a_link_stays_a_link_and_a_mode_a_mode(home: Path, tmp_path: Path) -> None:

@@ -19,12 +19,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from npllm import config
 from npllm.bases import learned, setting, shelf
-from npllm.bases.learned import Learned
-from npllm.bases.profile import Profile, check_form, check_room, gigabytes, profile, try_out
+from npllm.bases.learned import Learned, Lineage
+from npllm.bases.profile import Profile, check_form, check_room, gigabytes, profile, served, try_out
 from npllm.models.base import Base
+from npllm.models.causes import mend
+from npllm.models.fingerprints import fingerprint
+from npllm.models.folder import first_line
 from npllm.models.hub import Meter
-from npllm.models.locate import fetched, resolve
-from npllm.types import ModelError
+from npllm.models.locate import expanded, resolve
+from npllm.types import ModelError, NpllmError
 
 OVER_THE_FILE = "NPLLM_BASE_MODEL"
 
@@ -61,45 +64,54 @@ def _parser() -> argparse.ArgumentParser:
 
 def _use(asked: str, settings: config.Config) -> int:
     name = _named(asked)
-    cache = settings.home / "cache"
-    with _bar(name) as meter:
-        folder = resolve(name, meter=meter, look=check_form)
-    found = profile(folder, device=settings.base.device, cache=cache, hashed=True)
-    warnings = [check_room(name, found)]
-    print(f"Loading {name} to see whether it works ...", flush=True)
-    base = Base.load(name, device=settings.base.device, cache=cache)
-    warnings.append(try_out(base))
+    device, cache = settings.base.device, settings.home / "cache"
+    served(device)  # before anything is fetched
+
+    def look(folder: Path, parameters: int) -> None:
+        check_form(folder)
+        check_room(name, parameters, device)
+
+    with _explained(name):
+        with _bar(name) as meter:
+            folder = resolve(name, meter=meter, look=look)
+        found = profile(folder, device=device, cache=cache, hashed=True)
+        warnings = [check_room(name, found.parameters, device)]
+        print(f"Loading {name} to see whether it works ...", flush=True)
+        warnings.append(try_out(Base.load(name, device=device, cache=cache), settings))
     known = asyncio.run(learned.look(settings, found.fingerprint))
-    before = settings.base.model
-    waiting = known.of(_print_of(before, settings)) if known.lineages and name != before else None
+    before = setting.read_model(settings.home)
+    waiting = _waiting(before, found, known, cache) if name != before else None
     file = setting.write_model(settings.home, name)
     _show(name, found, settings)
     _show_learned(found, known)
     for warning in filter(None, warnings):
         print(f"mind          {warning}")
     print()
+    over = os.environ.get(OVER_THE_FILE, name)
+    if over not in (name, asked):
+        print(
+            f"{OVER_THE_FILE} is set to {over}, which goes over config.toml: unset it. Until then {over} is the base."
+        )
     if name == before:
-        print(f"{name} was the base already.")
+        print(f"{name} was the base already{'' if over in (name, asked) else ' in config.toml'}.")
         return 0
-    print(f"The base is now {name}, no longer {before} ({file}).")
+    now = "The base is now" if over in (name, asked) else "In config.toml the base is now"
+    print(f"{now} {name}, no longer {before} ({file}).")
     if waiting is not None:
         print(f"The adapters of {before} ({', '.join(waiting.contexts)}) wait for its return.")
     print(
         f'Editors that are open go on with {before} until their server is restarted (in VS Code: "npllm: Restart '
-        "Server\"). A base.model in an editor's own settings goes over config.toml: take it out there."
+        "Server\"). Restart all of them: one with the old base and one with the new throw away each other's "
+        "interrupted training. A base.model in an editor's own settings goes over config.toml: take it out there."
     )
-    if os.environ.get(OVER_THE_FILE, name) != name:
-        print(f"{OVER_THE_FILE} is set to {os.environ[OVER_THE_FILE]}, which goes over config.toml: unset it.")
     return 0
 
 
 def _info(asked: str | None, settings: config.Config) -> int:
     name = settings.base.model if asked is None else _named(asked)
-    if name != shelf.STARTER and not Path(name).expanduser().exists():
-        folder = fetched(name)
-        if folder is None and not Path(name).is_absolute():
-            raise ModelError(f"{name} is not on this machine: `npllm base use {name}` fetches it.")
-    found = profile(resolve(name), device=settings.base.device, cache=settings.home / "cache", hashed=True)
+    with _explained(name):
+        folder = shelf.folder_of(name)
+        found = profile(folder, device=settings.base.device, cache=settings.home / "cache", hashed=True)
     _show(name, found, settings)
     _show_learned(found, asyncio.run(learned.look(settings, found.fingerprint)))
     return 0
@@ -162,14 +174,40 @@ def _named(asked: str) -> str:
     """How a base is written down: a folder by its full path, so that it is found from everywhere."""
     if asked == shelf.STARTER:
         return asked
-    path = Path(asked).expanduser()
-    return str(path.resolve()) if path.exists() or asked.startswith((".", "~", "/")) else asked
+    name = asked
+    with _explained(asked):
+        path = expanded(asked)
+        if asked.startswith((".", "~", "/")) or path.exists():
+            name = str(path.resolve())
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f"{name!r} is no text, so it cannot be written down. Rename the folder.") from error
+    return name
 
 
-def _print_of(name: str, settings: config.Config) -> str | None:
-    """The fingerprint of a base that may be gone."""
-    entries = shelf.entries(name, Learned(), device=settings.base.device, cache=settings.home / "cache")
-    return next((one.profile.fingerprint for one in entries if one.name == name and one.profile is not None), None)
+def _waiting(before: str, found: Profile, known: Learned, cache: Path) -> Lineage | None:
+    """The adapters of the base before, which may be gone; None where there are none, or they fit the new one too."""
+    if not known.lineages:
+        return None
+    try:
+        old = fingerprint(shelf.folder_of(before), cache)
+    except (ModelError, OSError):
+        return None
+    return known.of(old) if old != found.fingerprint else None
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Whatever is raised (a GPU out of memory, a file that cannot be read), as one sentence with a mend."""
+    try:
+        yield
+    except NpllmError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{name} cannot be used: {first_line(error)}. {mend(error, 'Choose another base, or run `npllm doctor`.')}"
+        ) from error
 
 
 def _millions(count: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from npllm.config import Config
 from npllm.models.base import Base, device_of
 from npllm.models.codec import TextCodec
 from npllm.models.fim import choose
@@ -74,8 +75,7 @@ def profile(folder: Path, *, device: str, cache: Path, hashed: bool) -> Profile:
     Raises:
         ModelError: it cannot be served; with cause and mend.
     """
-    target = device_of(device)
-    dtype = torch.float32 if target.type == "cpu" else torch.bfloat16
+    target, dtype = served(device)
     with quiet():
         config = read_config(folder)
         tokenizer = read_tokenizer(folder)
@@ -98,28 +98,46 @@ def profile(folder: Path, *, device: str, cache: Path, hashed: bool) -> Profile:
     )
 
 
-def check_room(name: str, found: Profile) -> str:
-    """Whether the weights fit into memory: "" or what to think of.
+def served(device: str) -> tuple[torch.device, torch.dtype]:
+    """Where and in what a base is served.
+
+    Args:
+        device: the setting "auto", "cpu" or "cuda".
 
     Raises:
-        ModelError: this machine never has so much.
+        ModelError: no such device.
     """
-    if found.device == "cpu":
+    target = device_of(device)
+    return target, torch.float32 if target.type == "cpu" else torch.bfloat16
+
+
+def check_room(name: str, parameters: int, device: str) -> str:
+    """Whether the weights fit into memory: "" or what to think of.
+
+    Args:
+        device: the setting "auto", "cpu" or "cuda".
+
+    Raises:
+        ModelError: this machine never has so much, or no such device.
+    """
+    target, dtype = served(device)
+    memory_bytes = parameters * dtype.itemsize
+    if target.type == "cpu":
         memory = psutil.virtual_memory()
         free, total, where = memory.available, memory.total, "this machine"
     else:
         free, total = torch.cuda.mem_get_info()
         where = "the GPU"
-    need = f"{name} needs {gigabytes(found.memory_bytes)} for its weights in {found.dtype}"
-    if found.memory_bytes > total:
+    need = f"{name} needs {gigabytes(memory_bytes)} for its weights in {str(dtype).removeprefix('torch.')}"
+    if memory_bytes > total:
         raise ModelError(f"{need}, and {where} has {gigabytes(total)}. Choose a smaller base.")
-    if found.memory_bytes > free:
+    if memory_bytes > free:
         return f"{need}, and {where} has {gigabytes(free)} free now: close something, or choose a smaller base."
     return ""
 
 
-def try_out(base: Base) -> str:
-    """Run a loaded base on a few tokens: "" or what it cannot.
+def try_out(base: Base, settings: Config) -> str:
+    """Run a loaded base on a few tokens, and look for layers to learn in: "" or what it cannot.
 
     Raises:
         ModelError: it gives no numbers, or what stands later changes what it says of what stood before.
@@ -136,8 +154,12 @@ def try_out(base: Base) -> str:
         raise ModelError(
             f"{base.info.name} looks at what stands later, so it is not a causal language model. Choose another base."
         )
-    head = base.model.get_output_embeddings()
-    if not any(isinstance(module, torch.nn.Linear) and module is not head for module in base.model.modules()):
+    from npllm.sleep import learner, lora
+
+    layers = learner.recipe_of(settings, base.info.parameters).shape.layers
+    try:
+        lora.targets(base.model, layers)
+    except ModelError:
         return "It has no linear layers that an adapter could be put on: it can be served, but nothing is learned."
     return ""
 

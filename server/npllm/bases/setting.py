@@ -14,6 +14,7 @@ from pathlib import Path
 import tomlkit
 import tomlkit.exceptions
 
+from npllm.config import BaseConfig
 from npllm.types import ConfigError
 
 
@@ -25,6 +26,21 @@ def check(home: Path) -> None:
     """
     file = home / "config.toml"
     _with_model(file, _read(file), "starter")
+
+
+def read_model(home: Path) -> str:
+    """`base.model` as the file has it, whatever the environment says.
+
+    Raises:
+        ConfigError: as `write_model`.
+    """
+    file = home / "config.toml"
+    try:
+        section = tomllib.loads(_read(file)).get("base")
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} cannot be read: {error}. Mend or remove the file; it was not changed.") from error
+    model = section.get("model") if isinstance(section, dict) else None
+    return model if isinstance(model, str) else BaseConfig().model
 
 
 def write_model(home: Path, model: str) -> Path:
@@ -39,10 +55,10 @@ def write_model(home: Path, model: str) -> Path:
     if after != before:
         try:
             _replace(file.resolve(), after)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that is no text
+            reason = getattr(error, "strerror", None) or error
             raise ConfigError(
-                f"{file} cannot be written: {error.strerror or error}. It was not changed; mend that, or set "
-                "NPLLM_BASE_MODEL."
+                f"{file} cannot be written: {reason}. It was not changed; mend that, or set NPLLM_BASE_MODEL."
             ) from error
     return file
 

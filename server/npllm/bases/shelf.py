@@ -10,7 +10,7 @@ from huggingface_hub import errors
 
 from npllm.bases.learned import Learned, Lineage
 from npllm.bases.profile import Profile, profile
-from npllm.models.locate import fetched, resolve
+from npllm.models.locate import fetched, names_id, resolve
 from npllm.types import ModelError
 
 STARTER = "starter"
@@ -44,7 +44,7 @@ def entries(in_use: str, learned: Learned, *, device: str, cache: Path) -> list[
     for name in dict.fromkeys((STARTER, in_use, *_cached())):
         made, problem = None, ""
         try:
-            made = profile(_folder(name), device=device, cache=cache, hashed=name == in_use)
+            made = profile(folder_of(name), device=device, cache=cache, hashed=name == in_use)
         except (ModelError, OSError) as error:
             problem = str(error)
         if made is None and name not in (in_use, STARTER):
@@ -71,10 +71,12 @@ def _cached() -> list[str]:
     return sorted(repo.repo_id for repo in repos if repo.repo_type == "model")
 
 
-def _folder(name: str) -> Path:
-    if name == STARTER or Path(name).expanduser().exists():
-        return resolve(name)
-    folder = fetched(name)
-    if folder is None:
+def folder_of(name: str) -> Path:
+    """The folder of a base that is on this machine. Asks no network.
+
+    Raises:
+        ModelError: it is not, or as `resolve`.
+    """
+    if name != STARTER and names_id(name) and not Path(name).exists() and fetched(name) is None:
         raise ModelError(f"{name} is not on this machine: `npllm base use {name}` fetches it.")
-    return folder
+    return resolve(name)

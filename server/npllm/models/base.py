@@ -18,7 +18,7 @@ from npllm.config import default_home
 from npllm.models import network
 from npllm.models.codec import TextCodec
 from npllm.models.fim import choose
-from npllm.models.fingerprints import fingerprint
+from npllm.models.fingerprints import fingerprint, stamp
 from npllm.models.folder import context_tokens, quiet, read_config, read_tokenizer
 from npllm.models.locate import resolve
 from npllm.types import ModelError
@@ -85,12 +85,13 @@ class Base:
         if threads > 0:
             torch.set_num_threads(threads)
         dtype = torch.float32 if target.type == "cpu" else torch.bfloat16
+        seen = stamp(folder)
         with quiet():
             config = read_config(folder)
             tokenizer = read_tokenizer(folder)
             digest = fingerprint(folder, cache)
             if target.type == "cpu":
-                model = network.share(folder, config, digest, cache or default_home() / "cache")
+                model = network.share(folder, config, digest, cache or default_home() / "cache", seen)
             else:
                 model = network.load(folder, config, dtype).to(target)
         model.eval()

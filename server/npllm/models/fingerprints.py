@@ -14,6 +14,7 @@ from pathlib import Path
 
 from npllm.config import default_home
 from npllm.models.locate import weight_files
+from npllm.types import ModelError
 
 _CACHED_ABOVE = 1 << 28  # bytes; hashing less than this takes a moment only
 
@@ -40,7 +41,8 @@ def known_fingerprint(folder: Path, cache: Path | None = None) -> str | None:
     """
     hashes = []
     for file in weight_files(folder):
-        known = file_hash(file, cache) if file.stat().st_size < _CACHED_ABOVE else _book(cache).get(_key(file))
+        stat = file.stat()
+        known = file_hash(file, cache) if stat.st_size < _CACHED_ABOVE else _book(cache).get(_key(file, stat))
         if known is None:
             return None
         hashes.append(known)
@@ -49,27 +51,51 @@ def known_fingerprint(folder: Path, cache: Path | None = None) -> str | None:
 
 def file_hash(file: Path, cache: Path | None = None, *, remembered: bool = False) -> str:
     """Hex sha256 of a file's content, from the book where the file is large (or `remembered`) and was seen before."""
-    if not remembered and file.stat().st_size < _CACHED_ABOVE:
+    stat = file.stat()
+    if not remembered and stat.st_size < _CACHED_ABOVE:
         return _hash_content(file)
-    found = _book(cache).get(_key(file))
+    found = _book(cache).get(_key(file, stat))
     if found is None:
         found = _hash_content(file)
-        remember(file, found, cache)
+        remember(file, stat, found, cache)
     return found
 
 
-def remember(file: Path, found: str, cache: Path | None = None) -> None:
-    """Put a file's hash into the book; a book that cannot be written is no error."""
+def remember(file: Path, stat: os.stat_result, found: str, cache: Path | None = None) -> None:
+    """Put a file's hash into the book; a book that cannot be written is no error.
+
+    Args:
+        stat: of the file before it was hashed: what is written over it meanwhile is another file.
+    """
     book = _file(cache)
     temporary = book.with_suffix(f".{found[:12]}-{os.getpid()}.tmp")
-    kept = {key: value for key, value in _book(cache).items() if Path(key.split("|")[0]).exists()}
     try:
+        kept = {key: value for key, value in _book(cache).items() if not _gone(Path(key.rsplit("|", 2)[0]))}
         book.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({**kept, _key(file): found}), encoding="utf-8")
+        temporary.write_text(json.dumps({**kept, _key(file, stat): found}), encoding="utf-8")
         temporary.replace(book)
     except OSError:  # read-only, full: then it is hashed again
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def stamp(folder: Path) -> tuple[str, ...] | None:
+    """Names, sizes and times of change of what a base is made of; None where it is not whole.
+
+    The same before and after something was read: it was read from the same files.
+    """
+    try:
+        files = (*weight_files(folder), folder / "config.json")
+        return tuple(_key(file, file.stat()) for file in files)
+    except (ModelError, OSError):
+        return None
+
+
+def _gone(file: Path) -> bool:
+    try:
+        return not file.exists()
+    except (OSError, ValueError):  # not to be seen now, perhaps later
+        return False
 
 
 def _joined(hashes: list[str]) -> str:
@@ -83,8 +109,7 @@ def _file(cache: Path | None) -> Path:
     return (cache or default_home() / "cache") / "fingerprints.json"
 
 
-def _key(file: Path) -> str:
-    stat = file.stat()
+def _key(file: Path, stat: os.stat_result) -> str:
     return f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
 
 

@@ -20,6 +20,7 @@ import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from npllm.models import hub
+from npllm.models.causes import mend, refusal
 from npllm.models.locate import weight_files
 from npllm.types import ModelError
 
@@ -47,7 +48,7 @@ def architecture(folder: Path) -> str:
     except FileNotFoundError:
         raise ModelError(f"{folder} has no config.json, so it is no Hugging Face model folder.") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read ({error}). Fetch the model again.") from error
+        raise ModelError(f"{file} cannot be read ({error}). {mend(error, 'Fetch the model again.')}") from error
     if not isinstance(raw, dict):
         raise ModelError(f"{file} is not a model's configuration. Fetch the model again.")
     kind = raw.get("model_type")
@@ -76,7 +77,7 @@ def read_config(folder: Path) -> Any:
         return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelError(
-            f"{folder / 'config.json'} cannot be used: {first_line(error)}. Fetch the model again."
+            f"{folder / 'config.json'} cannot be used: {first_line(error)}. {mend(error, 'Fetch the model again.')}"
         ) from error
 
 
@@ -92,7 +93,7 @@ def read_tokenizer(folder: Path) -> Any:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelError(
-            f"The tokenizer in {folder} cannot be read: {first_line(error)}. Fetch the model again."
+            f"The tokenizer in {folder} cannot be read: {first_line(error)}. {mend(error, 'Fetch the model again.')}"
         ) from error
 
 
@@ -107,7 +108,7 @@ def check_weights(folder: Path) -> None:
             with safetensors.safe_open(file, framework="pt"):
                 pass
         except (OSError, safetensors.SafetensorError) as error:
-            raise ModelError(f"{file} is damaged ({first_line(error)}). Fetch the model again.") from error
+            raise _unreadable(file, error) from error
 
 
 def extent(folder: Path, config: Any) -> Extent:
@@ -165,4 +166,9 @@ def _shapes(file: Path) -> list[tuple[str, list[int]]]:
             header = json.loads(stream.read(size))
         return [(name, item["shape"]) for name, item in header.items() if name != "__metadata__"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{file} is damaged ({first_line(error)}). Fetch the model again.") from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: BaseException) -> ModelError:
+    what = "is damaged" if refusal(error) is None else "cannot be read"
+    return ModelError(f"{file} {what} ({first_line(error)}). {mend(error, 'Fetch the model again.')}")

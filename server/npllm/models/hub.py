@@ -21,6 +21,7 @@ from huggingface_hub import constants, errors
 from huggingface_hub.utils import logging as client_log
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from npllm.models.causes import NO_ROOM, NOT_ALLOWED, refusal
 from npllm.types import ModelError
 
 INDEX = "model.safetensors.index.json"
@@ -29,6 +30,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model",
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 ROOM = 1 << 30  # bytes that are left free on the disk
 _TIMEOUT_S = 15.0
+_WIDEST = 4  # bytes, of a weight
 _WANTED = (
     "config.json",
     "generation_config.json",
@@ -43,7 +45,9 @@ _WANTED = (
 )
 
 Meter = Callable[[int, int], None]  # bytes there, bytes in all
-Look = Callable[[Path], object]  # raises ModelError for a folder (still without weights) that is not wanted
+# Raises ModelError for a folder (still without weights) that is not wanted; the number is that of its parameters, or a
+# lower bound.
+Look = Callable[[Path, int], object]
 
 
 def local(repo: str) -> Path | None:
@@ -71,20 +75,20 @@ def fetch(repo: str, *, meter: Meter | None = None, look: Look | None = None) ->
     """
     with _quiet():
         with _explained(repo, f"{repo} is not on this machine and the hub cannot be reached"):
-            sizes = _listed(repo)
+            sizes, parameters = _listed(repo)
         with _explained(repo, f"Fetching {repo} broke off"):
-            return _fetch(repo, sizes, meter, look)
+            return _fetch(repo, sizes, parameters, meter, look)
 
 
-def _fetch(repo: str, sizes: Mapping[str, int], meter: Meter | None, look: Look | None) -> Path:
+def _fetch(repo: str, sizes: Mapping[str, int], parameters: int, meter: Meter | None, look: Look | None) -> Path:
     folder = Path()
     for name in sorted(sizes):
         if any(fnmatch.fnmatchcase(name, wanted) for wanted in _WANTED):
             folder = _get(repo, name)
-    if look is not None:
-        look(folder)
     names = sorted(_weights(repo, folder, sizes))
     total = sum(sizes[name] for name in names)
+    if look is not None:
+        look(folder, parameters or total // _WIDEST)
     _check_room(repo, sum(sizes[name] for name in names if not (folder / name).exists()))
     there = 0
     for name in names:
@@ -115,6 +119,16 @@ def _explained(repo: str, otherwise: str) -> Iterator[None]:
             f'{otherwise}, because HF_HUB_OFFLINE is set. Unset it, or choose a folder or "starter".'
         ) from error
     except Exception as error:
+        number = refusal(error)
+        if number in NO_ROOM:
+            raise ModelError(
+                f"{otherwise}: the disk of {constants.HF_HUB_CACHE} is full. Make room (what has been fetched is "
+                "kept), or set HF_HOME to a folder on another disk."
+            ) from error
+        if number in NOT_ALLOWED and getattr(error, "filename", None) is not None:  # a file, and no connection
+            raise ModelError(
+                f"{otherwise}: {_short(error)}. Mend the permissions there, or set HF_HOME to a folder of your own."
+            ) from error
         raise ModelError(
             f"{otherwise} ({_short(error)}). Try again when the network is there (what has been fetched is kept), or "
             'choose a folder or "starter".'
@@ -132,10 +146,13 @@ def _quiet() -> Iterator[None]:
         client_log.set_verbosity(level)
 
 
-def _listed(repo: str) -> Mapping[str, int]:
-    """The repository's files and their sizes in bytes. One question with no second try: the answer comes at once."""
+def _listed(repo: str) -> tuple[Mapping[str, int], int]:
+    """The repository's files (those in folders within it aside) and their sizes in bytes; and how many parameters the
+    hub counts, 0 where it does not. One question with no second try: the answer comes at once.
+    """
     info = huggingface_hub.HfApi().model_info(repo, timeout=_TIMEOUT_S, files_metadata=True)
-    return {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
+    counted = info.safetensors.total if info.safetensors is not None else 0
+    return {one.rfilename: one.size or 0 for one in info.siblings or [] if "/" not in one.rfilename}, counted
 
 
 def _weights(repo: str, folder: Path, listed: Collection[str]) -> set[str]:

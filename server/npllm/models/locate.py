@@ -8,9 +8,13 @@ from pathlib import Path
 
 import npllm
 from npllm.models import hub
+from npllm.models.causes import mend
 from npllm.types import ModelError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_MEND = (
+    'Set base.model to a folder that has config.json and safetensors weights, to a Hugging Face id, or to "starter".'
+)
 
 
 def resolve(spec: str, *, meter: hub.Meter | None = None, look: hub.Look | None = None) -> Path:
@@ -31,19 +35,33 @@ def resolve(spec: str, *, meter: hub.Meter | None = None, look: hub.Look | None 
                 "or set base.model to a folder or a Hugging Face id."
             )
     else:
-        folder = Path(spec).expanduser()
-        if not folder.exists():
-            looks_like_path = spec.startswith((".", "~")) or folder.is_absolute()
-            if looks_like_path or not _HUB_ID.fullmatch(spec):
-                raise ModelError(
-                    f"There is no model folder {folder}. Set base.model to a folder that has config.json and "
-                    'safetensors weights, to a Hugging Face id, or to "starter".'
-                )
+        folder = expanded(spec)
+        try:
+            there = folder.exists()
+        except OSError as error:
+            raise ModelError(f"{folder} cannot be looked at ({error.strerror}). {mend(error, _MEND)}") from error
+        if not there:
+            if not names_id(spec):
+                raise ModelError(f"There is no model folder {folder}. {_MEND}")
             folder = fetched(spec) or hub.fetch(spec, meter=meter, look=look)
         elif not folder.is_dir():
             raise ModelError(f"{folder} is a file; base.model wants the folder that holds config.json.")
     weight_files(folder)
     return folder.resolve()
+
+
+def names_id(spec: str) -> bool:
+    """Whether what is no folder on this machine can be a Hugging Face id, and does not look like a path."""
+    looks_like_path = spec.startswith((".", "~")) or Path(spec).is_absolute()
+    return not looks_like_path and _HUB_ID.fullmatch(spec) is not None
+
+
+def expanded(spec: str) -> Path:
+    """The folder that is meant, with ~ written out where it can be."""
+    try:
+        return Path(spec).expanduser()
+    except RuntimeError:  # ~somebody, who is not known here
+        return Path(spec)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -64,7 +82,7 @@ def weight_files(folder: Path) -> list[Path]:
         others = [file.name for file in folder.iterdir() if file.suffix in hub.PICKLES]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelError(
-            f"{folder} cannot be read ({type(error).__name__}: {error}). Fetch the model again."
+            f"{folder} cannot be read ({type(error).__name__}: {error}). {mend(error, 'Fetch the model again.')}"
         ) from error
     missing = [file.name for file in files if not file.is_file()]
     if missing:

@@ -18,7 +18,8 @@ import torch
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from npllm.models.fingerprints import file_hash
+from npllm.models.causes import mend
+from npllm.models.fingerprints import file_hash, stamp
 from npllm.models.folder import check_weights, first_line
 from npllm.models.weights import Key, SharedWeights
 from npllm.types import ModelError
@@ -47,7 +48,7 @@ def load(folder: Path, config: Any, dtype: torch.dtype) -> Any:
         )
     except Exception as error:
         raise ModelError(
-            f"The weights in {folder} cannot be loaded: {first_line(error)}. Fetch the model again."
+            f"The weights in {folder} cannot be loaded: {first_line(error)}. {mend(error, 'Fetch the model again.')}"
         ) from error
     wrong = [*report["missing_keys"], *(item[0] for item in report["mismatched_keys"])]
     if wrong:
@@ -57,7 +58,7 @@ def load(folder: Path, config: Any, dtype: torch.dtype) -> Any:
     return model
 
 
-def share(folder: Path, config: Any, fingerprint: str, cache: Path) -> Any:
+def share(folder: Path, config: Any, fingerprint: str, cache: Path, seen: tuple[str, ...] | None) -> Any:
     """The network in fp32 over the shared copy of its weights, which is written if it is not there yet.
 
     Where it cannot be shared (no room, read-only, an architecture that transformers does not put together from given
@@ -66,6 +67,8 @@ def share(folder: Path, config: Any, fingerprint: str, cache: Path) -> Any:
     Args:
         fingerprint: of the folder's weights.
         cache: where the copies are kept, see `weights`.
+        seen: the folder's `stamp` before configuration and fingerprint were read; if it is another once the weights
+            are, they need not be those of the fingerprint, and no copy is written.
 
     Raises:
         ModelError: as `load`.
@@ -80,10 +83,14 @@ def share(folder: Path, config: Any, fingerprint: str, cache: Path) -> Any:
         if found is not None:
             copies.prune(file)
             return found
-        copies.discard(file)  # whole, and yet not what it should be
+        if file.exists():  # nothing is wrong with it; memory or open files ran out
+            return load(folder, config, torch.float32)
     own = load(folder, copy.deepcopy(config), torch.float32)
+    if seen is None or stamp(folder) != seen:
+        log.warning("%s was changed while it was read; no shared copy is written", folder)
+        return own
     tensors = _stored(own)
-    if _assembled(folder, config, tensors) is None:
+    if not _fits(folder, config, tensors):
         return own
     file = copies.write(key, tensors)
     if file is None:
@@ -98,32 +105,55 @@ def share(folder: Path, config: Any, fingerprint: str, cache: Path) -> Any:
 
 
 def _over(copies: SharedWeights, file: Path, folder: Path, config: Any) -> Any | None:
+    """The network over a copy; None where that cannot be, and the copy is gone if it is the reason."""
     tensors = copies.map(file)
-    return None if tensors is None else _assembled(folder, config, tensors)
-
-
-def _assembled(folder: Path, config: Any, tensors: Mapping[str, torch.Tensor]) -> Any | None:
-    """A network over given tensors, none of them copied; None where transformers cannot."""
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if tensors is None:
+        return None
     try:
-        made, report = kind.from_pretrained(
-            None,
-            config=copy.deepcopy(config),
-            dtype=torch.float32,
-            state_dict=dict(tensors),
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # noqa: BLE001 - whatever it is, the base is served with weights of its own
+        return _assembled(folder, config, tensors)
+    except _NotThese as error:
+        log.warning("%s is whole and yet not what it should be: %s", file, error)
+        copies.discard(file)
+    except Exception as error:  # noqa: BLE001 - the base is served with weights of its own
+        log.warning("%s cannot be used now: %s", file, first_line(error))
+    return None
+
+
+def _fits(folder: Path, config: Any, tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether transformers puts the network together over given tensors."""
+    try:
+        _assembled(folder, config, tensors)
+    except Exception as error:  # noqa: BLE001 - the base is served with weights of its own
         log.info("%s cannot be put together over given weights: %s", folder, first_line(error))
-        return None
+        return False
+    return True
+
+
+class _NotThese(Exception):
+    """The tensors are not those of the network, or would be copied."""
+
+
+def _assembled(folder: Path, config: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """A network over given tensors, none of them copied.
+
+    Raises:
+        _NotThese: the tensors are the wrong ones.
+        Exception: whatever transformers raises.
+    """
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    made, report = kind.from_pretrained(
+        None,
+        config=copy.deepcopy(config),
+        dtype=torch.float32,
+        state_dict=dict(tensors),
+        local_files_only=True,
+        output_loading_info=True,
+    )
     if report["missing_keys"] or report["unexpected_keys"] or report["mismatched_keys"]:
-        log.info("%s cannot be put together over given weights: %s", folder, report)
-        return None
+        raise _NotThese(str(report))
     places = {tensor.data_ptr() for tensor in tensors.values()}
     if any(parameter.data_ptr() not in places for parameter in made.parameters()):
-        log.info("%s: transformers copies its weights, so they are not shared", folder)
-        return None
+        raise _NotThese("transformers copies them")
     made.name_or_path = made.config.name_or_path = str(folder)
     return made
 

@@ -25,6 +25,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from npllm.models.causes import refusal
 from npllm.models.fingerprints import file_hash, remember
 from npllm.models.manifest import sha256_file, sync
 
@@ -77,15 +78,17 @@ class SharedWeights:
         return None
 
     def map(self, file: Path) -> dict[str, torch.Tensor] | None:
-        """The tensors of a copy, mapped (copy on write) and not read; None, and the file gone, if that fails."""
+        """The tensors of a copy, mapped (copy on write) and not read; None if that fails, and the file gone if it is
+        damaged."""
         try:
             tensors = safetensors.torch.load_file(file)
             stat = file.stat()
             with contextlib.suppress(OSError):  # when it was last used; the time of change stays
                 os.utime(file, ns=(time.time_ns(), stat.st_mtime_ns))
-        except (OSError, safetensors.SafetensorError) as error:
+        except (OSError, MemoryError, RuntimeError, safetensors.SafetensorError) as error:
             log.warning("%s cannot be mapped: %s", file, error)
-            self.discard(file)
+            if isinstance(error, safetensors.SafetensorError) and refusal(error) is None:
+                self.discard(file)  # not for want of memory or open files, which passes
             return None
         return tensors
 
@@ -100,14 +103,15 @@ class SharedWeights:
                 return None
             safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
             sync(temporary)
+            stat = temporary.stat()
             digest = sha256_file(temporary)
             file = self.folder / f"{key.stem}-{digest}.safetensors"
             if not file.exists():  # another process may have been quicker: then its file is the one to share
                 temporary.replace(file)
                 sync(self.folder)
-                remember(file, digest, self._cache)
+                remember(file, stat, digest, self._cache)
             return file
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, MemoryError, RuntimeError, safetensors.SafetensorError) as error:
             log.warning("no shared copy of the weights in %s: %s", self.folder, error)
             return None
         finally:
