@@ -12,7 +12,7 @@ from npllm.sleep.dataset import Part, distinct, divide, file_of, teaches, weight
 from npllm.types import Decision, Experience
 from tests.fixtures_sleep import MORNING, experience
 
-CONFIG = SleepConfig(holdout_share=0.2, min_holdout=4, new_share=0.7)
+CONFIG = SleepConfig(holdout_share=0.2, min_holdout=4, new_share=0.7, epochs=3)
 
 
 def morning(count: int, files: int, *, days_ago: int = 0) -> list[Experience]:
@@ -46,6 +46,21 @@ def test_held_out_texts_are_in_other_files_or_later(files: int, seed: str) -> No
         assert item.created_at >= latest.get(file_of(item), MORNING)  # type: ignore[operator]
     if files == 7:
         assert any(file_of(item) not in latest for item in made.held_out), "some whole files are held out"
+        assert len({file_of(item) for item in made.held_out}) == 7, "and no file speaks for all"
+
+
+def test_the_last_file_of_the_day_does_not_speak_for_all() -> None:
+    day = [
+        experience(i, path=f"f{i // 10}.py", prefix=f"x = {i}\n", final=f"y = {i}") for i in range(100)
+    ]  # one file after the other
+    made = part(day, [], replace(CONFIG, epochs=1), seed="a")
+    late = [item for item in made.held_out if any(file_of(item) == file_of(other) for other in made.learn)]
+    assert len(late) == 10
+    assert len({file_of(item) for item in late}) >= 8
+
+
+def test_a_single_pass_needs_nothing_to_decide_when_to_stop() -> None:
+    assert part(morning(120, 9), [], replace(CONFIG, epochs=1), seed="s").inner == ()
 
 
 def test_no_experience_has_two_roles() -> None:

@@ -1,9 +1,9 @@
 """What a sleep learns from: new experiences mixed with old ones, and what is kept apart to judge by.
 
 Held out are texts that the adapter must not have seen: half of them in files from which nothing is learned, half the
-latest of the others, so that nothing learned was written later in the same file. Replay draws from the old by priority,
-P(i) ~ p_i^0.6 (Schaul et al., 1511.05952), without putting back (Efraimidis & Spirakis 2006). Pure: no database,
-no model.
+latest of each other file, so that nothing learned was written later in the same file, and no file speaks for all.
+Replay draws from the old by priority, P(i) ~ p_i^0.6 (Schaul et al., 1511.05952), without putting back (Efraimidis &
+Spirakis 2006). Pure: no database, no model.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def divide(
     held_out, rest = _keep_apart(pool, want, seed)
     inner: list[Experience] = []
     want = round(INNER_SHARE * len(pool))
-    if want >= MIN_INNER:
+    if want >= MIN_INNER and config.epochs > 1:  # a single pass ends where its rate does
         inner, rest = _keep_apart(rest, want, seed + "inner")
     known = {item.id for item in pool}
     replayable = [item for item in distinct(i for i in old if teaches(i)) if item.id not in known]
@@ -108,7 +108,7 @@ def file_of(experience: Experience) -> str:
 
 
 def _keep_apart(pool: Sequence[Experience], want: int, seed: str) -> tuple[list[Experience], list[Experience]]:
-    """About `want` experiences apart from the rest: half whole files by a seeded hash, then the latest ones."""
+    """About `want` experiences apart from the rest: half whole files by a seeded hash, then the latest of each file."""
     sizes = Counter(file_of(item) for item in pool)
     apart: set[str] = set()
     count = 0
@@ -119,10 +119,31 @@ def _keep_apart(pool: Sequence[Experience], want: int, seed: str) -> tuple[list[
             count += sizes[file]
     kept = [item for item in pool if file_of(item) in apart]
     rest = [item for item in pool if file_of(item) not in apart]
-    late = want - len(kept)
-    if late > 0:
-        kept, rest = kept + rest[-late:], rest[:-late]
-    return kept, rest
+    late = _latest_of_each(rest, want - len(kept), seed)
+    return kept + [item for item in rest if item.id in late], [item for item in rest if item.id not in late]
+
+
+def _latest_of_each(pool: Sequence[Experience], want: int, seed: str) -> frozenset[UUID]:
+    """The ids of `want` experiences, from each file its latest ones in proportion to its size.
+
+    Shares are rounded by the largest remainder (Hamilton), ties by a seeded hash. A file keeps one if others can give.
+    """
+    if want <= 0 or not pool:
+        return frozenset()
+    by_file: dict[str, list[Experience]] = {}
+    for item in pool:
+        by_file.setdefault(file_of(item), []).append(item)
+    quota = {name: want * len(items) / len(pool) for name, items in by_file.items()}
+    count = {name: min(int(quota[name]), len(items)) for name, items in by_file.items()}
+
+    def order(name: str) -> tuple[float, bytes]:
+        return int(quota[name]) - quota[name], hashlib.sha256(f"{seed}|{name}".encode()).digest()
+
+    for spare in (1, 0):
+        for name in sorted(by_file, key=order):
+            if sum(count.values()) < want and count[name] < len(by_file[name]) - spare:
+                count[name] += 1
+    return frozenset(item.id for name, items in by_file.items() for item in items[len(items) - count[name] :])
 
 
 def _draw(pool: Sequence[Experience], count: int, learned: frozenset[UUID], chance: random.Random) -> list[Experience]:
