@@ -16,6 +16,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -34,6 +35,7 @@ LONGEST_LINE = 1000  # characters; longer ones are generated or packed
 PER_FILE = 12  # passages of one file in a sleep, so that no file rules
 SHORTEST = 200  # characters of a passage
 GIT_S = 20.0  # then the folder is walked
+WALK_S = 20.0  # then what was found so far is all: somebody opened their whole home
 TOOLS = frozenset({"node_modules", "site-packages", "venv", "env", "__pycache__", "build", "dist", "target", "vendor"})
 ENDINGS: dict[str, tuple[str, ...]] = {  # LSP language id -> names' endings
     "c": (".c", ".h"),
@@ -151,7 +153,7 @@ def _tracked(root: Path) -> list[str]:
             capture_output=True,
             timeout=GIT_S,
             check=True,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            env={name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
         )
     except (OSError, subprocess.SubprocessError):
         return []
@@ -160,6 +162,7 @@ def _tracked(root: Path) -> list[str]:
 
 def _walked(root: Path, endings: tuple[str, ...], stop: threading.Event) -> Iterable[str]:
     found = 0
+    until = time.monotonic() + WALK_S
     for folder, names, files in os.walk(root):
         look(stop)
         names[:] = sorted(name for name in names if not name.startswith(".") and name not in TOOLS)
@@ -167,7 +170,7 @@ def _walked(root: Path, endings: tuple[str, ...], stop: threading.Event) -> Iter
             if name.endswith(endings) and not name.startswith("."):
                 found += 1
                 yield (Path(folder) / name).relative_to(root).as_posix()
-        if found >= MOST_FILES:
+        if found >= MOST_FILES or time.monotonic() > until:
             return
 
 
