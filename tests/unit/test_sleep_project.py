@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import stat
 import subprocess
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,16 +23,23 @@ TEXT = "".join(f"def number_{n}(value):\n    return value + {n}\n\n\n" for n in 
 
 def lies_in(root: Path, path: str) -> Experience:
     """An experience in a file of a project."""
-    import dataclasses
-
     made = experience(path=path)
-    return dataclasses.replace(made, place=dataclasses.replace(made.place, project=str(root), path=path))
+    place = dataclasses.replace(made.place, uri=(root / path).as_uri(), project=str(root), path=path)
+    return dataclasses.replace(made, place=place)
 
 
-def draw(root: Path, experiences: Collection[Experience] = (), *, count: int = 1000, seed: str = "1") -> list[Passage]:
+def draw(
+    root: Path,
+    experiences: Collection[Experience] = (),
+    *,
+    held_out: Sequence[Experience] = (),
+    count: int = 1000,
+    seed: str = "1",
+) -> list[Passage]:
     given = [*experiences, lies_in(root, "elsewhere.py")]
+    stop = threading.Event()
     return list(
-        passages("python", given, count=count, characters=600, seed=seed, stop=threading.Event()),
+        passages("python", given, held_out=held_out, count=count, characters=600, seed=seed, stop=stop),
     )
 
 
@@ -59,6 +68,61 @@ def test_a_passage_is_the_files_own_text_around_one_line(tmp_path: Path) -> None
 def test_files_of_this_sleeps_experiences_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "b.py", "held/out.py")
     assert files(draw(tmp_path, [lies_in(tmp_path, "a.py"), lies_in(tmp_path, "held/out.py")])) == {"b.py"}
+
+
+def test_they_are_left_out_by_whatever_way_their_file_is_reached(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", "package/b.py", "package/c.py")
+    (tmp_path.parent / f"{tmp_path.name}-link").symlink_to(tmp_path)
+    nested = lies_in(tmp_path / "package", "b.py")  # a workspace folder in a workspace folder
+    alone = lies_in(tmp_path, "a.py")  # opened without its folder
+    alone = dataclasses.replace(alone, place=dataclasses.replace(alone.place, project="", path="a.py"))
+    linked = lies_in(tmp_path.parent / f"{tmp_path.name}-link", "package/c.py")
+    assert draw(tmp_path, [nested, alone, linked]) == []
+
+
+def test_a_copy_of_what_is_held_out_is_not_read(tmp_path: Path) -> None:
+    above, line = "def number_of_all_the_things(value):", "    return value + sum(things)"
+    write(tmp_path, "copied.py", text=f"{TEXT}{above}\n{line}\n")
+    write(tmp_path, "other.py")
+    made = lies_in(tmp_path, "elsewhere.py")
+    held_out = dataclasses.replace(made, prefix=f"import x\n{above}\n    ret", final_text="urn value + sum(things)")
+    assert files(draw(tmp_path)) == {"copied.py", "other.py"}
+    assert files(draw(tmp_path, held_out=[held_out])) == {"other.py"}
+    common = dataclasses.replace(made, prefix="def number_1(value):\n    ", final_text="x")
+    assert files(draw(tmp_path, held_out=[common])) == {"copied.py", "other.py"}, "what stands everywhere tells nothing"
+
+
+def test_what_git_ignores_is_not_read_even_if_nothing_is_tracked(tmp_path: Path) -> None:
+    write(tmp_path, "secret_local.py")
+    (tmp_path / ".gitignore").write_text("secret_*\n")
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert draw(tmp_path) == []
+    write(tmp_path, ".demo/project/a.py", "several/one/b.py", "several/one/not_added.py", "several/c.py")
+    with (tmp_path / ".gitignore").open("a") as stream:
+        stream.write(".demo\nseveral\n")
+    assert files(draw(tmp_path / ".demo/project")) == {"a.py"}, "a folder that a repository ignores is not part of it"
+    subprocess.run(["git", "init", "-q", str(tmp_path / "several/one")], check=True)
+    subprocess.run(["git", "-C", str(tmp_path / "several/one"), "add", "b.py"], check=True)
+    assert files(draw(tmp_path / "several")) == {"one/b.py", "c.py"}, "a repository below is asked"
+
+
+def test_a_damaged_repository_gives_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "a.py")
+    (tmp_path / ".git").write_text("gitdir: /nowhere\n")
+    assert draw(tmp_path) == []
+
+
+@pytest.mark.parametrize("git", [True, False])
+def test_a_name_that_is_no_text_is_passed_over(tmp_path: Path, git: bool) -> None:
+    write(tmp_path, "good.py")
+    try:
+        (tmp_path / os.fsdecode(b"bad\xff.py")).write_text(TEXT)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    if git:
+        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+        subprocess.run(["git", "-C", str(tmp_path), "add", "."], check=True)
+    assert files(draw(tmp_path)) == {"good.py"}
 
 
 def test_with_git_only_what_it_tracks_is_read(tmp_path: Path) -> None:

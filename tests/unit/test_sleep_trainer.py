@@ -155,6 +155,48 @@ def test_interruptions_at_every_ninth_look_leave_no_trace(
     assert same(bench.weights(), uninterrupted[0])
 
 
+def test_when_the_time_is_short_the_optional_samples_go_first(tiny_model: Path, tmp_path: Path) -> None:
+    class Slow(Trainer):
+        """Finds that four steps fit."""
+
+        def _steps_in(self, budget_s: float) -> int:
+            return 4
+
+    def slow(folder: Path, optional: int) -> tuple[Bench, Slow]:
+        folder.mkdir(exist_ok=True)
+        bench = Bench(tiny_model, folder, replace(RECIPE, epochs=1, batch_tokens=256), inner=0)
+        control = control_tokens(bench.base, bench.builder)
+        trainer = Slow(
+            bench.adapted,
+            bench.samples,
+            [],
+            bench.recipe,
+            control=control,
+            pad=0,
+            file=folder / STATE,
+            stop=bench.stop,
+            optional=optional,
+            on_step=lambda step: bench.stop.set() if interrupt and step.step == 2 else None,
+        )
+        return bench, trainer
+
+    interrupt = False
+    bench, trainer = slow(tmp_path / "whole", 15)
+    outcome = trainer.run(600.0)
+    lengths = [len(sample.ids) for sample in bench.samples]
+    learned = outcome.position.samples
+    assert 5 <= learned < 20, "the five that are wanted, and optional ones as far as there is room"
+    assert outcome.position.tokens == sum(lengths[:learned]), "each of them once, none of the others"
+    interrupt = True
+    _, first = slow(tmp_path / "parts", 15)
+    with pytest.raises(Interrupted):
+        first.run(600.0)
+    interrupt = False
+    again, second = slow(tmp_path / "parts", 15)
+    assert second.run(600.0).position.samples == learned
+    assert same(again.weights(), bench.weights())
+
+
 def test_a_kill_costs_only_what_came_after_the_last_checkpoint(
     tiny_model: Path, tmp_path: Path, uninterrupted: Whole
 ) -> None:

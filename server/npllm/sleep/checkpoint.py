@@ -31,6 +31,7 @@ class Position:
     Attributes:
         step: steps done; the next one is this one, counting from 0.
         total: steps in all, fixed when the training began.
+        samples: how many of the samples are learned, the first ones; fixed then, too.
         first_inner, best_inner: validation loss before the first step, and the best so far (inf: none yet).
         best_step: after how many steps that was.
         judged: after how many steps it was validated last.
@@ -41,6 +42,7 @@ class Position:
 
     step: int = 0
     total: int = 0
+    samples: int = 0
     first_inner: float = float("inf")
     best_inner: float = float("inf")
     best_step: int = 0

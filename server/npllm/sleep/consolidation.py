@@ -171,7 +171,7 @@ class Sleep:
         look(self._stop)
         meter.phase(Phase.PUBLISHING)
         seconds = outcome.position.seconds + time.monotonic() - began - outcome.seconds_now
-        made = _report(task, outcome, judgement, seconds)
+        made = _report(task, learner.passages, outcome, judgement, seconds)
         metrics = _metrics(made, plan)
         version = AdapterVersion(
             id=plan.version_id,
@@ -200,7 +200,7 @@ class Sleep:
         kept = Plan.read(folder)
         if kept is not None and (kept.context, kept.base_fingerprint, kept.parent) == (job.context, base, parent):
             found = await self._experiences(kept.ids, job)
-            passages = project.kept(folder)
+            passages = project.kept(folder) if self._config.sleep.project_share else ()
             if found is not None and passages is not None:
                 return kept, found, passages
         shutil.rmtree(folder, ignore_errors=True)
@@ -219,6 +219,7 @@ class Sleep:
         return project.passages(
             job.context.partition(":")[2],
             job.part.all,
+            held_out=(*job.part.held_out, *job.part.inner),
             count=round(learned * sleep.project_share / (1 - sleep.project_share)),
             characters=CHARACTERS * sleep.max_tokens,
             seed=seed,
@@ -238,7 +239,9 @@ class Sleep:
         return found
 
 
-def _report(task: Task, outcome: Outcome, judgement: Judgement, seconds: float) -> ContextReport:
+def _report(
+    task: Task, passages: Sequence[Passage], outcome: Outcome, judgement: Judgement, seconds: float
+) -> ContextReport:
     plan, position = task.plan, outcome.position
     held_out, used = task.of(plan.held_out), task.of(plan.ids)
     apart = {item.id for item in held_out}
@@ -251,8 +254,8 @@ def _report(task: Task, outcome: Outcome, judgement: Judgement, seconds: float) 
         new=len(plan.learn) + len(plan.inner),
         old=len(plan.replay),
         files=len({(item.place.project, item.place.path) for item in used if item.id not in apart}),
-        passages=len(task.passages),
-        project_files=len(project.files_of(task.passages)),
+        passages=len(passages),
+        project_files=len(project.files_of(passages)),
         held_out=len(held_out),
         held_out_files=len({(item.place.project, item.place.path) for item in held_out}),
         nll_before=judgement.nll_before,

@@ -94,6 +94,7 @@ class Learner:
         self._recipe = recipe_of(config, self.base.info.parameters)
         self._parent = task.parent if task.parent is not None and self._usable(task.parent) else None
         self._recipe = replace(self._recipe, shape=self._shape())
+        self.passages = task.passages  # those that were learned: when the time is short, fewer
         self._adapted: PeftModel | None = None
 
     def train(self) -> Outcome:
@@ -121,11 +122,14 @@ class Learner:
             pad=builder.end_id or 0,
             file=self._task.checkpoint / STATE,
             stop=self._stop,
+            optional=len(self._task.passages),
             checkpoint_s=sleep.checkpoint_s,
             on_step=self._stepped,
         )
         self._meter.phase(Phase.LEARNING)
         outcome = trainer.run(plan.budget_s)
+        left_out = len(learn) - outcome.position.samples
+        self.passages = self._task.passages[: len(self._task.passages) - left_out]
         if self.base.digest() != digest:
             raise ModelError("Training changed the base, which must never happen: its result is thrown away.")
         return outcome
@@ -186,7 +190,7 @@ class Learner:
                     "learned": [str(id) for id in (*plan.learn, *plan.replay)],
                     "validated": [str(id) for id in plan.inner],
                     "held_out": [str(id) for id in plan.held_out],
-                    "project_files": files_of(self._task.passages),
+                    "project_files": files_of(self.passages),
                 },
                 metrics=metrics,
             )

@@ -77,6 +77,14 @@ def shape_of(folder: Path, model: Any) -> Shape | None:
         config = LoraConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError):
         return None
+    if (
+        config.use_dora
+        or config.modules_to_save
+        or config.rank_pattern
+        or config.alpha_pattern
+        or config.bias != "none"
+    ):
+        return None
     kinds: tuple[Layers, ...] = ("output", "all")
     for layers in kinds:
         if set(config.target_modules or ()) == targets(model, layers):

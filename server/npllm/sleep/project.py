@@ -1,11 +1,11 @@
 """The person's project as it lies on disk: passages of its files, which are learned beside the experiences.
 
 What a person writes tomorrow leans on their whole project, of which a day's experiences show a few files. Read are the
-files that git tracks (where there is no git: all but hidden folders and those of tools), in the context's language,
-and of these none in which an experience of this sleep lies: the held-out ones must not be seen, the others are learned
-already. A passage has the shape of an experience: text, a line to be written in it, text. Nothing is written to the
-database; the passages of a sleep are kept beside its checkpoint, so that it can go on, and removed with it.
-Knows no model.
+files that git tracks (where no repository knows the folder: all but hidden folders and those of tools), in the
+context's language. Left out are files in which an experience of this sleep lies, by their real paths, and files that
+hold a held-out line together with the line above it: the gate's texts must not be seen. A passage has the shape of an
+experience: text, a line to be written in it, text. Nothing is written to the database; the passages of a sleep are kept
+beside its checkpoint, so that it can go on, and removed with it. Knows no model.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from npllm.sleep.files import sync_folder
 from npllm.sleep.interruption import look
@@ -34,8 +36,9 @@ MOST_BYTES = 400_000  # larger files are data
 LONGEST_LINE = 1000  # characters; longer ones are generated or packed
 PER_FILE = 12  # passages of one file in a sleep, so that no file rules
 SHORTEST = 200  # characters of a passage
-GIT_S = 20.0  # then the folder is walked
-WALK_S = 20.0  # then what was found so far is all: somebody opened their whole home
+GIT_S = 20.0  # then git has no answer, and nothing of that repository is read
+ALL_S = 60.0  # for finding and reading, then what was found is all: somebody opened their whole home
+TELLING = 30  # characters of a held-out line and the one above it; fewer stand everywhere
 TOOLS = frozenset({"node_modules", "site-packages", "venv", "env", "__pycache__", "build", "dist", "target", "vendor"})
 ENDINGS: dict[str, tuple[str, ...]] = {  # LSP language id -> names' endings
     "c": (".c", ".h"),
@@ -75,6 +78,7 @@ def passages(
     language: str,
     experiences: Sequence[Experience],
     *,
+    held_out: Sequence[Experience] = (),
     count: int,
     characters: int,
     seed: str,
@@ -84,33 +88,38 @@ def passages(
 
     Args:
         language: LSP language id.
+        held_out: those of the experiences that the gate judges by.
         seed: another one draws others.
 
     Raises:
         Interrupted: `stop` is set.
     """
     endings = ENDINGS.get(language, ())
-    taken = {(item.place.project, item.place.path) for item in experiences}
     projects = sorted({item.place.project for item in experiences if item.place.project})
     if not endings or count <= 0:
         return ()
     chance = random.Random(seed)
-    count = min(count, MOST)
-    found = [
-        (project, path)
-        for project in projects
-        for path in _files(Path(project), endings, stop)
-        if (project, path) not in taken
-    ]
+    until = time.monotonic() + ALL_S
+    taken = {path for item in experiences for path in _real_paths(item)}
+    needles = [needle for item in held_out if (needle := _needle(item))]
+    found: list[tuple[str, str]] = []
+    for project in projects:
+        files = _files(Path(project), endings, stop, until)
+        found += [(project, path) for path in chance.sample(files, min(len(files), MOST_FILES))]
     chance.shuffle(found)
+    count = min(count, MOST)
     made: list[Passage] = []
     for project, path in found:
         look(stop)
-        pieces = list(_pieces(_text(Path(project) / path), characters))
+        if len(made) >= count or time.monotonic() > until:
+            break
+        text = _text(Path(project), path, taken)
+        if any(needle in text for needle in needles):
+            continue
+        pieces = list(_pieces(text, characters))
         chance.shuffle(pieces)
         made += [cut for piece in pieces[:PER_FILE] if (cut := _cut(project, path, piece, chance)) is not None]
-        if len(made) >= count:
-            break
+    log.info("%d passages from %d files in %s", min(len(made), count), len(found), ", ".join(projects) or "no project")
     return tuple(made[:count])
 
 
@@ -137,49 +146,91 @@ def kept(folder: Path) -> tuple[Passage, ...] | None:
         return None
 
 
-def _files(root: Path, endings: tuple[str, ...], stop: threading.Event) -> list[str]:
-    """Paths relative to a project's folder, in a fixed order; none if the folder is gone."""
-    tracked = [path for path in _tracked(root) if path.endswith(endings)]
-    return sorted(tracked or _walked(root, endings, stop))[:MOST_FILES]
+def _real_paths(experience: Experience) -> set[str]:
+    """Where an experience's file lies, links followed: by its URI, and by its project's folder."""
+    place = experience.place
+    paths = {os.path.realpath(url2pathname(urlsplit(place.uri).path))}
+    if place.project:
+        paths.add(os.path.realpath(Path(place.project) / place.path))
+    return paths
 
 
-def _tracked(root: Path) -> list[str]:
-    """What git tracks below a folder; nothing where there is no git, or none of it is tracked."""
+def _needle(experience: Experience) -> str:
+    """What would give a held-out text away: its line and the one above; "" if that stands everywhere."""
+    above, _, begun = experience.prefix.replace("\r\n", "\n").rpartition("\n")
+    line = begun + experience.final_text.replace("\r\n", "\n").split("\n")[0].rstrip()
+    above = above.rpartition("\n")[2]
+    return f"{above}\n{line}" if len(above.strip()) + len(line.strip()) >= TELLING else ""
+
+
+def _files(root: Path, endings: tuple[str, ...], stop: threading.Event, until: float) -> list[str]:
+    """Paths relative to a project's folder, each once, in a fixed order; none if the folder is gone."""
+    tracked = _tracked(root)
+    names = _walked(root, endings, stop, until) if tracked is None else tracked
+    return sorted({name for name in names if name.endswith(endings) and _is_text(name)})
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be written down; on Linux it may be any bytes."""
     try:
-        done = subprocess.run(
-            # Without the file system monitor: a repository's own settings could make it run a program.
-            ["git", "-c", "core.fsmonitor=false", "-C", str(root), "ls-files", "-z"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_S,
-            check=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
-        )
-    except (OSError, subprocess.SubprocessError):
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _tracked(root: Path) -> list[str] | None:
+    """What git tracks below a folder; None where no repository knows the folder: there is none, or it ignores it."""
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return None
+    try:
+        if _git(root, "check-ignore", "--quiet", ".").returncode == 0:
+            return None
+        done = _git(root, "ls-files", "-z")
+        done.check_returncode()
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("git cannot say which files of %s are tracked, so none is read: %s", root, error)
         return []
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
-def _walked(root: Path, endings: tuple[str, ...], stop: threading.Event) -> Iterable[str]:
-    found = 0
-    until = time.monotonic() + WALK_S
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(
+        # Without the file system monitor: a repository's own settings could make it run a program.
+        ["git", "-c", "core.fsmonitor=false", "-C", str(root), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=GIT_S,
+        check=False,
+        env=environment | {"GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"},
+    )
+
+
+def _walked(root: Path, endings: tuple[str, ...], stop: threading.Event, until: float) -> Iterator[str]:
+    """All files but those of hidden folders and of tools; of a repository below, what git tracks."""
     for folder, names, files in os.walk(root):
         look(stop)
-        names[:] = sorted(name for name in names if not name.startswith(".") and name not in TOOLS)
-        for name in sorted(files):
-            if name.endswith(endings) and not name.startswith("."):
-                found += 1
-                yield (Path(folder) / name).relative_to(root).as_posix()
-        if found >= MOST_FILES or time.monotonic() > until:
+        if time.monotonic() > until:
             return
+        here = Path(folder).relative_to(root)
+        names[:] = sorted(name for name in names if not name.startswith(".") and name not in TOOLS)
+        for name in [name for name in names if (Path(folder) / name / ".git").exists()]:
+            names.remove(name)
+            yield from ((here / name / path).as_posix() for path in _tracked(Path(folder) / name) or ())
+        yield from ((here / name).as_posix() for name in files if name.endswith(endings) and not name.startswith("."))
 
 
-def _text(file: Path) -> str:
-    """A source file's text with plain line ends; empty for what is none, or is a link to elsewhere."""
+def _text(root: Path, path: str, taken: Collection[str]) -> str:
+    """A source file's text with plain line ends; empty for what is none, is taken, or lies elsewhere by a link."""
+    file = root / path
+    real = os.path.realpath(file)
     try:
-        if file.is_symlink() or not file.is_file() or file.stat().st_size > MOST_BYTES:
+        if real in taken or file.is_symlink() or not Path(real).is_relative_to(os.path.realpath(root)):
             return ""
-        text = file.read_text(encoding="utf-8")
+        if not file.is_file() or file.stat().st_size > MOST_BYTES:
+            return ""
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return ""
     if "\0" in text or any(len(line) > LONGEST_LINE for line in text.split("\n")):

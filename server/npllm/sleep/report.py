@@ -69,7 +69,8 @@ class ContextReport:
 
     @property
     def _beside(self) -> str:
-        return f" and from {self.passages} passages of {self.project_files} other files" if self.passages else ""
+        beside = f" and from {self.passages} passages of {self.project_files} other files" if self.passages else ""
+        return beside + (f" ({self.epochs:.0%} of it, in the time given)" if 0 < self.epochs < 0.995 else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class Trainer:
     Args:
         model: with the adapter attached, and its parent's weights in it, where it has one.
         samples: to learn from; at least one.
+        optional: the last so many of them are left out, as far as the time does not suffice for all.
         inner: to validate with; may be empty.
         recipe: how.
         control, pad: see `objectives.Nll`.
@@ -101,6 +102,7 @@ class Trainer:
         pad: int,
         file: Path,
         stop: threading.Event,
+        optional: int = 0,
         checkpoint_s: float = 20.0,
         on_step: Callable[[Step], None] = lambda _: None,
     ) -> None:
@@ -117,12 +119,8 @@ class Trainer:
         self._optimizer = _optimizer(self._parameters, recipe)
         self._best: dict[str, torch.Tensor] = {}
         self._recent: list[tuple[float, int, float]] = []  # the last steps: loss, tokens, seconds
-        self._plan, self._epoch_ends = plan(
-            [len(sample.ids) for sample in samples],
-            batch_tokens=recipe.batch_tokens,
-            epochs=recipe.epochs,
-            seed=recipe.seed,
-        )
+        self._optional = optional
+        self._plan, self._epoch_ends = self._planned(len(samples))
         self._key = _key(samples, inner, recipe)
         self.position = Position()
 
@@ -139,7 +137,10 @@ class Trainer:
         self._model.eval()  # no dropout anywhere: the base must answer as it serves
         started = time.monotonic()
         if not self._resume():
-            self.position.total = min(len(self._plan), self._steps_in(budget_s))
+            fit = self._steps_in(budget_s)
+            self.position.samples = self._samples_in(fit)
+            self._plan, self._epoch_ends = self._planned(self.position.samples)
+            self.position.total = min(len(self._plan), fit)
             self.position.first_inner = self.position.best_inner = self._validate()
             self._best = self._copy()
         position = self.position
@@ -196,6 +197,8 @@ class Trainer:
         if found is None:
             return False
         tensors, self.position = found
+        self.position.samples = self.position.samples or len(self._samples)  # a checkpoint from before there were some
+        self._plan, self._epoch_ends = self._planned(self.position.samples)
         lora.put(self._model, _under(tensors, "adapter."))
         self._best = _under(tensors, "best.")
         torch.random.set_rng_state(tensors["generator"])
@@ -266,6 +269,25 @@ class Trainer:
             return (step + 1) / warmup
         done = (step - warmup) / max(1, total - warmup)
         return recipe.floor + (1 - recipe.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _planned(self, count: int) -> tuple[list[list[int]], frozenset[int]]:
+        """The steps over the first `count` samples."""
+        recipe = self._recipe
+        lengths = [len(sample.ids) for sample in self._samples[:count]]
+        return plan(lengths, batch_tokens=recipe.batch_tokens, epochs=recipe.epochs, seed=recipe.seed)
+
+    def _samples_in(self, steps: int) -> int:
+        """How many samples are learned in so many steps of the present plan: the wanted ones, then optional ones."""
+        if steps >= len(self._plan):
+            return len(self._samples)
+        lengths = [len(sample.ids) for sample in self._samples]
+        room = sum(lengths[index] for step in self._plan[:steps] for index in step) / self._recipe.epochs
+        count = len(lengths) - self._optional
+        room -= sum(lengths[:count])
+        while count < len(lengths) and room >= lengths[count]:
+            room -= lengths[count]
+            count += 1
+        return count
 
     def _steps_in(self, budget_s: float) -> int:
         """How many optimizer steps fit, by timing two micro-batches of the first one; at least 1."""
