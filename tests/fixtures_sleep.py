@@ -82,6 +82,7 @@ def config_for(home: Path, model: Path, **sleep: object) -> Config:
     """Settings for the tiny model: quick, with one thread."""
     values = {
         "threads": 1,
+        "layers": "all",  # slow enough to be interrupted
         "rank": 8,
         "alpha": 16,
         "epochs": 3,
@@ -107,8 +108,8 @@ def write_settings(config: Config) -> None:
         "sleep": {
             name: getattr(config.sleep, name)
             for name in (
-                "threads rank alpha epochs max_tokens batch_tokens learning_rate max_minutes checkpoint_s idle_s "
-                "min_experiences min_holdout nice"
+                "threads layers rank alpha epochs max_tokens batch_tokens learning_rate max_minutes checkpoint_s "
+                "idle_s min_experiences min_holdout nice"
             ).split()
         },
     }

@@ -166,7 +166,7 @@ async def test_the_projects_other_files_are_learned_and_an_adapter_keeps_its_sha
     shutil.copy(SOURCE / "types.py", root / "types.py")
     morning = [replace(item, place=replace(item.place, project=str(root))) for item in from_source(40)]
     await store.write(morning)
-    wide = replace(config, sleep=replace(config.sleep, project_share=0.4, rank=0, alpha=0, epochs=1))
+    wide = replace(config, sleep=replace(config.sleep, layers="auto", project_share=0.4, rank=0, alpha=0, epochs=1))
     ended = await sleep(wide)
     assert ended.ending is Ending.DONE, (ended, log_of(config))
     assert ended.report is not None
@@ -199,6 +199,7 @@ async def test_the_projects_other_files_are_learned_and_an_adapter_keeps_its_sha
 async def test_interrupted_twice_it_ends_as_if_it_had_slept_through(
     store: Store, config: Config, tmp_path: Path
 ) -> None:
+    config = replace(config, sleep=replace(config.sleep, epochs=12))
     await store.write(from_source(40))
     for stop_at in (3, 20):
         ended = await sleep(config, lambda p, at=stop_at: p.phase is Phase.LEARNING and p.step >= at)  # type: ignore[misc]
