@@ -77,6 +77,24 @@ def test_seventy_new_to_thirty_old() -> None:
     assert not part(morning(100, 5), morning(200, 5, days_ago=1), replace(CONFIG, new_share=1.0), seed="s").replay
 
 
+def test_what_is_held_out_is_not_replayed_either() -> None:
+    new = morning(100, 7)
+    rewritten = [
+        experience(
+            i, path=item.place.path, prefix=item.prefix, final=item.final_text, start=MORNING - timedelta(days=1)
+        )
+        for i, item in enumerate(new)
+    ]
+    made = part(new, [*rewritten, *morning(200, 7, days_ago=2)], CONFIG, seed="s")
+    learned = {file_of(item) for item in (*made.learn, *made.inner)}
+    whole = {file_of(item) for item in made.held_out} - learned
+    assert whole
+    assert made.replay
+    assert not {file_of(item) for item in made.replay} & whole, "nor anything else of a file that is held out whole"
+    held_out = {item.final_text for item in made.held_out}
+    assert not held_out & {item.final_text for item in made.replay}
+
+
 def test_what_was_not_learned_yet_is_replayed_first() -> None:
     old = morning(200, 5, days_ago=1)
     learned = [item.id for item in old[:100]]

@@ -64,7 +64,13 @@ def divide(
     if want >= MIN_INNER and config.epochs > 1:  # a single pass ends where its rate does
         inner, rest = _keep_apart(rest, want, seed + "inner")
     known = {item.id for item in pool}
-    replayable = [item for item in distinct(i for i in old if teaches(i)) if item.id not in known]
+    apart = {file_of(item) for item in held_out} - {file_of(item) for item in rest}
+    judged = {_text_at(item) for item in held_out}
+    replayable = [
+        item
+        for item in distinct(i for i in old if teaches(i))
+        if item.id not in known and file_of(item) not in apart and _text_at(item) not in judged
+    ]
     share = max(config.new_share, 0.01)
     count = round(len(rest) * (1 - share) / share)
     replay = _draw(replayable, count, frozenset(learned), chance)
@@ -94,12 +100,17 @@ def distinct(experiences: Iterable[Experience]) -> list[Experience]:
     """In order of time, without earlier copies of the same text at the same line of the same file."""
     latest: dict[tuple[str, str, str], Experience] = {}
     for item in sorted(experiences, key=lambda item: (item.created_at, item.id)):
-        line = item.prefix.rpartition("\n")[2] + item.final_text
-        above = item.prefix[-200 - len(line) :].rpartition("\n")[0]
-        key = (file_of(item), above, line.rstrip())
+        key = _text_at(item)
         latest.pop(key, None)
         latest[key] = item
     return list(latest.values())
+
+
+def _text_at(item: Experience) -> tuple[str, str, str]:
+    """What was written where: file, some of the text above, and the line."""
+    line = item.prefix.rpartition("\n")[2] + item.final_text
+    above = item.prefix[-200 - len(line) :].rpartition("\n")[0]
+    return file_of(item), above, line.rstrip()
 
 
 def file_of(experience: Experience) -> str:
