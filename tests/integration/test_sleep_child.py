@@ -199,8 +199,10 @@ async def test_the_projects_other_files_are_learned_and_an_adapter_keeps_its_sha
 async def test_interrupted_twice_it_ends_as_if_it_had_slept_through(
     store: Store, config: Config, tmp_path: Path
 ) -> None:
-    config = replace(config, sleep=replace(config.sleep, epochs=12))
-    await store.write(from_source(40))
+    config = replace(config, sleep=replace(config.sleep, epochs=12, project_share=0.3))
+    root = tmp_path / "work"
+    shutil.copytree(SOURCE / "sleep", root, ignore=shutil.ignore_patterns("__pycache__"))
+    await store.write([replace(item, place=replace(item.place, project=str(root))) for item in from_source(40)])
     for stop_at in (3, 20):
         ended = await sleep(config, lambda p, at=stop_at: p.phase is Phase.LEARNING and p.step >= at)  # type: ignore[misc]
         assert ended.ending is Ending.INTERRUPTED, (ended, log_of(config))
@@ -208,10 +210,21 @@ async def test_interrupted_twice_it_ends_as_if_it_had_slept_through(
         assert row is not None
         assert row.state is ConsolidationState.INTERRUPTED
         assert not await store.adapter_versions()
-    ended = await sleep(config)
+        for file in root.glob("*.py"):  # the person has worked meanwhile: this sleep learns what it had read
+            file.write_text("changed = True\n" * 100, encoding="utf-8")
+    steps: list[int] = []
+
+    def note(progress: Progress) -> bool:
+        if progress.phase is Phase.LEARNING and progress.step:
+            steps.append(progress.step)
+        return False
+
+    ended = await sleep(config, note)
     assert ended.ending is Ending.DONE, (ended, log_of(config))
     assert ended.report is not None
     assert ended.report.parts == 3
+    assert steps[0] > 20, "it goes on where it was, and does not begin anew"
+    assert ended.report.contexts[0].passages > 0
     (version,) = await store.adapter_versions()
     last = await store.last_consolidation()
     assert last is not None

@@ -55,5 +55,13 @@ def test_two_keys_that_contradict_each_other_are_both_left_out(home: Path) -> No
     assert config.load(home).feedback.discard_below == 0.8
 
 
+def test_a_choice_that_there_is_not_names_those_that_there_are(home: Path) -> None:
+    write(home, '[sleep]\nlayers = "head"\nrank = 8\n')
+    found, problems = config.load_leniently(home)
+    assert (found.sleep.layers, found.sleep.rank) == ("auto", 8)
+    assert len(problems) == 1
+    assert "sleep.layers must be one of auto, output, all, not 'head'" in problems[0]
+
+
 def test_without_a_file_there_are_no_problems(home: Path) -> None:
     assert config.load_leniently(home) == (config.Config(home=home), [])

@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from npllm.config import Config, SleepConfig
 from npllm.models import examples
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import lora
 from npllm.sleep.batches import plan
 from npllm.sleep.interruption import Interrupted
-from npllm.sleep.learner import control_tokens
+from npllm.sleep.learner import control_tokens, recipe_of
 from npllm.sleep.lora import Shape
 from npllm.sleep.objectives import Nll, Sample, answer_nats
 from npllm.sleep.plan import STATE
@@ -329,6 +330,23 @@ def test_the_saved_adapter_is_a_plain_peft_folder(tiny_model: Path, tmp_path: Pa
     with torch.no_grad():
         assert torch.allclose(loaded(ids).logits, bench.adapted(ids).logits, atol=1e-5)
     assert lora.shape_of(folder, bench.base.model) == RECIPE.shape
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameters", "shape"),
+    [
+        ({}, 6_000_000, Shape(64, 64, False, "output")),
+        ({}, 1_500_000_000, Shape(16, 32, False, "all")),
+        ({"layers": "output"}, 1_500_000_000, Shape(64, 64, False, "output")),
+        ({"layers": "all", "rank": 8}, 6_000_000, Shape(8, 16, False, "all")),
+        ({"rank": 8, "alpha": 4}, 6_000_000, Shape(8, 4, False, "output")),
+    ],
+)
+def test_which_layers_learn_is_decided_by_the_settings_and_the_bases_size(
+    settings: dict[str, Any], parameters: int, shape: Shape, tmp_path: Path
+) -> None:
+    config = Config(home=tmp_path, sleep=replace(SleepConfig(), **settings))
+    assert recipe_of(config, parameters).shape == shape
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -1,9 +1,8 @@
 """The first engine: transformers' forward (or a lean one), a key-value cache of our own, `torch.inference_mode`.
 
-Between two requests it keeps the tokens and their keys and values, one such state for each of the last few
-choices of adapters (a key computed with one adapter is wrong with another; adapters on the output layer alone change no
-key and need no other state). Logits are computed for the
-positions that are asked for and no others. Used from one thread.
+Between two requests it keeps the tokens and their keys and values, one such state for each of the last few choices
+of adapters (a key computed with one adapter is wrong with another; adapters on the output layer alone change no key
+and need no other state). Logits are computed for the positions that are asked for and no others. Used from one thread.
 """
 
 from __future__ import annotations

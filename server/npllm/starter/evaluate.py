@@ -9,12 +9,10 @@ training text in the work folder, and left out where there is none (`npllm start
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import lzma
 import math
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from npllm.starter.card import with_figures
 from npllm.starter.corpus import Corpus, SourceFile, read_manifest
 from npllm.starter.figures import Asked, Figures, Group, LineBits, Score, table
+from npllm.starter.filters import parses
 from npllm.starter.fim import Cut, Order
 from npllm.starter.held import Held, held_out, read_in_training
 from npllm.starter.ngram import NGram, sample_tokens
@@ -137,7 +136,7 @@ def parsing_share(judge: Judge, codec: Codec, asked: Sequence[Question]) -> floa
     for question in tqdm(asked, desc="blocks", leave=False):
         indent = len(question.whole.prefix.rpartition("\n")[2])
         text = block_of(judge.write(_prompt(codec, question), _BLOCK_TOKENS, line=False), indent)
-        sound += _parses(question.whole.prefix + text + question.whole.suffix)
+        sound += parses(question.whole.prefix + text + question.whole.suffix)
     return sound / max(1, len(asked))
 
 
@@ -157,16 +156,6 @@ def block_of(written: Written, indent: int) -> str:
 def _prompt(codec: Codec, question: Question) -> tuple[int, ...]:
     passage = infilling_passage(codec, question.path, question.window, "spm")
     return passage.ids[: passage.start]
-
-
-def _parses(text: str) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def xz_bits(packages: Sequence[Held], per_package: int) -> float:
@@ -207,7 +196,7 @@ def _group(
     chosen = places(packages, extent.places)
     each = [prefix_bits(model, codec, [package], extent.per_package) for package in packages]
     size = sum(part for _, part in each)
-    found = [_parses(question.whole.prefix + question.whole.suffix) for question in hidden]
+    found = [parses(question.whole.prefix + question.whole.suffix) for question in hidden]
     prefix_only = sum(bits * part for bits, part in each) / size
     return Group(
         title,

@@ -60,8 +60,11 @@ def has_sound_text(text: str) -> bool:
 
 def is_worth_learning(text: str) -> bool:
     """Whether a text is real, readable, present-day Python: sound, and it parses."""
-    if not has_sound_text(text):
-        return False
+    return has_sound_text(text) and parses(text)
+
+
+def parses(text: str) -> bool:
+    """Whether a text is Python of the version that runs this."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
