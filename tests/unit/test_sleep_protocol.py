@@ -8,7 +8,7 @@ import math
 import pytest
 
 from npllm.sleep.protocol import Ending, Failed, Finished, NotAMessage, Phase, Progress, decode, encode
-from npllm.sleep.report import ContextReport, Report, Verdict
+from npllm.sleep.report import ContextReport, Report, SliceKind, SliceReport, Verdict
 from npllm.sleep.supervisor import describe
 
 PART = ContextReport(
@@ -27,6 +27,8 @@ PART = ContextReport(
     gain_low=0.02,
     gain_high=0.2,
     seconds=61.0,
+    slices=(SliceReport(SliceKind.NEW, "new", texts=10, gain=1 / 7), SliceReport(SliceKind.OLD, "v0", "2026-03-02")),
+    notes=("General code was not judged.",),
 )
 REPORT = Report("starter", "f" * 64, (PART,), seconds=70.0, parts=2)
 
@@ -85,7 +87,7 @@ def test_exit_statuses_tell_how_it_ended() -> None:
 def test_a_report_is_plain_json_and_ignores_what_it_does_not_know() -> None:
     data = json.loads(json.dumps(REPORT.to_json()))
     assert Report.from_json(data) == REPORT
-    data["contexts"][0]["mood"] = data["weather"] = "later versions say more"
+    data["contexts"][0]["slices"][0]["mood"] = data["contexts"][0]["mood"] = data["weather"] = "later versions say more"
     assert Report.from_json(data) == REPORT
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy
 
+from npllm.sleep.report import LEVEL
+
 RESAMPLES = 2000
 MIN_FILES = 5  # fewer files than this: single texts are drawn
-LEVEL = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The gate's word. Gains are relative: (before - after) / before, with a 90 % interval."""
+    """The gate's word. Gains are relative: (before - after) / before, with their `LEVEL` interval."""
 
     passed: bool
     reason: str

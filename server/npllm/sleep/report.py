@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+LEVEL = 0.8  # of the intervals: better with 90 % confidence is an interval above zero
+
 
 class Verdict(enum.StrEnum):
     """What became of one context."""
@@ -20,14 +22,49 @@ class Verdict(enum.StrEnum):
     WAITING = "waiting"  # too little to learn from and judge by; stays new
 
 
+class SliceKind(enum.StrEnum):
+    """Which texts a version was judged on."""
+
+    NEW = "new"  # held out of what this sleep learned
+    OLD = "old"  # held out by an earlier sleep, and never learned since
+    GENERAL = "general"  # code that is nobody's: what the base could do before it knew the person
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReport:
+    """How the texts of one slice fared.
+
+    Attributes:
+        name: "new", "general", or the id of the version whose sleep held the texts out.
+        date: for an old slice the day of that sleep (ISO 8601), else empty.
+        nll_before, nll_after: nats per UTF-8 byte, under the version in use and the new one.
+        nll_best: the lowest that any version of this lineage had on the same texts; nll_before where that is not known.
+        gain, gain_low, gain_high: (before - after) / before, and its `LEVEL` bootstrap interval.
+    """
+
+    kind: SliceKind
+    name: str
+    date: str = ""
+    texts: int = 0
+    files: int = 0
+    nll_before: float = 0.0
+    nll_after: float = 0.0
+    nll_best: float = 0.0
+    gain: float = 0.0
+    gain_low: float = 0.0
+    gain_high: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class ContextReport:
     """One context's part of a sleep.
 
     Attributes:
         nll_before, nll_after: nats per UTF-8 byte of the held-out text, under the version in use and the new one.
-        gain, gain_low, gain_high: (before - after) / before, and its 90 % bootstrap interval.
+        gain, gain_low, gain_high: (before - after) / before, and its `LEVEL` bootstrap interval.
         seconds: spent on this context, over all the sleeps that it took.
+        slices: the new texts, each older slice, general code.
+        notes: what the gate could not look at, and why.
     """
 
     context: str
@@ -52,6 +89,8 @@ class ContextReport:
     tokens: int = 0
     tokens_per_s: float = 0.0
     seconds: float = 0.0
+    slices: tuple[SliceReport, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -61,10 +100,10 @@ class ContextReport:
         before, after = self.nll_before / math.log(2), self.nll_after / math.log(2)
         learned = f"{self.new} new and {self.old} old experiences in {self.files} files{self._beside}"
         judged = f"{self.held_out} held-out texts in {self.held_out_files} files went from {before:.3f} to {after:.3f}"
-        interval = f"90 % interval {-self.gain_high:+.1%} to {-self.gain_low:+.1%}"
+        interval = f"{LEVEL:.0%} interval {-self.gain_high:+.1%} to {-self.gain_low:+.1%}"
         return (
             f"{self.context}: {self.verdict.value}. Learned from {learned}; {judged} bits per byte "
-            f"({-self.gain:+.1%}, {interval}), in {self.seconds:.0f} s. {self.reason}"
+            f"({-self.gain:+.1%}, {interval}), in {self.seconds:.0f} s. {' '.join((self.reason, *self.notes))}"
         )
 
     @property
@@ -103,7 +142,17 @@ class Report:
         """
         values = _known(cls, data)
         values["contexts"] = tuple(
-            ContextReport(**{**_known(ContextReport, part), "verdict": Verdict(part["verdict"])})
+            ContextReport(
+                **{
+                    **_known(ContextReport, part),
+                    "verdict": Verdict(part["verdict"]),
+                    "slices": tuple(
+                        SliceReport(**{**_known(SliceReport, item), "kind": SliceKind(item["kind"])})
+                        for item in part.get("slices", ())
+                    ),
+                    "notes": tuple(part.get("notes", ())),
+                }
+            )
             for part in data.get("contexts", ())
         )
         return cls(**values)
