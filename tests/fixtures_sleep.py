@@ -92,6 +92,8 @@ def config_for(home: Path, model: Path, **sleep: object) -> Config:
         "max_minutes": 2.0,
         "checkpoint_s": 0.1,
         "nice": 0,  # a test shares its machine, and should end
+        "max_load": 0.0,
+        "min_battery": 0,
         **sleep,
     }
     return replace(
@@ -109,7 +111,7 @@ def write_settings(config: Config) -> None:
             name: getattr(config.sleep, name)
             for name in (
                 "threads layers rank alpha epochs max_tokens batch_tokens learning_rate max_minutes checkpoint_s "
-                "idle_s min_experiences min_holdout nice"
+                "idle_s min_experiences min_holdout nice max_load min_battery max_memory_mb"
             ).split()
         },
     }

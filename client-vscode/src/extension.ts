@@ -1,6 +1,7 @@
 // npllm for VS Code: starts the server and shows what it says. All thinking is done there.
 
 import * as vscode from 'vscode';
+import type { Middleware } from 'vscode-languageclient/node';
 import { giveFeedback } from './feedback';
 import * as keys from './keys';
 import { execute } from './requests';
@@ -9,9 +10,16 @@ import * as status from './status';
 
 let server: Server | undefined;
 
+/** A sleep's standard progress is not shown: the status bar's item says more. */
+const quietSleep: Middleware = {
+  handleWorkDoneProgress: (token, params, next) => {
+    if (!String(token).startsWith('npllm-sleep-')) next(token, params);
+  },
+};
+
 export function activate(context: vscode.ExtensionContext): void {
   const log = vscode.window.createOutputChannel('npllm', { log: true });
-  const running: Server = new Server(log, keys.watch(() => running));
+  const running: Server = new Server(log, { ...keys.watch(() => running), ...quietSleep });
   server = running;
   context.subscriptions.push(
     log, running, statusBar(running), ...keys.register(running), ...commands(running, log),

@@ -177,6 +177,7 @@ def _status(args: argparse.Namespace) -> int:
 async def _print_status(as_json: bool) -> int:
     from npllm.memory.journal import Journal
     from npllm.memory.store import Store
+    from npllm.sleep.mending import settle
     from npllm.types import VersionState
 
     settings = config.load()
@@ -184,6 +185,7 @@ async def _print_status(as_json: bool) -> int:
     try:
         counts = await store.counts()
         versions = await store.adapter_versions(state=VersionState.PUBLISHED)
+        await settle(store)
         last = await store.last_consolidation()
     finally:
         await store.close()

@@ -10,13 +10,14 @@ import dataclasses
 import os
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from npllm import schedule
 from npllm.types import ConfigError
 
 
@@ -73,6 +74,10 @@ class SleepConfig:
     max_minutes: float = 20.0  # the longest sleep
     threads: int = 0  # 0 = all cores but one, at least 1
     nice: int = 10  # CPU priority of the sleeping child, 0 to 19 (lowest)
+    min_battery: int = 50  # percent; on battery below it nobody sleeps. 0 = whatever the battery says
+    max_load: float = 0.5  # others' share of all cores over the last minute; above it nobody sleeps. 0 = never mind
+    schedule: str = ""  # local times, e.g. "22:00-06:30, 12:00-13:00"; "" = any time
+    max_memory_mb: int = 0  # that the child may take for itself; 0 = half of the machine's
     layers: str = "auto"  # what is adapted: "output" layer, "all" others; auto = output for a base below 100M
     rank: int = 0  # of the LoRA matrices; 0 = 64 on the output layer, 16 on the others
     alpha: int = 0  # LoRA scale: alpha / rank; 0 = the rank on the output layer, twice the rank on the others
@@ -142,6 +147,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sleep.layers": ("auto", "output", "all"),
 }
 
+# What else must hold of a text, by "section.key"; raises ValueError.
+FORMS: dict[str, Callable[[str], object]] = {
+    "sleep.schedule": schedule.windows,
+}
+
 # Inclusive bounds, by "section.key"; a value outside is refused.
 BOUNDS: dict[str, tuple[float, float]] = {
     "base.threads": (0, 256),
@@ -166,6 +176,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sleep.max_minutes": (0.01, 1440),
     "sleep.threads": (0, 256),
     "sleep.nice": (0, 19),
+    "sleep.min_battery": (0, 100),
+    "sleep.max_load": (0, 1),
+    "sleep.max_memory_mb": (0, 16777216),
     "sleep.rank": (0, 256),
     "sleep.alpha": (0, 1024),
     "sleep.learning_rate": (0, 1),
@@ -300,6 +313,11 @@ def _checked(section: str, key: str, value: Any) -> Any:
         raise ValueError(f"{name} must be {expected.__name__}, not {type(value).__name__} ({value!r}).")
     if name in CHOICES and value not in CHOICES[name]:
         raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}, not {value!r}.")
+    if name in FORMS:
+        try:
+            FORMS[name](value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     if name in BOUNDS:
         low, high = BOUNDS[name]
         if not low <= value <= high:

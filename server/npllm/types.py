@@ -207,6 +207,7 @@ class ServerState(enum.StrEnum):
     THINKING = "thinking"
     DROWSY = "drowsy"
     SLEEPING = "sleeping"
+    WAKING = "waking"  # the person is back, and the child keeps its state and goes
     ERROR = "error"
 
 

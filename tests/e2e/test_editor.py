@@ -94,7 +94,9 @@ def test_sleep_is_shown_and_a_key_ends_it(desk: Desk) -> None:
     desk.open()
     bench = desk.bench
     bench.palette("npllm: Sleep Now")
-    bench.until(lambda: re.fullmatch(r"npllm sleeping [1-9]\d* %", bench.status()), "sleep, with its progress", 300)
+    bench.until(
+        lambda: re.fullmatch(r"npllm sleeping: \w+ [1-9]\d* %.*", bench.status()), "sleep, with its progress", 300
+    )
     bench.to_end()
     assert "sleeping" in bench.status(), "a click wakes nobody"
     bench.type("x")

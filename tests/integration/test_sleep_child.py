@@ -4,14 +4,16 @@ whatever kills it, nothing half-done is ever published and the next sleep goes o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,7 @@ from npllm.memory.store import Store
 from npllm.models.adapters import AdapterSet
 from npllm.models.base import Base
 from npllm.models.manifest import read_manifest
+from npllm.sleep.mending import settle
 from npllm.sleep.protocol import Ending, Message, Phase, Progress, decode
 from npllm.sleep.report import Report, Verdict
 from npllm.sleep.scheduler import Scheduler
@@ -68,6 +71,15 @@ async def until(true: Callable[[], bool], within_s: float = 120.0) -> None:
     async with asyncio.timeout(within_s):
         while not true():  # noqa: ASYNC110  what is awaited has no event: a process, a state
             await asyncio.sleep(0.02)
+
+
+def policies(pid: int) -> set[int]:
+    """The scheduling policies of a process's threads."""
+    found = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            found.add(os.sched_getscheduler(int(thread.name)))
+    return found
 
 
 def log_of(config: Config) -> str:
@@ -360,8 +372,11 @@ async def test_idle_it_falls_asleep_by_itself_and_a_keystroke_wakes_it(store: St
     assert pid is not None
 
     scheduler.activity()
-    assert scheduler.state is ServerState.AWAKE, "at once, while the child packs up"
+    assert scheduler.state is ServerState.WAKING, "at once, while the child packs up"
+    if sys.platform == "linux":  # it leaves the CPU to the person at once, and does not only promise to go
+        await until(lambda: not psutil.pid_exists(pid) or policies(pid) <= {os.SCHED_IDLE}, 0.5)
     await until(lambda: not psutil.pid_exists(pid), GONE_S)
+    await until(lambda: scheduler.state is ServerState.AWAKE, 1.0)
 
     # Idle again it goes on with the interrupted sleep; another window's activity ends that, too.
     await until(lambda: scheduler.state is ServerState.SLEEPING)
@@ -382,6 +397,66 @@ async def test_idle_it_falls_asleep_by_itself_and_a_keystroke_wakes_it(store: St
     await scheduler.close()
     assert problems == []
     assert ServerState.SLEEPING in states
+
+
+async def test_a_child_killed_in_the_middle_leaves_no_row_that_says_it_runs(store: Store, config: Config) -> None:
+    await store.write(from_source(40))
+    scheduler = Scheduler(replace(config, sleep=replace(config.sleep, epochs=500)), lambda: store)
+    assert await scheduler.sleep_now()
+    await until(lambda: scheduler.phase == "learning")
+    pid = scheduler._sleeper.pid
+    assert pid is not None
+    row = await store.last_consolidation()
+    assert row is not None and row.state is ConsolidationState.RUNNING
+    await settle(store)
+    row = await store.last_consolidation()
+    assert row is not None and row.state is ConsolidationState.RUNNING, "it runs indeed"
+    psutil.Process(pid).kill()
+    await until(lambda: scheduler._sleeper.pid is None)
+    await until(lambda: scheduler._settling is None)
+    row = await store.last_consolidation()
+    assert row is not None and row.state is ConsolidationState.INTERRUPTED
+    await scheduler.close()
+
+
+async def test_what_stands_against_sleeping_is_shown_and_ends_a_sleep_that_nobody_asked_for(
+    store: Store, config: Config
+) -> None:
+    idle = replace(config, sleep=replace(config.sleep, idle_s=0.8, epochs=500))
+    never = replace(idle, sleep=replace(idle.sleep, schedule=elsewhen()))
+    scheduler = Scheduler(never, lambda: store)
+    await store.write(from_source(40))
+    scheduler.start()
+    await until(lambda: "sleep.schedule" in scheduler.message)
+    assert scheduler.message.startswith("Would sleep, but it is ")
+    assert scheduler.state is ServerState.AWAKE
+    scheduler.configure(idle)
+    await until(lambda: scheduler.state is ServerState.SLEEPING)
+    scheduler.configure(never)
+    await until(lambda: scheduler.state is ServerState.AWAKE)
+    assert await scheduler.sleep_now(), "by hand whatever the clock says"
+    await until(lambda: scheduler.state is ServerState.SLEEPING)
+    await asyncio.sleep(1.5)
+    assert scheduler.state is ServerState.SLEEPING
+    await scheduler.close()
+
+
+def elsewhen() -> str:
+    """A schedule that the present time is not in."""
+    hour = datetime.now().astimezone().hour
+    return f"{(hour + 10) % 24:02}:00-{(hour + 11) % 24:02}:00"
+
+
+async def test_a_child_that_takes_too_much_memory_keeps_its_state_and_says_so(store: Store, config: Config) -> None:
+    await store.write(from_source(40))
+    ended = await sleep(replace(config, sleep=replace(config.sleep, max_memory_mb=150, epochs=500)))
+    assert ended.ending is Ending.FAILED
+    assert "sleep.max_memory_mb" in ended.text and "may take 150" in ended.text
+    await settle(store)
+    row = await store.last_consolidation()
+    assert row is None or row.state is ConsolidationState.INTERRUPTED
+    ended = await sleep(config)
+    assert ended.ending is Ending.DONE, (ended, log_of(config))
 
 
 async def test_a_window_that_closes_makes_nobody_sleep(store: Store, config: Config) -> None:

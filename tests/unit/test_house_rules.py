@@ -13,7 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "server" / "npllm"
 SERVING = ("lsp", "assist", "models", "memory", "feedback")
-SLEEP_PARENT = ("process.py", "protocol.py", "report.py", "scheduler.py", "supervisor.py")
+SLEEP_PARENT = (
+    "drowsiness.py",
+    "machine.py",
+    "mending.py",
+    "process.py",
+    "protocol.py",
+    "report.py",
+    "scheduler.py",
+    "supervisor.py",
+)
 
 
 def serving_modules() -> list[Path]:

@@ -89,14 +89,21 @@ def server_settings(setup: Setup) -> dict[str, dict[str, Any]]:
 
     Different from an editor's: every suggestion is shown however unsure the base is, and ends with its line;
     retrieval always takes part, however long it takes; a suggestion counts as seen at once, because the
-    simulated person is fast.
+    simulated person is fast; and it sleeps however busy the machine is.
     """
     wanted: dict[str, dict[str, Any]] = {
         "completion": {"multiline": False, "min_mean_logprob": -100.0, "timeout_ms": 60_000},
         "memory": {"enabled": True, "record": True, "wait_ms": 60_000},
         "adapters": {"enabled": True},
         "feedback": {"min_visible_ms": 0},
-        "sleep": {"idle_s": 120.0, "min_experiences": 20, "max_minutes": setup.max_minutes},
+        "sleep": {
+            "idle_s": 120.0,
+            "min_experiences": 20,
+            "max_minutes": setup.max_minutes,
+            "min_battery": 0,
+            "max_load": 0.0,
+            "schedule": "",
+        },
     }
     for section, values in setup.settings.items():
         wanted.setdefault(section, {}).update(values)

@@ -21,6 +21,7 @@ from npllm.assist.assistant import Assistant
 from npllm.config import Config
 from npllm.lsp import settings
 from npllm.lsp.documents import Document
+from npllm.lsp.progress import SleepProgress
 from npllm.lsp.protocol import DocumentProtocol
 from npllm.lsp.status import Status, StatusBoard
 from npllm.sleep.scheduler import Scheduler
@@ -46,6 +47,7 @@ class NpllmServer(LanguageServer):
         self._told_to_go = False
         self.documents: dict[str, Document] = {}
         self.folders: tuple[str, ...] = ()
+        self.sleep_progress = SleepProgress(self)
         self.board = StatusBoard(self.status, self._send_status)
         self.assistant = Assistant(config, self.board.changed, self.warn)
         self.scheduler = Scheduler(
@@ -61,6 +63,8 @@ class NpllmServer(LanguageServer):
     def initialize(self, params: lsp.InitializeParams) -> None:
         """Take the client's folders and settings; a wrong setting is reported and left out."""
         signal.signal(signal.SIGTERM, self._leave)
+        window = params.capabilities.window
+        self.sleep_progress.supported = window is not None and bool(window.work_done_progress)
         roots = [folder.uri for folder in params.workspace_folders or []]
         if not roots and params.root_uri:
             roots = [params.root_uri]
@@ -129,7 +133,7 @@ class NpllmServer(LanguageServer):
         assistant, scheduler = self.assistant, self.scheduler
         info = assistant.resources.worker.info
         problem = " ".join(assistant.resources.problems.values())
-        phase, progress, message = "", None, problem
+        phase, progress, seconds_left, message = "", None, None, problem
         if "base" in assistant.resources.problems:
             state = ServerState.ERROR
         elif info is None:
@@ -138,13 +142,14 @@ class NpllmServer(LanguageServer):
             state = ServerState.THINKING
         else:
             state = scheduler.state
+            message = message or scheduler.message
             if state is ServerState.SLEEPING:
-                phase, progress = scheduler.phase, scheduler.progress
-                message = message or scheduler.message
+                phase, progress, seconds_left = scheduler.phase, scheduler.progress, scheduler.seconds_left
         return Status(
             state=state,
             phase=phase,
             progress=progress,
+            seconds_left=seconds_left,
             message=message,
             base=info.name if info else "",
             adapters=tuple(str(version) for version in assistant.resources.adapters),
@@ -153,6 +158,7 @@ class NpllmServer(LanguageServer):
 
     def _send_status(self, status: Status) -> None:
         self.protocol.notify("npllm/status", status.as_params())
+        self.sleep_progress.show(self.scheduler.state, status)
 
     def warn(self, text: str) -> None:
         """One sentence for the log window."""

@@ -14,7 +14,8 @@ class Status:
     """The parameters of the notification `npllm/status`.
 
     Attributes:
-        progress: of the phase, 0 to 1, or None.
+        progress: of the whole sleep, 0 to 1, or None.
+        seconds_left: until the end of the sleep, or None.
         base: the base model's name, "" while none is loaded.
         adapters: ids of the adapter versions in use.
         backlog: journal records that have not reached PostgreSQL.
@@ -23,6 +24,7 @@ class Status:
     state: ServerState
     phase: str = ""
     progress: float | None = None
+    seconds_left: float | None = None
     message: str = ""
     base: str = ""
     adapters: tuple[str, ...] = ()
@@ -40,6 +42,8 @@ class Status:
             params["phase"] = self.phase
         if self.progress is not None:
             params["progress"] = round(self.progress, 3)
+        if self.seconds_left is not None:
+            params["secondsLeft"] = round(self.seconds_left)
         if self.message:
             params["message"] = self.message
         return params

@@ -56,6 +56,7 @@ class Leaving:
 
     def __init__(self) -> None:
         self.stop = threading.Event()
+        self.problem = ""  # why it is time, where that is no person's doing
         self._wakers: list[Callable[[], object]] = []
 
     def on(self, waker: Callable[[], object]) -> None:
@@ -95,9 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = _config(args.home, from_parent=args.parent is not None)
         process.lower_priority(config.sleep.nice)
+        _bound_memory(config, say, leaving)
         if args.parent is not None:
             process.watch(sys.stdin.buffer, leaving.now)
         said: Finished | Failed = asyncio.run(_sleep(config, args.run_id, say, leaving))
+        if leaving.problem:
+            said = Failed(leaving.problem)
     except NpllmError as error:
         log.error("%s", error)
         said = Failed(str(error))
@@ -114,6 +118,24 @@ def _config(home: Path, *, from_parent: bool) -> Config:
         return settings.load(home)
     line = sys.stdin.buffer.readline()
     return settings.merge(Config(home=home.absolute()), json.loads(line or b"{}"), source="the server's settings")
+
+
+def _bound_memory(config: Config, say: Callable[[Message], None], leaving: Leaving) -> None:
+    """Keep the state and go when we take more memory for ourselves than we may."""
+    most = process.memory_bound(config.sleep.max_memory_mb)
+
+    def passed(used: int) -> None:
+        if leaving.stop.is_set():
+            return
+        leaving.problem = (
+            f"The sleep took {used / 1e6:.0f} MB of memory for itself and may take {most / 1e6:.0f}; its checkpoint is "
+            "kept. Raise sleep.max_memory_mb, or lower sleep.max_tokens or sleep.rank."
+        )
+        log.error("%s", leaving.problem)
+        say(Failed(leaving.problem))  # at once: if it does not end in time, there is no later word
+        leaving.now()
+
+    process.bound_memory(most, passed)
 
 
 async def _sleep(config: Config, run_id: UUID, say: Callable[[Message], None], leaving: Leaving) -> Finished:

@@ -1,4 +1,4 @@
-"""What the child process does for its own standing: low priority, and dying with its parent.
+"""The child process among others: low priority, bounded memory, dying with its parent, giving way at once.
 
 Linux: PR_SET_PDEATHSIG (prctl(2)) sends SIGTERM the moment the parent is gone. Everywhere: the parent holds the
 other end of our standard input, whose end means the same. Imports nothing heavy: runs before anything else.
@@ -12,7 +12,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 import psutil
@@ -20,10 +22,12 @@ import psutil
 log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
+_MEMORY_LOOK_S = 0.5
+_FIRST_TO_GO = 700  # of 1000: when the machine runs out of memory, the kernel takes us rather than the editor
 
 
 def lower_priority(nice: int) -> None:
-    """Give way to everything else: CPU niceness (0 to 19), and the disk only when nobody else wants it."""
+    """Give way to everything else: CPU niceness (0 to 19), the disk only when nobody else wants it, memory first."""
     process = psutil.Process()
     try:
         if sys.platform == "win32":
@@ -33,8 +37,58 @@ def lower_priority(nice: int) -> None:
         process.nice(max(process.nice(), nice))
         if sys.platform == "linux":
             process.ionice(psutil.IOPRIO_CLASS_IDLE)
+            Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_GO), encoding="ascii")
     except (psutil.Error, OSError) as error:  # a container may forbid it: then at the usual priority
         log.info("the priority stays as it is: %s", error)
+
+
+def give_way(pid: int) -> None:
+    """Leave the CPU to everybody else from this moment on: process `pid` computes only where a core has nothing to do.
+
+    Linux: SCHED_IDLE (sched(7)) for each of its threads, whose weight is a 340th of a usual one's; elsewhere the lowest
+    niceness or priority class. It is not stopped: a stopped process would hold its locks in the database.
+    """
+    try:
+        process = psutil.Process(pid)
+        if sys.platform == "linux":
+            for thread in process.threads():
+                try:
+                    os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
+                except ProcessLookupError:
+                    pass  # this thread has just ended
+        elif sys.platform == "win32":
+            process.nice(psutil.IDLE_PRIORITY_CLASS)
+        else:
+            process.nice(19)
+    except psutil.NoSuchProcess:
+        pass
+    except (psutil.Error, OSError) as error:  # a container may forbid it: it goes within two seconds anyway
+        log.info("the sleeping process keeps its priority while it goes: %s", error)
+
+
+def memory_bound(wanted_mb: int) -> int:
+    """Bytes that the child may take for itself: `wanted_mb` MB, or (0) half of the machine's memory."""
+    return wanted_mb * 1_000_000 if wanted_mb > 0 else int(psutil.virtual_memory().total) // 2
+
+
+def private_memory() -> int:
+    """Bytes of memory that are ours alone; the base's weights are a file that all processes map, and do not count."""
+    info = psutil.Process().memory_info()
+    return int(info.rss - getattr(info, "shared", 0))
+
+
+def bound_memory(most: int, on_passed: Callable[[int], None]) -> None:
+    """Call `on_passed` with what is used, once, in a thread of its own, when `most` bytes are passed.
+
+    A look twice a second rather than RLIMIT_AS or RLIMIT_DATA: torch reserves far more than it uses, and dies at those.
+    """
+
+    def look() -> None:
+        while (used := private_memory()) <= most:
+            time.sleep(_MEMORY_LOOK_S)
+        on_passed(used)
+
+    threading.Thread(target=look, name="memory", daemon=True).start()
 
 
 def die_with(parent: int) -> None:

@@ -1,7 +1,7 @@
-"""When to sleep: all of the person's windows idle for long enough, and enough that is new.
+"""When to sleep: all of the person's windows idle for long enough, enough that is new, and a machine that may.
 
 One per server. Says through the database when its window was last used, and reads there when any window was: the
-child may belong to any of them, and is sent away at once by activity here, within about a second by activity elsewhere.
+child may belong to any of them, and is sent away at once by activity here, within some 0.3 s by activity elsewhere.
 A sleep that was cut short is gone on with as soon as everybody is idle again. Knows nothing of how to consolidate.
 """
 
@@ -11,11 +11,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from npllm.config import Config, SleepConfig
+from npllm.config import Config
+from npllm.sleep.drowsiness import Situation, drowsiness
+from npllm.sleep.machine import Machine, hindrance
+from npllm.sleep.mending import settle
 from npllm.sleep.protocol import Ending, Progress
 from npllm.sleep.supervisor import Ended, Sleeper, SleepError, SleeperState, describe
 from npllm.types import ConsolidationState, NpllmError, ServerState, StoreError, new_id
@@ -26,35 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10.0  # how often an idle window says that it lives; others take it for dead after 30
-RETRY_S = 300.0  # after a failure, doubled with each further one
-MAX_RETRY_S = 6 * 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What a decision is made from. Seconds; counts of experiences."""
-
-    idle_s: float  # since any window was used
-    new: int  # experiences since the last sleep that was done
-    interrupted: bool  # a sleep waits to be gone on with
-    tried: bool  # a sleep ended by itself since any window was last used
-    failed_ago_s: float | None = None  # since the last failure, if the last sleep failed
-    failures: int = 0  # in a row
-
-
-def drowsiness(now: Situation, config: SleepConfig) -> ServerState:
-    """SLEEPING: begin; DROWSY: soon, if nobody comes back; AWAKE: not now."""
-    if not config.enabled or not (now.interrupted or now.new >= config.min_experiences):
-        return ServerState.AWAKE
-    if now.failed_ago_s is not None:
-        wait = min(MAX_RETRY_S, RETRY_S * 2.0 ** max(0, now.failures - 1))
-        if now.failed_ago_s < wait:
-            return ServerState.AWAKE
-    elif now.tried:
-        return ServerState.AWAKE
-    if now.idle_s >= config.idle_s:
-        return ServerState.SLEEPING
-    return ServerState.DROWSY if now.idle_s >= config.idle_s / 2 else ServerState.AWAKE
+LOOK_S = 1.0
+LOOK_ASLEEP_S = 0.2  # while our child works: somebody may come back in another window
+QUIET_S = 1.0  # activity after such a pause is told to the other windows at once
 
 
 class Scheduler:
@@ -83,7 +59,11 @@ class Scheduler:
         self._on_problem = on_problem
         self._session = new_id()
         self._sleeper = Sleeper(config, on_progress=lambda _: on_change(), on_end=self._ended)
+        self._machine = Machine()
         self._drowsy = False
+        self._hindrance = ""  # why we would sleep, and do not
+        self._by_hand = False  # the present sleep was asked for: the machine's state does not end it
+        self._stir = asyncio.Event()  # the person is back after a pause
         self._last_activity = datetime.now(UTC)
         self._active = self._last_activity  # of any window; never goes back when one closes
         self._told: datetime | None = None  # the activity that the last heartbeat spoke of
@@ -95,16 +75,17 @@ class Scheduler:
         self._problem = ""
         self._loop: asyncio.Task[None] | None = None
         self._waking: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
         self.last: Ended | None = None  # how the last sleep of this process ended
 
     # -- what the status shows -----------------------------------------------------------------------------
 
     @property
     def state(self) -> ServerState:
-        """AWAKE, DROWSY or SLEEPING."""
+        """AWAKE, DROWSY, SLEEPING or WAKING."""
         child = self._sleeper.state
-        if self._waking is not None:
-            return ServerState.AWAKE
+        if self._waking is not None or child is SleeperState.LEAVING:
+            return ServerState.WAKING
         if child is SleeperState.WORKING:
             return ServerState.SLEEPING
         if child is SleeperState.STARTING or (child is SleeperState.ABSENT and self._drowsy):
@@ -124,11 +105,19 @@ class Scheduler:
         return now.share if now else None
 
     @property
+    def seconds_left(self) -> float | None:
+        """Until the end of the sleep, as far as can be told."""
+        now = self._sleeper.progress
+        return now.seconds_left if now else None
+
+    @property
     def message(self) -> str:
-        """The child's progress in words, or what the last sleep came to."""
+        """The child's progress in words, why nobody sleeps though it is time, or what the last sleep came to."""
         now: Progress | None = self._sleeper.progress
         if now:
             return describe(now)
+        if self._hindrance:
+            return f"Would sleep, but {self._hindrance}."
         return self.last.text if self.last else ""
 
     # -- life ----------------------------------------------------------------------------------------------
@@ -153,16 +142,19 @@ class Scheduler:
         store = self._store()
         if store is not None:
             try:
+                if self._settling is not None:
+                    await asyncio.wait({self._settling}, timeout=0.5)
                 await asyncio.wait_for(store.end_session(self._session), 1.0)
             except (StoreError, TimeoutError) as error:
                 log.info("this window did not sign off: %s", error)
 
     def activity(self) -> None:
         """The person does something in this window: nobody sleeps now. Cheap; call it for every event."""
-        self._last_activity = datetime.now(UTC)
-        if self._drowsy:
-            self._drowsy = False
-            self._on_change()
+        now = datetime.now(UTC)
+        if (now - self._last_activity).total_seconds() > QUIET_S:
+            self._stir.set()
+        self._last_activity = now
+        self._show(drowsy=False, hindrance="")
         self._wake_soon("the person is back")
 
     async def sleep_now(self) -> bool:
@@ -173,9 +165,11 @@ class Scheduler:
         """
         if self._waking is not None:  # an earlier child is packing up
             await asyncio.wait({self._waking})
+        if self._settling is not None:  # this takes the trainer's lock for a moment
+            await asyncio.wait({self._settling})
         if self._sleeper.state is not SleeperState.ABSENT:
             return False
-        await self._begin("asked for")
+        await self._begin("asked for", by_hand=True)
         return True
 
     async def wake(self) -> None:
@@ -189,7 +183,13 @@ class Scheduler:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(min(1.0, self._config.sleep.idle_s / 4))
+            asleep = self._sleeper.state is not SleeperState.ABSENT
+            try:
+                pause = min(LOOK_ASLEEP_S if asleep else LOOK_S, self._config.sleep.idle_s / 4)
+                await asyncio.wait_for(self._stir.wait(), pause)
+            except TimeoutError:
+                pass
+            self._stir.clear()
             try:
                 await self._look()
                 self._problem = ""
@@ -203,25 +203,34 @@ class Scheduler:
         store = self._store()
         if store is None:
             return
+        conditions = self._machine.look(self._sleeper.pid)
         await self._heartbeat(store)
         elsewhere = await store.latest_activity()
         active = self._active = max(self._active, self._last_activity, elsewhere or self._active)
         if self._sleeper.state is not SleeperState.ABSENT:
             if self._started_at is not None and active > self._started_at:
                 self._wake_soon("the person is back, in another window")
+            elif not self._by_hand and (against := hindrance(conditions, self._config.sleep)):
+                self._wake_soon(against)
             return
         idle = datetime.now(UTC) - active
-        drowsy = False
+        drowsy, against = False, ""
         if idle >= timedelta(seconds=self._config.sleep.idle_s / 2) and self._config.sleep.enabled:
             decision = drowsiness(await self._situation(store, active), self._config.sleep)
             drowsy = decision is ServerState.DROWSY
             if decision is not ServerState.AWAKE and await store.sleep_vetoed():
                 decision, drowsy = ServerState.AWAKE, False
-            if decision is ServerState.SLEEPING and self._last_activity <= active:
+            if decision is not ServerState.AWAKE and (against := hindrance(conditions, self._config.sleep)):
+                decision, drowsy = ServerState.AWAKE, False
+            if decision is ServerState.SLEEPING and self._last_activity <= active and self._settling is None:
                 await self._begin(f"idle for {idle.total_seconds():.0f} s")
                 return
-        if drowsy is not self._drowsy:
-            self._drowsy = drowsy
+        self._show(drowsy=drowsy, hindrance=against)
+
+    def _show(self, *, drowsy: bool, hindrance: str) -> None:
+        """Show whether we are about to sleep, or what stands against it."""
+        if (drowsy, hindrance) != (self._drowsy, self._hindrance):
+            self._drowsy, self._hindrance = drowsy, hindrance
             self._on_change()
 
     async def _situation(self, store: Store, active: datetime) -> Situation:
@@ -251,15 +260,16 @@ class Scheduler:
 
     # -- the child -----------------------------------------------------------------------------------------
 
-    async def _begin(self, reason: str) -> None:
+    async def _begin(self, reason: str, *, by_hand: bool = False) -> None:
         self._started_at = datetime.now(UTC)
+        self._by_hand = by_hand
         try:
             await self._sleeper.start(new_id(), reason)
         except SleepError:
             self._failed_at = datetime.now(UTC)
             self._failures += 1
             raise
-        self._drowsy = False
+        self._drowsy, self._hindrance = False, ""
         self._on_change()
 
     def _wake_soon(self, reason: str) -> None:
@@ -285,7 +295,21 @@ class Scheduler:
         elif ended.ending is not Ending.INTERRUPTED:
             self._failures = 0
             self._ended_at = now
+        store = self._store()
+        if store is not None and self._settling is None:
+            self._settling = asyncio.create_task(self._settle(store), name="settling")
         self._on_change()
+
+    async def _settle(self, store: Store) -> None:
+        try:
+            for _ in range(10):  # the database may take a moment to see that its client is gone
+                if await settle(store):
+                    break
+                await asyncio.sleep(0.2)
+        except StoreError as error:
+            log.info("how the last sleep ended could not be looked at: %s", error)
+        finally:
+            self._settling = None
 
     def _tell(self, text: str) -> None:
         if text != self._problem:

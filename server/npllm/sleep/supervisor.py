@@ -23,7 +23,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from npllm.config import SECTIONS, Config
-from npllm.sleep.process import threads
+from npllm.sleep.process import give_way, threads
 from npllm.sleep.protocol import Ending, Failed, Finished, NotAMessage, Progress, decode
 from npllm.sleep.report import Report
 from npllm.types import NpllmError, new_id
@@ -126,6 +126,7 @@ class Sleeper:
         if self.state is not SleeperState.LEAVING:
             log.info("sleep is cut short: %s", reason)
             self.state = SleeperState.LEAVING
+            give_way(process.pid)  # the person has the CPU from now on
             _terminate(process)
         done, _ = await asyncio.wait({life}, timeout=GRACE_S)
         if not done and process.returncode is None:
@@ -284,5 +285,10 @@ def describe(progress: Progress) -> str:
     if progress.tokens_per_s is not None:
         text += f", {progress.tokens_per_s:.0f} tokens/s"
     if progress.seconds_left is not None:
-        text += f", {progress.seconds_left:.0f} s left"
+        text += f", {time_left(progress.seconds_left)} left"
     return text
+
+
+def time_left(seconds: float) -> str:
+    """Seconds, or from 100 of them on minutes, e.g. "40 s", "7 min"."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
