@@ -87,6 +87,10 @@ class SleepConfig:
     epochs: int = 1  # passes over what is learned
     new_share: float = 0.7  # of the experiences; the rest is replayed from earlier days
     project_share: float = 0.7  # of what is learned, passages of the project's own files; 0 = experiences alone
+    mas_lambda: float = 0.0  # weight of the penalty on moving what mattered in earlier sleeps; 0 = none
+    dpo_weight: float = 0.0  # of preferring what the person wrote to what was suggested instead; 0 = none
+    kto_weight: float = 0.0  # of accepted and refused suggestions that have no such pair; 0 = none
+    preference_beta: float = 0.1  # how far preferences may lead away from the version in use; smaller = farther
     holdout_share: float = 0.2  # of the new, kept apart for the gate
     min_holdout: int = 4  # with less, nothing is learned yet
     checkpoint_s: float = 20.0  # seconds between checkpoints
@@ -187,6 +191,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sleep.epochs": (1, 1000),
     "sleep.new_share": (0, 1),
     "sleep.project_share": (0, 0.95),
+    "sleep.mas_lambda": (0, 1000000),
+    "sleep.dpo_weight": (0, 1000),
+    "sleep.kto_weight": (0, 1000),
+    "sleep.preference_beta": (0.001, 100),
     "sleep.holdout_share": (0, 0.9),
     "sleep.min_holdout": (1, 100000),
     "sleep.checkpoint_s": (0.1, 3600),

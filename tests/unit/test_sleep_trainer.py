@@ -17,23 +17,28 @@ from npllm.models import examples
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import lora
+from npllm.sleep import trainer as training
 from npllm.sleep.batches import plan
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.learner import control_tokens, recipe_of
 from npllm.sleep.lora import Shape
+from npllm.sleep.mas import Importance, Penalty
 from npllm.sleep.objectives import Nll, Sample, answer_nats
 from npllm.sleep.plan import STATE
+from npllm.sleep.preferences import Preference
 from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer
 from tests.fixtures_sleep import from_source
 
 RECIPE = Recipe(Shape(8, 16, False), learning_rate=1e-2, mu=0.5, batch_tokens=512, micro_tokens=256, epochs=3, seed=5)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "PIECE_S", 60.0)  # pieces as large as they may be, however busy the machine is
+        yield
     torch.set_num_threads(before)
 
 
@@ -57,6 +62,8 @@ class Bench:
         self.recipe = recipe
         self.folder = folder
         self.stop = threading.Event()
+        self.preferred: list[Preference] = []
+        self.penalty: Penalty | None = None
 
     def trainer(self, on_step: Any = lambda _: None, checkpoint_s: float = 1e9) -> Trainer:
         return Trainer(
@@ -70,6 +77,8 @@ class Bench:
             stop=self.stop,
             checkpoint_s=checkpoint_s,
             on_step=on_step,
+            preferred=self.preferred,
+            penalty=self.penalty,
         )
 
     def nats(self) -> float:
@@ -134,15 +143,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_interruptions_at_every_ninth_look_leave_no_trace(
     tiny_model: Path, tmp_path: Path, uninterrupted: Whole
 ) -> None:
-    class NinthLook(threading.Event):
-        """Set from the ninth look on: between micro-batches, or amid a validation."""
-
-        looks = 0
-
-        def is_set(self) -> bool:
-            self.looks += 1
-            return self.looks > 9
-
     interruptions = 0
     while True:
         bench = Bench(tiny_model, tmp_path)
@@ -156,11 +156,126 @@ def test_interruptions_at_every_ninth_look_leave_no_trace(
     assert same(bench.weights(), uninterrupted[0])
 
 
+class NinthLook(threading.Event):
+    """Set from the ninth look on: between micro-batches, or amid a validation."""
+
+    looks = 0
+
+    def is_set(self) -> bool:
+        self.looks += 1
+        return self.looks > 9
+
+
+def with_everything(model: Path, folder: Path) -> Bench:
+    """Preferences and a penalty beside the samples, on the output layer, in pieces shorter than a sample."""
+    shape = Shape(8, 16, False, "output")
+    recipe = replace(RECIPE, shape=shape, micro_tokens=64, mas_lambda=0.1, dpo_weight=0.5, kto_weight=0.5)
+    bench = Bench(model, folder, recipe, inner=3)
+    one, other, third = bench.samples[:3]
+    bench.preferred = [
+        Preference(one, Sample((*one.ids[: one.loss_start], *other.ids[other.loss_start :]), one.loss_start), 1.5),
+        Preference(other, None, 0.5, third),
+        Preference(None, third, 1.0, other),
+    ]
+    parameters = lora.trainable(bench.adapted)
+    omega = {name: torch.linspace(0, 2, value.numel()).view_as(value) for name, value in parameters.items()}
+    bench.penalty = Penalty(recipe.mas_lambda, Importance(omega), parameters, rate=recipe.learning_rate)
+    return bench
+
+
+def test_with_preferences_penalty_and_pieces_interruptions_leave_no_trace_either(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    for name in ("whole", "parts", "plain"):
+        (tmp_path / name).mkdir()
+    whole = with_everything(tiny_model, tmp_path / "whole")
+    whole.trainer().run(600.0)
+    interruptions, looks = 0, 20
+    while True:
+        bench = with_everything(tiny_model, tmp_path / "parts")
+        bench.stop = NinthLook()
+        bench.stop.looks = -looks
+        try:
+            outcome = bench.trainer().run(600.0)
+            break
+        except Interrupted:
+            interruptions += 1
+    assert interruptions > 5
+    assert outcome.position.piece == 64
+    assert same(bench.weights(), whole.weights())
+    plain = with_everything(tiny_model, tmp_path / "plain")
+    plain.preferred, plain.penalty = [], None
+    plain.trainer().run(600.0)
+    assert not same(plain.weights(), whole.weights()), "they do act"
+
+
+def test_what_is_held_moves_less(tiny_model: Path, tmp_path: Path) -> None:
+    def moved(weight: float) -> float:
+        folder = tmp_path / str(weight)
+        folder.mkdir()
+        bench = Bench(tiny_model, folder)
+        before = bench.weights()
+        parameters = lora.trainable(bench.adapted)
+        omega = {name: torch.ones_like(value) for name, value in parameters.items()}
+        bench.penalty = Penalty(weight, Importance(omega), parameters, rate=RECIPE.learning_rate)
+        bench.trainer().run(600.0)
+        return sum(float((tensor - before[name]).square().sum()) for name, tensor in bench.weights().items())
+
+    assert moved(1.0) < 0.5 * moved(0.0)
+
+
+def test_in_pieces_the_objective_and_its_gradients_are_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    bench = Bench(tiny_model, tmp_path, replace(RECIPE, shape=Shape(8, 16, False, "output")))
+    assert lora.after_the_cache(bench.adapted)
+    assert not lora.after_the_cache(Bench(tiny_model, tmp_path).adapted)
+    parameters = list(lora.trainable(bench.adapted).values())
+    for parameter in parameters:  # B is zero at the start, and then A has no gradient
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
+    control = control_tokens(bench.base, bench.builder)
+    samples = sorted(bench.samples, key=lambda sample: len(sample.ids))[:4]
+    for mu in (0.7, 0.0):
+        objective = Nll(mu, control, 0)
+        denominators, batch = objective.denominators(samples), objective.collate(samples, torch.device("cpu"))
+        whole = objective.loss(bench.adapted, batch, denominators)
+        wanted = torch.autograd.grad(whole, parameters)
+        length = batch.ids.shape[1]
+        for positions in (7, length - 2, length - 1, length, 1000):
+            total, found = 0.0, [torch.zeros_like(parameter) for parameter in parameters]
+            for part in objective.parts(bench.adapted, batch, denominators, positions):
+                for gradient, more in zip(found, torch.autograd.grad(part, parameters), strict=True):
+                    gradient.add_(more)
+                total += float(part.detach())
+            assert total == pytest.approx(float(whole.detach()), rel=1e-4)
+            for gradient, expected in zip(found, wanted, strict=True):
+                assert torch.allclose(gradient, expected, atol=1e-5)
+
+
+def test_pieces_are_as_short_as_the_machine_is_slow(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    parts = Nll.parts
+
+    def noting(self: Nll, model: Any, batch: Any, denominators: Any, positions: int) -> Any:
+        sizes.append(positions * batch.ids.shape[0])
+        return parts(self, model, batch, denominators, positions)
+
+    monkeypatch.setattr(Nll, "parts", noting)
+    monkeypatch.setattr(training, "PIECE_S", 0.0)  # as if it took for ever
+    monkeypatch.setattr(training, "FIRST_PIECE", 16)
+    bench = Bench(tiny_model, tmp_path, replace(RECIPE, shape=Shape(8, 16, False, "output"), epochs=1), inner=0)
+    outcome = bench.trainer().run(600.0)
+    assert outcome.position.piece == 16
+    assert len(sizes) > len(bench.samples)
+    assert max(sizes) <= 16
+    assert outcome.position.tokens == sum(len(sample.ids) for sample in bench.samples)
+
+
 def test_when_the_time_is_short_the_optional_samples_go_first(tiny_model: Path, tmp_path: Path) -> None:
     class Slow(Trainer):
         """Finds that four steps fit."""
 
-        def _steps_in(self, budget_s: float) -> int:
+        def _steps_in(self, budget_s: float, speed: float) -> int:
             return 4
 
     def slow(folder: Path, optional: int) -> tuple[Bench, Slow]:

@@ -32,6 +32,7 @@ class Position:
         step: steps done; the next one is this one, counting from 0.
         total: steps in all, fixed when the training began.
         samples: how many of the samples are learned, the first ones; fixed then, too.
+        piece: how many tokens are computed between two looks at whether the person is back; fixed then, too.
         first_inner, best_inner: validation loss before the first step, and the best so far (inf: none yet).
         best_step: after how many steps that was.
         judged: after how many steps it was validated last.
@@ -43,6 +44,7 @@ class Position:
     step: int = 0
     total: int = 0
     samples: int = 0
+    piece: int = 0
     first_inner: float = float("inf")
     best_inner: float = float("inf")
     best_step: int = 0
@@ -59,9 +61,14 @@ def write(file: Path, tensors: dict[str, torch.Tensor], position: Position, key:
     Args:
         key: says what training this is; `read` wants the same one.
     """
+    write_tensors(file, tensors, {"position": json.dumps(asdict(position)), "key": key})
+
+
+def write_tensors(file: Path, tensors: dict[str, torch.Tensor], header: dict[str, str]) -> None:
+    """Replace `file` by one with these tensors and this header."""
     temporary = file.with_name(file.name + _TEMPORARY)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, temporary, {"position": json.dumps(asdict(position)), "key": key})
+    save_file(plain, temporary, header)
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
     temporary.replace(file)

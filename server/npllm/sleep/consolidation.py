@@ -168,6 +168,8 @@ class Sleep:
         learner = await asyncio.to_thread(Learner, self._config, task, self._stop, meter)
         outcome = await asyncio.to_thread(learner.train)
         judgement = await asyncio.to_thread(learner.judge)
+        if judgement.passed:
+            await asyncio.to_thread(learner.measure, outcome)
         look(self._stop)
         meter.phase(Phase.PUBLISHING)
         seconds = outcome.position.seconds + time.monotonic() - began - outcome.seconds_now

@@ -6,6 +6,7 @@ is loaded anew for each context, and its parameters are hashed before and after.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import threading
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import torch
 from peft import PeftModel
 
 from npllm.config import Config
@@ -30,23 +32,28 @@ from npllm.models.adapters import (
 )
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
-from npllm.sleep import lora
+from npllm.sleep import lora, mas, preferences
 from npllm.sleep.dataset import file_of, weight
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gate import Judgement, Scored, judge
-from npllm.sleep.interruption import look
+from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.lora import Layers, Shape
+from npllm.sleep.mas import Importance, Penalty
 from npllm.sleep.meter import Meter
 from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.plan import STATE, Plan
+from npllm.sleep.preferences import Preference
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
-from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer
+from npllm.sleep.recipe import Recipe
+from npllm.sleep.trainer import Outcome, Step, Trainer
 from npllm.types import Experience, ModelError
 
 log = logging.getLogger(__name__)
 
+SUMS = "sums.safetensors"  # in the checkpoint folder: an estimate of importance that was interrupted
+MEASURE_SHARE = 0.1  # of the training's time, at most, to estimate what matters
 SMALL_BASE = 100_000_000  # parameters; below it "auto" adapts the output layer alone
 
 
@@ -96,6 +103,8 @@ class Learner:
         self._recipe = replace(self._recipe, shape=self._shape())
         self.passages = task.passages  # those that were learned: when the time is short, fewer
         self._adapted: PeftModel | None = None
+        self._learned: list[Sample] = []
+        self._importance: Importance | None = None
 
     def train(self) -> Outcome:
         """Train the adapter, from the version in use where there is one, or go on with it.
@@ -113,6 +122,7 @@ class Learner:
         adapted = self._adapted = lora.attach(self.base.model, self._recipe.shape, seed=self._recipe.seed)
         if self._parent is not None and self._continues:
             lora.load(adapted, self._parent)
+        preferred = self._preferences(self._task.of((*plan.learn, *plan.replay)), builder)
         trainer = Trainer(
             adapted,
             learn,
@@ -123,6 +133,8 @@ class Learner:
             file=self._task.checkpoint / STATE,
             stop=self._stop,
             optional=len(self._task.passages),
+            preferred=preferred,
+            penalty=self._penalty(adapted),
             checkpoint_s=sleep.checkpoint_s,
             on_step=self._stepped,
         )
@@ -130,6 +142,7 @@ class Learner:
         outcome = trainer.run(plan.budget_s)
         left_out = len(learn) - outcome.position.samples
         self.passages = self._task.passages[: len(self._task.passages) - left_out]
+        self._learned = learn[: outcome.position.samples]
         if self.base.digest() != digest:
             raise ModelError("Training changed the base, which must never happen: its result is thrown away.")
         return outcome
@@ -164,6 +177,32 @@ class Learner:
         ]
         return judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
 
+    def measure(self, outcome: Outcome) -> None:
+        """Estimate what matters for what was learned, so that the next sleep can hold it; see `mas`.
+
+        Of samples drawn evenly, as many as a tenth of the training's time allows; none if the penalty is off.
+
+        Raises:
+            Interrupted: the person is back; how far it came is kept.
+        """
+        if not self._recipe.mas_lambda:
+            return
+        position, learned = outcome.position, self._learned
+        length = sum(len(sample.ids) for sample in learned) / len(learned)
+        affordable = MEASURE_SHARE * self._task.plan.budget_s * position.tokens / max(position.seconds, 1e-6) / length
+        count = max(1, min(mas.EXAMPLES, len(learned), int(affordable)))
+        most = min(mas.EXAMPLES, len(learned))
+        order = [learned[at * len(learned) // most] for at in range(most)]
+        file, adapted = self._task.checkpoint / SUMS, self._trained()
+        key = _weights_key(adapted)
+        sums = mas.load_sums(file, key)
+        try:
+            omega = mas.estimate(adapted, order[:count], stop=self._stop, sums=sums)
+        except Interrupted:
+            mas.save_sums(sums, file, key)
+            raise
+        self._importance = mas.accumulate(self._parents_importance(), omega)
+
     def write(self, folder: Path, consolidation: UUID, metrics: Mapping[str, float]) -> str:
         """Write the adapter with its manifest to `folder`, whole or not at all; returns the weights' sha256.
 
@@ -177,6 +216,10 @@ class Learner:
             temporary.mkdir(parents=True, mode=0o700)
             lora.save(self._trained(), temporary, self.base.info.name)
             digest = sha256_file(temporary / WEIGHTS)
+            measured: dict[str, object] = {}
+            if self._importance is not None:
+                mas.save(self._importance, temporary / mas.IMPORTANCE)
+                measured = {"importance_sha256": sha256_file(temporary / mas.IMPORTANCE)}
             manifest = Manifest(
                 version_id=plan.version_id,
                 context=plan.context,
@@ -191,6 +234,7 @@ class Learner:
                     "validated": [str(id) for id in plan.inner],
                     "held_out": [str(id) for id in plan.held_out],
                     "project_files": files_of(self.passages),
+                    **measured,
                 },
                 metrics=metrics,
             )
@@ -226,6 +270,39 @@ class Learner:
         look(self._stop)
         made = examples.encode(builder, passage.prefix, passage.suffix, passage.path, passage.line)
         return Sample(made.ids, made.loss_start)
+
+    def _preferences(self, experiences: Sequence[Experience], builder: PromptBuilder) -> list[Preference]:
+        """What the experiences say about their suggestions, where the settings give that a weight."""
+
+        def encode(item: Experience, text: str) -> Sample:
+            made = examples.encode(builder, item.prefix, item.suffix, item.place.path, text)
+            return Sample(made.ids, made.loss_start)
+
+        recipe = self._recipe
+        return preferences.gather(
+            experiences, encode, pairs=recipe.dpo_weight > 0, singles=recipe.kto_weight > 0, stop=self._stop
+        )
+
+    def _penalty(self, adapted: PeftModel) -> Penalty | None:
+        """On moving what mattered for the version that the training begins at."""
+        importance = self._parents_importance() if self._recipe.mas_lambda else None
+        if importance is None:
+            return None
+        rate = self._recipe.learning_rate * max(1.0, self._recipe.b_ratio)
+        return Penalty(self._recipe.mas_lambda, importance, lora.trainable(adapted), rate=rate)
+
+    def _parents_importance(self) -> Importance | None:
+        """What mattered for the version in use, if that was measured and the training goes on from it."""
+        if self._parent is None or not self._continues or not (self._parent / mas.IMPORTANCE).exists():
+            return None
+        try:
+            wanted = read_manifest(self._parent).data.get("importance_sha256")
+            if sha256_file(self._parent / mas.IMPORTANCE) != wanted:
+                raise ModelError(f"{self._parent / mas.IMPORTANCE} is not what its manifest says (sha256 differs).")
+            return mas.load(self._parent / mas.IMPORTANCE)
+        except (ModelError, OSError) as error:
+            log.warning("what mattered so far is not held: %s", error)
+            return None
 
     def _shape(self) -> Shape:
         """That of the version in use, so that what it knows is kept; else what the settings want."""
@@ -277,6 +354,10 @@ def recipe_of(config: Config, parameters: int) -> Recipe:
         batch_tokens=sleep.batch_tokens,
         epochs=sleep.epochs,
         seed=sleep.seed,
+        mas_lambda=sleep.mas_lambda,
+        dpo_weight=sleep.dpo_weight,
+        kto_weight=sleep.kto_weight,
+        beta=sleep.preference_beta,
     )
 
 
@@ -284,3 +365,11 @@ def control_tokens(base: Base, builder: PromptBuilder) -> frozenset[int]:
     """Ids that are no text."""
     named = {builder.codec.token_id(name) for name in builder.format.requires}
     return frozenset(id for id in named if id is not None) | builder.end_ids | set(base.tokenizer.all_special_ids)
+
+
+def _weights_key(adapted: PeftModel) -> str:
+    """Tells one adapter's weights from another's."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(lora.weights(adapted).items()):
+        total.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

@@ -115,6 +115,13 @@ def trainable(adapted: PeftModel) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
 
 
+def after_the_cache(adapted: PeftModel) -> bool:
+    """Whether all that is trained acts on the output layer alone, so that keys and values are the frozen base's."""
+    head = adapted.get_output_embeddings()
+    own = {id(parameter) for parameter in head.parameters()} if head is not None else set()
+    return all(id(parameter) in own for parameter in trainable(adapted).values())
+
+
 def targets(model: Any, layers: Layers) -> set[str]:
     """Last names of the linear layers that an adapter is put on.
 

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from npllm.sleep import checkpoint
 from npllm.sleep.interruption import look
 from npllm.sleep.objectives import Sample
 from npllm.types import ModelError
@@ -166,6 +167,23 @@ def load(file: Path) -> Importance:
             return Importance({name: stream.get_tensor(name) for name in names}, int(stream.metadata()["sleeps"]))
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{file} cannot be read: {error}. The next sleep measures anew what matters.") from error
+
+
+def save_sums(sums: Sums, file: Path, key: str) -> None:
+    """Keep an interrupted estimate; `key` tells of which weights."""
+    checkpoint.write_tensors(file, sums.tensors, {"examples": str(sums.examples), "key": key})
+
+
+def load_sums(file: Path, key: str) -> Sums:
+    """What `save_sums` kept for the same weights; empty where there is none."""
+    try:
+        with safe_open(file, framework="pt") as stream:
+            header = stream.metadata() or {}
+            if header.get("key") == key:
+                return Sums({name: stream.get_tensor(name) for name in stream.keys()}, int(header["examples"]))  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError):
+        pass  # it is estimated anew
+    return Sums()
 
 
 def _normalised(total: torch.Tensor) -> torch.Tensor:

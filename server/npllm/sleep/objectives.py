@@ -5,13 +5,13 @@
 
 over the examples i of one optimizer step. The answer is what stood at the cursor in the end, and the token that ends
 it; the prompt is the person's own code around it (control tokens are left out), of which there is far more. w_i is
-the example's weight. An optimizer step is computed in pieces (micro-batches), so the denominators are given.
-Knows nothing of where examples come from, nor of adapters.
+the example's weight. An optimizer step is computed in pieces (micro-batches, and stretches of their positions), so the
+denominators are given. Knows nothing of where examples come from, nor of adapters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,30 @@ class Nll:
             total = total + self.mu * (nll * batch.prompt[:, -keep:]).sum() / denominators.prompt
         return total
 
+    def parts(self, model: Any, batch: Batch, denominators: Denominators, positions: int) -> Iterator[torch.Tensor]:
+        """L in parts of so many positions each, to be differentiated one after the other before the next is asked for.
+
+        Only for a model in which nothing that is trained acts on keys and values: each part attends to the kept keys
+        and values of those before it, and no gradient passes through them.
+        """
+        first, cache = self._first(batch), None
+        for begin in range(0, batch.ids.shape[1] - 1, positions):
+            ids = batch.ids[:, begin : begin + positions]
+            if begin + positions >= batch.ids.shape[1]:
+                ids = ids[:, :-1]  # nothing follows the last token
+            end = begin + ids.shape[1]
+            keep = max(1, end - max(begin, first))
+            out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+            cache = out.past_key_values
+            if end <= first:
+                continue
+            targets = batch.ids[:, 1 + end - keep : 1 + end]
+            nll = _cross_entropy(out.logits, targets)
+            total = (nll * batch.answer[:, end - keep : end]).sum() / denominators.answer
+            if self.mu > 0:
+                total = total + self.mu * (nll * batch.prompt[:, end - keep : end]).sum() / denominators.prompt
+            yield total
+
     def _first(self, batch: Batch) -> int:
         """The first target position that counts in any row."""
         if self.mu > 0:
@@ -103,9 +127,7 @@ def token_nll(model: Any, ids: torch.Tensor, first: int = 0) -> torch.Tensor:
     No attention mask: padding stands at the right, where causal attention does not look.
     """
     logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first).logits[:, :-1]
-    targets = ids[:, 1 + first :]
-    flat = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-    return flat.view_as(targets)
+    return _cross_entropy(logits, ids[:, 1 + first :])
 
 
 @torch.no_grad()
@@ -115,3 +137,8 @@ def answer_nats(model: Any, sample: Sample, *, last: int | None = None) -> float
     ids = torch.tensor([sample.ids], device=device)
     nll = token_nll(model, ids, sample.loss_start - 1)[0]
     return float(nll[:last].sum())
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    flat = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    return flat.view_as(targets)

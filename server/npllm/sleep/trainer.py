@@ -8,53 +8,30 @@ an uninterrupted one. Knows nothing of the database, nor of how its samples were
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 
-from npllm.sleep import checkpoint, lora
+from npllm.sleep import checkpoint, lora, preferences
 from npllm.sleep.batches import micro_batches, plan
 from npllm.sleep.checkpoint import Position
 from npllm.sleep.interruption import Interrupted, look
-from npllm.sleep.lora import Shape
-from npllm.sleep.objectives import Nll, Sample, answer_nats
+from npllm.sleep.mas import Penalty
+from npllm.sleep.objectives import Denominators, Nll, Sample, answer_nats
+from npllm.sleep.preferences import Preference
+from npllm.sleep.recipe import Recipe, key
 
+__all__ = ["Outcome", "Recipe", "Step", "Trainer"]
+
+PIECE_S = 0.15  # of work between two looks, as measured when the training begins; a busy machine may need twice that
+FIRST_PIECE = 64  # tokens, by which the speed is measured first
 OVERTIME = 1.25  # times the time given; then the training ends where it is
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Everything but the samples that decides what a training makes.
-
-    Attributes:
-        learning_rate: AdamW's peak rate for A; `b_ratio` times that for B.
-        mu: weight of the prompt's own tokens, see `objectives`.
-        batch_tokens: tokens in an optimizer step; `micro_tokens` in one forward and backward (padding counted).
-        epochs: passes over the samples, at most.
-        patience: validations in a row without a better one after which it ends.
-    """
-
-    shape: Shape = field(default_factory=lambda: Shape(16, 32, False))
-    learning_rate: float = 2e-3
-    b_ratio: float = 1.0
-    mu: float = 1.0
-    batch_tokens: int = 2048
-    micro_tokens: int = 512
-    epochs: int = 6
-    warmup: float = 0.08
-    floor: float = 0.1
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    patience: int = 2
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +61,8 @@ class Trainer:
         model: with the adapter attached, and its parent's weights in it, where it has one.
         samples: to learn from; at least one.
         optional: the last so many of them are left out, as far as the time does not suffice for all.
+        preferred: learned beside the samples, if the recipe gives them a weight; the reference is the model as it is.
+        penalty: on moving what mattered.
         inner: to validate with; may be empty.
         recipe: how.
         control, pad: see `objectives.Nll`.
@@ -103,6 +82,8 @@ class Trainer:
         file: Path,
         stop: threading.Event,
         optional: int = 0,
+        preferred: Sequence[Preference] = (),
+        penalty: Penalty | None = None,
         checkpoint_s: float = 20.0,
         on_step: Callable[[Step], None] = lambda _: None,
     ) -> None:
@@ -121,7 +102,12 @@ class Trainer:
         self._recent: list[tuple[float, int, float]] = []  # the last steps: loss, tokens, seconds
         self._optional = optional
         self._plan, self._epoch_ends = self._planned(len(samples))
-        self._key = _key(samples, inner, recipe)
+        self._preferred = preferred
+        self._reference: list[list[float]] = []
+        self._preferences: preferences.Objective | None = None
+        self._penalty = penalty
+        self._splits = lora.after_the_cache(model)
+        self._key = key(samples, inner, preferred, recipe, penalty is not None)
         self.position = Position()
 
     def run(self, budget_s: float) -> Outcome:
@@ -136,18 +122,15 @@ class Trainer:
         """
         self._model.eval()  # no dropout anywhere: the base must answer as it serves
         started = time.monotonic()
-        if not self._resume():
-            fit = self._steps_in(budget_s)
-            self.position.samples = self._samples_in(fit)
-            self._plan, self._epoch_ends = self._planned(self.position.samples)
-            self.position.total = min(len(self._plan), fit)
-            self.position.first_inner = self.position.best_inner = self._validate()
-            self._best = self._copy()
+        self._resume()
         position = self.position
         earlier = position.seconds
-        stopped_by = "epochs" if position.total == len(self._plan) else "time"
         saved = started
         try:
+            self._refer()
+            if not position.total:
+                self._begin(budget_s)
+            stopped_by = "epochs" if position.total == len(self._plan) else "time"
             while not position.over:
                 # Asked here, not after the step: an interruption may have come between the two.
                 if position.judged != position.step and (
@@ -189,16 +172,43 @@ class Trainer:
             for moment, value in self._optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{moment}.{name}"] = value
         tensors["generator"] = torch.random.get_rng_state()
+        if self._reference:
+            tensors["reference"] = torch.tensor(self._reference, dtype=torch.float64)
         checkpoint.write(self._file, tensors, self.position, self._key)
 
-    def _resume(self) -> bool:
+    def _begin(self, budget_s: float) -> None:
+        """Fix what a measurement decides: how many steps there are, of which samples, and in which pieces."""
+        fit = self._steps_in(budget_s, self._speed())
+        samples = self._samples_in(fit)
+        self._plan, self._epoch_ends = self._planned(samples)
+        first = self._validate()
+        self._best = self._copy()
+        position = self.position
+        position.samples, position.total = samples, min(len(self._plan), fit)
+        position.first_inner = position.best_inner = first
+
+    def _refer(self) -> None:
+        """The preferences' log-probabilities before the first step, once; a checkpoint keeps them."""
+        if self._preferred:
+            reference = preferences.reference_of(self._model, self._preferred, self._stop, self._reference)
+            recipe = self._recipe
+            self._preferences = preferences.Objective(
+                self._preferred,
+                reference,
+                dpo_weight=recipe.dpo_weight,
+                kto_weight=recipe.kto_weight,
+                beta=recipe.beta,
+            )
+
+    def _resume(self) -> None:
         """Take up the checkpoint, if there is one of this very training."""
         found = checkpoint.read(self._file, self._key)
         if found is None:
-            return False
+            return
         tensors, self.position = found
-        self.position.samples = self.position.samples or len(self._samples)  # a checkpoint from before there were some
-        self._plan, self._epoch_ends = self._planned(self.position.samples)
+        self._reference = tensors["reference"].tolist() if "reference" in tensors else []
+        if self.position.total:
+            self._plan, self._epoch_ends = self._planned(self.position.samples)
         lora.put(self._model, _under(tensors, "adapter."))
         self._best = _under(tensors, "best.")
         torch.random.set_rng_state(tensors["generator"])
@@ -210,7 +220,6 @@ class Trainer:
             }
             if state:
                 self._optimizer.state[parameter] = state
-        return True
 
     def _step(self) -> None:
         """One optimizer step. Raises Interrupted between two micro-batches; the step is then as if never begun."""
@@ -219,16 +228,18 @@ class Trainer:
             group["lr"] = group["peak"] * self._rate(position.step)
         samples = [self._samples[index] for index in self._plan[position.step]]
         denominators = self._objective.denominators(samples)
-        device = next(iter(self._parameters.values())).device
         started = time.monotonic()
         total, tokens = 0.0, 0
         self._optimizer.zero_grad(set_to_none=True)
-        for micro in micro_batches(samples, self._recipe.micro_tokens):
-            look(self._stop)
-            loss = self._objective.loss(self._model, self._objective.collate(micro, device), denominators)
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
+        for micro in micro_batches(samples, min(self._recipe.micro_tokens, position.piece)):
+            total += self._gradients(micro, denominators)
             tokens += sum(len(sample.ids) for sample in micro)
+        if self._preferences is not None:
+            epochs, seed, count = self._recipe.epochs, self._recipe.seed, len(self._preferred)
+            now = preferences.spread(count, epochs=epochs, step=position.step, total=position.total, seed=seed)
+            self._preferences.add_gradients(self._model, now, self._stop)
+        if self._penalty is not None:
+            self._penalty.add_gradient(self._parameters)
         torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), self._recipe.clip)
         self._optimizer.step()
         position.step += 1
@@ -237,6 +248,23 @@ class Trainer:
         losses, counts, seconds = (sum(column) for column in zip(*self._recent, strict=True))
         speed = counts / max(1e-6, seconds)
         self._on_step(Step(position.step, position.total, losses / len(self._recent), speed))
+
+    def _gradients(self, micro: Sequence[Sample], denominators: Denominators) -> float:
+        """Add a micro-batch's gradients, in pieces where the model allows it; returns its part of the objective."""
+        batch = self._objective.collate(micro, next(iter(self._parameters.values())).device)
+        rows, length = batch.ids.shape
+        whole = rows * length <= self.position.piece or not self._splits
+        look(self._stop)
+        if whole:
+            loss = self._objective.loss(self._model, batch, denominators)
+            torch.autograd.backward(loss)
+            return float(loss.detach())
+        total = 0.0
+        for part in self._objective.parts(self._model, batch, denominators, max(1, self.position.piece // rows)):
+            torch.autograd.backward(part)
+            total += float(part.detach())
+            look(self._stop)
+        return total
 
     def _judge(self) -> None:
         """Validate, and remember the adapter if it is the best so far."""
@@ -289,24 +317,31 @@ class Trainer:
             count += 1
         return count
 
-    def _steps_in(self, budget_s: float) -> int:
-        """How many optimizer steps fit, by timing two micro-batches of the first one; at least 1."""
+    def _speed(self) -> float:
+        """Tokens per second, by timing the first step's first micro-batch twice; fixes the size of a piece.
+
+        The first time goes in small pieces, pays for what is made once, and says how large the pieces can be.
+        """
         samples = [self._samples[index] for index in self._plan[0]]
         denominators = self._objective.denominators(samples)
-        device = next(iter(self._parameters.values())).device
         micro = micro_batches(samples, self._recipe.micro_tokens)[0]
-        seconds = math.inf
-        for _ in range(2):  # the first also pays for what is made once
-            look(self._stop)
+        count = sum(len(sample.ids) for sample in micro)
+        position, seconds = self.position, math.inf
+        position.piece = FIRST_PIECE
+        for _ in range(2):
             started = time.monotonic()
-            batch = self._objective.collate(micro, device)
-            torch.autograd.backward(self._objective.loss(self._model, batch, denominators))
+            self._gradients(micro, denominators)
             seconds = min(seconds, time.monotonic() - started)
+            position.piece = max(FIRST_PIECE, min(self._recipe.micro_tokens, int(PIECE_S * count / seconds)))
         self._optimizer.zero_grad(set_to_none=True)
-        speed = sum(len(sample.ids) for sample in micro) / seconds
-        tokens, steps = 0, 0
+        return count / seconds
+
+    def _steps_in(self, budget_s: float, speed: float) -> int:
+        """How many optimizer steps fit at so many tokens per second; at least 1."""
+        beside = sum(len(row.ids) for one in self._preferred for row in one.rows) * self._recipe.epochs
+        tokens, steps = 0.0, 0
         for step in self._plan:
-            tokens += sum(len(self._samples[index].ids) for index in step)
+            tokens += sum(len(self._samples[index].ids) for index in step) + beside / len(self._plan)
             if tokens / speed > budget_s:
                 break
             steps += 1
@@ -326,13 +361,3 @@ def _optimizer(parameters: dict[str, torch.nn.Parameter], recipe: Recipe) -> tor
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _key(samples: Sequence[Sample], inner: Sequence[Sample], recipe: Recipe) -> str:
-    """Says what training this is: samples and recipe."""
-    total = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode())
-    for part in (samples, inner):
-        for sample in part:
-            total.update(f"{sample.loss_start} {sample.weight} {sample.ids}".encode())
-        total.update(b"|")
-    return total.hexdigest()
