@@ -1,4 +1,4 @@
-"""The command line: `npllm serve | status | doctor | sleep | base | eval | demo | starter`.
+"""The command line: `npllm serve | status | doctor | sleep | base | adapters | memory | eval | demo | starter`.
 
 Heavy rooms are imported by the command that needs them. Errors that the person can mend are one sentence on
 stderr and exit status 1.
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("starter", "build"): _build,
         ("starter", "evaluate"): _evaluate_starter,
         ("base",): _base,
+        ("adapters",): _adapters,
+        ("memory",): _memory,
     }
     for words, bringing in own.items():
         if tuple(arguments[: len(words)]) == words:  # these bring their own options
@@ -84,6 +86,18 @@ def _base(arguments: list[str]) -> int:
     return command.main(arguments)
 
 
+def _adapters(arguments: list[str]) -> int:
+    from npllm.lineage import command
+
+    return command.main(arguments)
+
+
+def _memory(arguments: list[str]) -> int:
+    from npllm.forgetting import command
+
+    return command.main(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--version", action="version", version=f"npllm {__version__}")
@@ -108,6 +122,11 @@ def _parser() -> argparse.ArgumentParser:
     sleep.add_argument("when", nargs="?", choices=["now"], default="now")
 
     commands.add_parser("base", help="switch to another base, list them; see `npllm base --help`")
+
+    commands.add_parser(
+        "adapters", help="what was learned, version by version: list, show, diff, pin, rollback, export ..."
+    )
+    commands.add_parser("memory", help="forget on purpose; see `npllm memory --help`")
 
     evaluate = commands.add_parser("eval", help="replay a project's history: what does learning gain?")
     evaluate.add_argument("what", choices=["replay"], help="see `npllm eval replay --help`")

@@ -161,7 +161,8 @@ class Experience:
 class VersionState(enum.StrEnum):
     PUBLISHED = "published"
     REJECTED = "rejected"  # the gate said no; kept, with the reason
-    RETIRED = "retired"  # replaced by a newer published version
+    RETIRED = "retired"  # replaced by a newer published version, rolled back, or imported
+    FORGOTTEN = "forgotten"  # it had learned from what was forgotten since: its weights are deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ class AdapterVersion:
     reason: str
     metrics: Mapping[str, float]
     created_at: datetime
+    pinned: bool = False  # stays in use: no sleep replaces it
 
 
 class ConsolidationState(enum.StrEnum):

@@ -373,14 +373,14 @@ async def test_migrations_run_once_each_even_from_several_processes_at_once(
     rows = await connection.fetch("SELECT number, sha256 FROM npllm.schema_migrations ORDER BY number")
     assert [(r["number"], r["sha256"]) for r in rows] == [(m.number, m.sha256) for m in load()]
 
-    more = [*load(), Migration(len(load()) + 1, "more", "CREATE TABLE npllm.more (a int)")]
+    more = [*load(), Migration(load()[-1].number + 1, "more", "CREATE TABLE npllm.more (a int)")]
     assert await migrate(connection, more) == 1
     with pytest.raises(StoreError, match=r"newer version. Upgrade"):
         await Store.connect(store_config)
     changed = [dataclasses.replace(more[0], sql=more[0].sql + " "), *more[1:]]
     with pytest.raises(StoreError, match="is not the one"):
         await migrate(connection, changed)
-    broken = [*more, Migration(len(more) + 1, "broken", "CREATE TABLE npllm.half (a int); SELECT 1/0")]
+    broken = [*more, Migration(more[-1].number + 1, "broken", "CREATE TABLE npllm.half (a int); SELECT 1/0")]
     with pytest.raises(asyncpg.DivisionByZeroError):
         await migrate(connection, broken)
     assert await connection.fetchval("SELECT to_regclass('npllm.half')") is None

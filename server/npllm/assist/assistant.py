@@ -65,7 +65,7 @@ class Assistant:
         on_problem: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.config = config
-        self.resources = Resources(config, on_change, on_problem, self._connected)
+        self.resources = Resources(config, on_change, on_problem, self._connected, self._forgotten)
         self.thinking = 0
         self._on_change = on_change
         self._cache = CompletionCache()
@@ -280,6 +280,13 @@ class Assistant:
                 self._avoided.add(item.place.language, item.suggested)
         except StoreError as error:
             log.warning("avoided suggestions could not be read: %s", error)
+
+    async def _forgotten(self, store: Store) -> None:
+        """Something was forgotten on purpose: whatever may hold it here goes."""
+        self._cache.forget()
+        self._avoided = filters.Avoided()
+        self._recorder.forget(await store.forgetting.forgotten_among(self._recorder.recorded()))
+        await self._connected(store)
 
     async def _look_again(self) -> None:
         """Looks that are due: how much of an accepted text survives, what was typed instead."""

@@ -52,6 +52,7 @@ class Recorder:
         self._on_experience = on_experience
         self._on_problem = on_problem
         self._cases: OrderedDict[UUID, _Case] = OrderedDict()
+        self._forgotten: frozenset[UUID] = frozenset()
         self._queue: asyncio.Queue[JournalRecord] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
 
@@ -79,6 +80,8 @@ class Recorder:
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
+            if outcome.suggestion_id in self._forgotten:
+                continue
             self._queue.put_nowait(outcome)
             case = self._cases.get(outcome.suggestion_id)
             if case is not None:
@@ -110,6 +113,16 @@ class Recorder:
     def adopt(self, suggestion: Suggestion) -> None:
         """Know a suggestion of an earlier server process, which is recorded already."""
         self._cases.setdefault(suggestion.id, _Case(suggestion))
+
+    def recorded(self) -> tuple[UUID, ...]:
+        """Ids of the suggestions that are known."""
+        return tuple(self._cases)
+
+    def forget(self, ids: frozenset[UUID]) -> None:
+        """Know nothing of these suggestions any more, and write down nothing that still comes of them."""
+        self._forgotten |= ids
+        for id in ids:
+            self._cases.pop(id, None)
 
     def write_now(self) -> None:
         """Write what is queued, blocking; for the end of a process whose event loop is gone."""

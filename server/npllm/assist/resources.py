@@ -17,10 +17,11 @@ from npllm.assist import context
 from npllm.assist.worker import Desk, EngineWorker
 from npllm.config import Config
 from npllm.memory.embedder import Embedder
+from npllm.memory.forgetting import ANNOUNCED
 from npllm.memory.journal import Journal
 from npllm.memory.pump import Pump
 from npllm.memory.retrieval import Retriever
-from npllm.memory.store import Store
+from npllm.memory.store import RECONNECT, Store
 from npllm.types import ModelError, NpllmError, Place, Snippet, StoreError, VersionState
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Resources:
         on_change: called whenever something that the status shows has changed.
         on_problem: called with one sentence (cause and mend) when something is wrong.
         on_connected: called once, with the store.
+        on_forgotten: called when something was forgotten on purpose, or may have been.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Resources:
         on_change: Callable[[], None],
         on_problem: Callable[[str], None],
         on_connected: Callable[[Store], Coroutine[Any, Any, None]],
+        on_forgotten: Callable[[Store], Coroutine[Any, Any, None]],
     ) -> None:
         self.config = config
         self._on_change = on_change
         self._on_problem = on_problem
         self._on_connected = on_connected
+        self._on_forgotten = on_forgotten
         self.worker = EngineWorker()
         self.store: Store | None = None
         self.retriever: Retriever | None = None
@@ -211,7 +215,7 @@ class Resources:
         while True:
             try:
                 store = store or await Store.connect(self.config)
-                await store.listen(lambda _: self.background(self._try_refresh()))
+                await store.listen(self._announced)
                 break
             except StoreError as error:
                 self.problem("store", str(error))
@@ -224,6 +228,24 @@ class Resources:
         self._on_change()
         await self._on_connected(store)
         await self._try_refresh()
+
+    def _announced(self, what: str) -> None:
+        self.background(self._try_refresh())
+        if what in (ANNOUNCED, RECONNECT):
+            self.background(self._forget())
+
+    async def _forget(self) -> None:
+        """Drop what is held in memory, carry the journal over and begin a new one: the old one holds texts still."""
+        if self.store is None:
+            return
+        try:
+            if self.retriever is not None:
+                self.retriever.forget()
+            await self._on_forgotten(self.store)
+            await self.drain(30.0)
+            await asyncio.to_thread(self.journal.close)
+        except StoreError as error:
+            log.warning("what was forgotten may still be in memory until the server ends: %s", error)
 
     async def _try_refresh(self) -> None:
         try:

@@ -72,14 +72,14 @@ async def look(settings: Config, fingerprint: str | None) -> Learned:
 
 async def _ahead(store: Store, versions: Sequence[AdapterVersion]) -> int:
     """Experiences that the next sleep finds new, by the rule of `npllm.sleep.gathering`: made after the newest that a
-    version of their context was trained or judged with, rejected versions aside."""
+    version in use in their context was trained or judged with."""
     total = 0
     for item in await store.contexts_with_new(None):
         until = [
             version.metrics["until"]
             for version in versions
             if version.context == item.context
-            and version.state is not VersionState.REJECTED
+            and version.state is VersionState.PUBLISHED
             and "until" in version.metrics
         ]
         if not until:

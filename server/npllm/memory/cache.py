@@ -75,6 +75,11 @@ class CompletionCache:
         """Forget all suggestions (a new model answers now)."""
         self._entries.clear()
 
+    def forget(self) -> None:
+        """Forget everything, also what was rejected."""
+        self.clear()
+        self._rejected.clear()
+
     def reject(self, place: Place, text: str) -> None:
         """Do not offer `text` at this place again."""
         self._rejected[_rejection(place, text)] = None

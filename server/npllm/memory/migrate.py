@@ -43,15 +43,15 @@ def folder() -> Path:
 
 
 def load(where: Path | None = None) -> list[Migration]:
-    """All migrations, in order; raises StoreError when the numbers are not 1, 2, 3, ..."""
+    """All migrations, in the order of their numbers; raises StoreError where two have the same one."""
     found = []
     for file in sorted((where or folder()).glob("*.sql")):
         match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
         if match is None:
             raise StoreError(f"{file} is not named NNNN_name.sql.")
         found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
-    if [m.number for m in found] != list(range(1, len(found) + 1)):
-        raise StoreError(f"The migrations in {where or folder()} are not numbered 1, 2, 3: reinstall npllm.")
+    if len({m.number for m in found}) != len(found):
+        raise StoreError(f"Two of the migrations in {where or folder()} have the same number: reinstall npllm.")
     return found
 
 

@@ -144,7 +144,7 @@ def version_row(v: AdapterVersion) -> dict[str, Any]:
         "sha256": v.sha256,
         "state": v.state.value,
         "reason": text(v.reason),
-        "metrics": _to_json(v.metrics),
+        "metrics": to_json(v.metrics),
         "created_at": v.created_at,
     }
 
@@ -155,7 +155,7 @@ def consolidation_row(c: Consolidation) -> dict[str, Any]:
         "state": c.state.value,
         "started_at": c.started_at,
         "ended_at": c.ended_at,
-        "report": _to_json(c.report),
+        "report": to_json(c.report),
     }
 
 
@@ -222,6 +222,7 @@ def version(row: Row) -> AdapterVersion:
         reason=row["reason"],
         metrics={key: math.nan if value is None else value for key, value in json.loads(row["metrics"]).items()},
         created_at=row["created_at"],
+        pinned=row["pinned"],
     )
 
 
@@ -240,7 +241,7 @@ def uuid(value: UUID | asyncpg.pgproto.pgproto.UUID) -> UUID:
     return UUID(int=value.int)
 
 
-def _to_json(value: Mapping[str, Any]) -> str:
+def to_json(value: Mapping[str, Any]) -> str:
     """JSON that jsonb accepts: no NaN or infinity (they become null), no NUL."""
     return json.dumps(_plain(value), allow_nan=False)
 

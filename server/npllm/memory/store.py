@@ -20,6 +20,9 @@ import asyncpg
 from npllm.config import Config
 from npllm.memory import rows
 from npllm.memory.database import QUERIES, Connection, Database
+from npllm.memory.forgetting import Forgetting
+from npllm.memory.lineage import Lineage
+from npllm.memory.places import off_limits
 from npllm.memory.similarity import find_similar
 from npllm.types import (
     AdapterVersion,
@@ -56,6 +59,8 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.lineage = Lineage(database)
+        self.forgetting = Forgetting(database)
         self._listeners: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -92,15 +97,20 @@ class Store:
         """
         if not records:
             return
+        placed = [r for r in records if isinstance(r, Suggestion | Experience)]
         suggestions = [rows.suggestion_row(r) for r in records if isinstance(r, Suggestion)]
         outcomes = [rows.outcome_row(r) for r in records if isinstance(r, Outcome)]
         feedback = [rows.feedback_row(r) for r in records if isinstance(r, Feedback)]
         experiences = [rows.experience_row(r) for r in records if isinstance(r, Experience)]
-        # Sorted, so that two processes writing at once cannot deadlock.
-        projects = sorted({row["project"] for row in (*suggestions, *experiences)})
         experiences.sort(key=lambda row: (row["id"], row["revision"]))
 
         async def operation(connection: Connection) -> None:
+            limits = [row["path"] async for row in QUERIES.off_limits(connection)] if placed else []
+            barred = {record.id for record in placed if off_limits(record.place, limits)}
+            if barred:  # and what comes of them later: the tables refuse what is forgotten
+                await QUERIES.remember_forgotten(connection, ids=list(barred))
+            # Sorted, so that two processes writing at once cannot deadlock.
+            projects = sorted({row["project"] for row in (*suggestions, *experiences) if row["id"] not in barred})
             if projects:
                 await QUERIES.upsert_project(connection, [{"path": path} for path in projects])
             if suggestions:
@@ -236,6 +246,10 @@ class Store:
         row = await self._one("last_consolidation", state=None if state is None else state.value)
         return None if row is None else rows.consolidation(row)
 
+    async def consolidation(self, id: UUID) -> Consolidation | None:
+        row = await self._one("consolidation", id=id)
+        return None if row is None else rows.consolidation(row)
+
     async def interrupted_consolidation(self) -> Consolidation | None:
         """The newest sleep, if it was cut short: interrupted, or `running` still as its child was killed.
 
@@ -307,7 +321,9 @@ class Store:
                 connection.remove_termination_listener(lost)
 
     async def listen(self, callback: Callable[[str], None]) -> None:
-        """Call `callback` with the id of each version published from now on, by any process.
+        """Call `callback` with the id of each version put in use from now on, by any process.
+
+        When something was forgotten it is called with `forgetting.ANNOUNCED`.
 
         After a broken connection it listens again and calls `callback("reconnect")`: read the table anew then.
 

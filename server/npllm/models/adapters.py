@@ -43,6 +43,7 @@ __all__ = [
     "AdapterChoice",
     "AdapterSet",
     "Manifest",
+    "check_plain",
     "publish_folder",
     "read_manifest",
     "sha256_file",
@@ -211,6 +212,22 @@ class AdapterSet:
                     module.set_scale(version.hex, strength)
         # peft lets adapters that it switches on learn; here nothing may
         self._base.model.requires_grad_(False)
+
+
+def check_plain(folder: Path, manifest: Manifest) -> None:
+    """Whether a folder that came from outside holds plain LoRA in finite numbers; it is not put on a base.
+
+    Raises:
+        ModelError: it does not; says what it holds.
+    """
+    _read_config(folder)
+    tensors = _read_weights(folder / WEIGHTS, manifest)
+    odd = [name for name in tensors if ".lora_A" not in name and ".lora_B" not in name and "lora_embedding" not in name]
+    if odd or not tensors:
+        raise ModelError(f"{folder / WEIGHTS} holds more than plain LoRA or nothing ({odd[0] if odd else 'empty'}).")
+    broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise ModelError(f"{folder / WEIGHTS} holds numbers that are not finite ({broken[0]}).")
 
 
 def _read_weights(file: Path, manifest: Manifest) -> dict[str, torch.Tensor]:

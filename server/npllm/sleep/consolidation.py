@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from npllm.config import Config
+from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
 from npllm.sleep import project
 from npllm.sleep.files import TEMPORARY
@@ -77,6 +78,7 @@ class Sleep:
         self._tell(Progress(Phase.GATHERING))
         base = await asyncio.to_thread(self._fingerprint)
         look(self._stop)
+        await finish(self._store, self._config)  # of a forgetting that was cut short
         unfinished = await self._store.interrupted_consolidation()
         current = unfinished or Consolidation(run_id, ConsolidationState.RUNNING, datetime.now(UTC))
         report = self._opened(unfinished, base)
@@ -207,14 +209,15 @@ class Sleep:
                 return kept, found, passages
         shutil.rmtree(folder, ignore_errors=True)
         plan = Plan.new(job.context, base, parent, job.part, until=job.until, budget_s=budget_s, version_id=new_id())
-        passages = await asyncio.to_thread(self._passages, job, str(plan.version_id))
+        off_limits = await self._store.forgetting.off_limits()
+        passages = await asyncio.to_thread(self._passages, job, str(plan.version_id), off_limits)
         project.keep(folder, passages)
         plan.write(folder)
         found = await self._experiences(plan.ids, job)
         assert found is not None
         return plan, found, passages
 
-    def _passages(self, job: Job, seed: str) -> tuple[Passage, ...]:
+    def _passages(self, job: Job, seed: str, off_limits: Sequence[str]) -> tuple[Passage, ...]:
         """Of the project's files, so many that they make up their share of what is learned."""
         sleep = self._config.sleep
         learned = len(job.part.learn) + len(job.part.replay)
@@ -222,6 +225,7 @@ class Sleep:
             job.context.partition(":")[2],
             job.part.all,
             held_out=(*job.part.held_out, *job.part.inner),
+            off_limits=off_limits,
             count=round(learned * sleep.project_share / (1 - sleep.project_share)),
             characters=CHARACTERS * sleep.max_tokens,
             seed=seed,

@@ -1,7 +1,8 @@
 """What there is to learn, by context: the new experiences since the version in use, and the old ones to replay.
 
 "New" is counted from the newest experience that a version of this context *for this base* has learned from; after a
-change of the base everything is new again. A rejected version moves nothing: what it tried is tried again, with more.
+change of the base everything is new again. A rejected version moves nothing: what it tried is tried again, with more;
+nor does one that was rolled back or forgotten. A context whose version is pinned is left alone.
 """
 
 from __future__ import annotations
@@ -58,7 +59,13 @@ async def gather(
     for item in await store.contexts_with_new(None):
         look(stop)
         versions = await store.adapter_versions(base_fingerprint=base_fingerprint, context=item.context)
+        versions = [version for version in versions if version.state is not VersionState.FORGOTTEN]
         if any(version.consolidation_id == consolidation for version in versions):
+            continue
+        pinned = next((version for version in versions if version.pinned), None)
+        if pinned is not None:
+            reason = f"{pinned.id} is pinned, so nothing is learned (`npllm adapters unpin {pinned.id.hex[-8:]}`)."
+            waiting.append(ContextReport(item.context, Verdict.WAITING, reason))
             continue
         start = _new_since(versions)
         new = await store.experiences_since(start, context=item.context, limit=MOST_NEW, newest_first=True)
@@ -79,11 +86,9 @@ async def gather(
 
 def _new_since(versions: Sequence[AdapterVersion]) -> datetime | None:
     """What is made at this time or later is new; None: everything."""
-    known = [
-        version.metrics["until"]
-        for version in versions
-        if version.state is not VersionState.REJECTED and "until" in version.metrics
-    ]
+    # A version that was rolled back or forgotten does not count: what it alone had learned is new again.
+    published = [version for version in versions if version.state is VersionState.PUBLISHED]
+    known = [version.metrics["until"] for version in published if "until" in version.metrics]
     # The experience at `until` itself was learned; timestamps have microseconds.
     return datetime.fromtimestamp(max(known), UTC) + timedelta(microseconds=1) if known else None
 

@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from npllm.memory.places import covered, paths_of
 from npllm.sleep.files import sync_folder
 from npllm.sleep.interruption import look
 from npllm.types import Experience
@@ -79,6 +80,7 @@ def passages(
     experiences: Sequence[Experience],
     *,
     held_out: Sequence[Experience] = (),
+    off_limits: Collection[str] = (),
     count: int,
     characters: int,
     seed: str,
@@ -89,6 +91,7 @@ def passages(
     Args:
         language: LSP language id.
         held_out: those of the experiences that the gate judges by.
+        off_limits: files and folders that are never read.
         seed: another one draws others.
 
     Raises:
@@ -113,6 +116,8 @@ def passages(
         look(stop)
         if len(made) >= count or time.monotonic() > until:
             break
+        if off_limits and covered(paths_of(project, path, ""), off_limits):
+            continue
         text = _text(Path(project), path, taken)
         if any(needle in text for needle in needles):
             continue

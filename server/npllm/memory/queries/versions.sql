@@ -39,3 +39,13 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended_at = excluded.ended
 SELECT * FROM consolidations
 WHERE owner = current_user AND (CAST(:state AS text) IS NULL OR state = :state)
 ORDER BY started_at DESC, id DESC LIMIT 1;
+
+-- name: pin_version!
+-- At most one of a context and base is pinned: the one in use.
+UPDATE adapter_versions SET pinned = :pinned WHERE owner = current_user AND id = :id;
+
+-- name: set_version_state!
+UPDATE adapter_versions SET state = :state WHERE owner = current_user AND id = :id;
+
+-- name: consolidation^
+SELECT * FROM consolidations WHERE owner = current_user AND id = :id;

@@ -1,0 +1,1 @@
+"""`npllm memory`: forgetting on purpose, and what nothing is learned from."""

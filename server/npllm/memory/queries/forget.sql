@@ -1,0 +1,90 @@
+-- name: lock_memory!
+-- In the order in which the journal's pump writes: what it is writing is waited for, what comes later waits.
+LOCK TABLE projects, suggestions, outcomes, feedback, experiences IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: cases
+-- Every suggestion that is remembered, with its place, once.
+SELECT DISTINCT ON (c.id) c.id, p.path AS project, c.path, c.uri, c.created_at FROM (
+    SELECT s.id, s.project_id, s.path, s.uri, s.created_at FROM suggestions s WHERE s.owner = current_user
+    UNION ALL
+    SELECT e.id, e.project_id, e.path, e.uri, e.created_at FROM experiences e WHERE e.owner = current_user
+) AS c JOIN projects p ON p.id = c.project_id
+ORDER BY c.id, c.created_at;
+
+-- name: ids_with_text
+-- Suggestions of which any text holds this one.
+SELECT s.id FROM suggestions s WHERE s.owner = current_user
+  AND (strpos(s.text, :text) > 0 OR strpos(s.prefix, :text) > 0 OR strpos(s.suffix, :text) > 0)
+UNION
+SELECT e.id FROM experiences e WHERE e.owner = current_user
+  AND (strpos(e.prefix, :text) > 0 OR strpos(e.suffix, :text) > 0 OR strpos(e.suggested, :text) > 0
+       OR strpos(e.final_text, :text) > 0)
+UNION
+SELECT o.suggestion_id FROM outcomes o WHERE o.owner = current_user
+  AND (strpos(o.suggested, :text) > 0 OR strpos(o.final_text, :text) > 0)
+UNION
+SELECT f.suggestion_id FROM feedback f WHERE f.owner = current_user AND strpos(f.comment, :text) > 0;
+
+-- name: remember_forgotten!
+INSERT INTO forgotten (id) SELECT unnest(CAST(:ids AS uuid[])) ON CONFLICT DO NOTHING;
+
+-- name: forgotten_among
+SELECT id FROM forgotten WHERE owner = current_user AND id = ANY(CAST(:ids AS uuid[]));
+
+-- name: delete_suggestions$
+WITH gone AS (DELETE FROM suggestions WHERE owner = current_user AND id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
+SELECT count(*) FROM gone;
+
+-- name: delete_outcomes$
+WITH gone AS (DELETE FROM outcomes WHERE owner = current_user AND suggestion_id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
+SELECT count(*) FROM gone;
+
+-- name: delete_feedback$
+WITH gone AS (DELETE FROM feedback WHERE owner = current_user AND suggestion_id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
+SELECT count(*) FROM gone;
+
+-- name: delete_experiences$
+WITH gone AS (DELETE FROM experiences WHERE owner = current_user AND id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
+SELECT count(*) FROM gone;
+
+-- name: delete_unused_projects!
+-- Their paths say something, too. Only while the tables are locked: a pump may be about to use one.
+DELETE FROM projects p WHERE p.owner = current_user
+  AND NOT EXISTS (SELECT 1 FROM suggestions s WHERE s.project_id = p.id)
+  AND NOT EXISTS (SELECT 1 FROM experiences e WHERE e.project_id = p.id);
+
+-- name: version_tables
+-- Every table of versions that a sleep makes, of whatever kind.
+SELECT c.table_name::text AS name, bool_or(c.column_name = 'context') AS has_context,
+       bool_or(c.column_name = 'base_fingerprint') AS has_base, bool_or(c.column_name = 'origin') AS has_origin
+FROM information_schema.columns c
+WHERE c.table_schema = 'npllm'
+GROUP BY c.table_name
+HAVING count(*) FILTER (WHERE c.column_name IN
+    ('id', 'owner', 'parent', 'consolidation_id', 'folder', 'sha256', 'state', 'reason', 'metrics', 'created_at')) = 10
+ORDER BY c.table_name;
+
+-- name: reports
+SELECT id, started_at, ended_at, report FROM consolidations WHERE owner = current_user;
+
+-- name: replace_report!
+UPDATE consolidations SET report = CAST(CAST(:report AS text) AS jsonb) WHERE owner = current_user AND id = :id;
+
+-- name: begin_forgetting!
+INSERT INTO forgettings (id) VALUES (:id) ON CONFLICT DO NOTHING;
+
+-- name: unfinished_forgettings$
+SELECT count(*) FROM forgettings WHERE owner = current_user AND NOT done;
+
+-- name: finish_forgettings!
+UPDATE forgettings SET done = true WHERE owner = current_user AND NOT done;
+
+-- name: put_off_limits!
+INSERT INTO off_limits (path) VALUES (:path) ON CONFLICT DO NOTHING;
+
+-- name: off_limits
+SELECT path FROM off_limits WHERE owner = current_user ORDER BY path;
+
+-- name: take_off_limits$
+WITH gone AS (DELETE FROM off_limits WHERE owner = current_user AND path = :path RETURNING 1)
+SELECT count(*) FROM gone;
