@@ -91,6 +91,8 @@ def config_for(home: Path, model: Path, **sleep: object) -> Config:
         "learning_rate": 1e-2,
         "max_minutes": 2.0,
         "checkpoint_s": 0.1,
+        "min_holdout": 4,
+        "max_general_loss": 1.0,  # a random base of one day's practice forgets what it never knew
         "nice": 0,  # a test shares its machine, and should end
         "max_load": 0.0,
         "min_battery": 0,
@@ -111,7 +113,7 @@ def write_settings(config: Config) -> None:
             name: getattr(config.sleep, name)
             for name in (
                 "threads layers rank alpha epochs max_tokens batch_tokens learning_rate max_minutes checkpoint_s "
-                "idle_s min_experiences min_holdout nice max_load min_battery max_memory_mb"
+                "idle_s min_experiences min_holdout max_general_loss nice max_load min_battery max_memory_mb"
             ).split()
         },
     }

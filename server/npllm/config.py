@@ -91,8 +91,13 @@ class SleepConfig:
     dpo_weight: float = 0.0  # of preferring what the person wrote to what was suggested instead; 0 = none
     kto_weight: float = 0.0  # of accepted and refused suggestions that have no such pair; 0 = none
     preference_beta: float = 0.1  # how far preferences may lead away from the version in use; smaller = farther
+    replay: str = "prioritised"  # how the old are drawn: "prioritised" | "uniform" | "off" = none
     holdout_share: float = 0.2  # of the new, kept apart for the gate
-    min_holdout: int = 4  # with less, nothing is learned yet
+    min_holdout: int = 30  # held-out texts; with less, nothing is learned yet
+    max_holdout: int = 100  # held-out texts of a sleep, so that judging ends
+    max_forgetting: float = 0.02  # that older slices may become less likely, of their nats
+    max_general_loss: float = 0.01  # that general code may become less likely, of its nats
+    keep_rejected: int = 3  # rejected adapters of a context whose weights are kept
     checkpoint_s: float = 20.0  # seconds between checkpoints
     seed: int = 0  # of what is held out and in which order is learned
 
@@ -149,6 +154,7 @@ SECTIONS: dict[str, type[Any]] = {
 # What may be chosen from, by "section.key"; anything else is refused.
 CHOICES: dict[str, tuple[str, ...]] = {
     "sleep.layers": ("auto", "output", "all"),
+    "sleep.replay": ("prioritised", "uniform", "off"),
 }
 
 # What else must hold of a text, by "section.key"; raises ValueError.
@@ -197,6 +203,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sleep.preference_beta": (0.001, 100),
     "sleep.holdout_share": (0, 0.9),
     "sleep.min_holdout": (1, 100000),
+    "sleep.max_holdout": (1, 100000),
+    "sleep.max_forgetting": (0, 1),
+    "sleep.max_general_loss": (0, 1),
+    "sleep.keep_rejected": (0, 1000),
     "sleep.checkpoint_s": (0.1, 3600),
     "database.pool_size": (1, 100),
     "database.connect_timeout_s": (0.1, 600),

@@ -1,20 +1,29 @@
-"""The gate: better on what was not seen, or not published; and how sure."""
+"""The gate: better on what was not seen, nothing forgotten, or not published; and how sure."""
 
 from __future__ import annotations
 
 import math
 
+import numpy
 import pytest
 
-from npllm.sleep.gate import Scored, interval, judge
+from npllm.sleep.gate import Limits, Old, Scored, interval, judge, same_ones, watched
+from npllm.sleep.report import SliceKind
+from npllm.types import new_id
+
+LIMITS = Limits(4)
 
 
 def texts(gains: list[float], *, files: int = 20) -> list[Scored]:
     return [Scored(f"f{i % files}", 10, 10.0, 10.0 * (1 - gain)) for i, gain in enumerate(gains)]
 
 
+def old(gain: float, *, name: str = "v1", count: int = 20, best: float | None = None) -> Old:
+    return Old(name, "2026-03-02", tuple(texts([gain] * count)), best)
+
+
 def test_better_is_published_with_its_gain() -> None:
-    word = judge(texts([0.1] * 20), min_held_out=4)
+    word = judge(texts([0.1] * 20), LIMITS)
     assert word.passed
     assert word.gain == pytest.approx(0.1)
     assert (word.nll_before, word.nll_after) == (pytest.approx(1.0), pytest.approx(0.9))
@@ -22,23 +31,27 @@ def test_better_is_published_with_its_gain() -> None:
 
 @pytest.mark.parametrize("gain", [0.0, -0.05])
 def test_not_better_is_not_published(gain: float) -> None:
-    word = judge(texts([gain] * 20), min_held_out=4)
+    word = judge(texts([gain] * 20), LIMITS)
     assert not word.passed
     assert "not likelier" in word.reason
 
 
 def test_too_few_texts_never_pass() -> None:
-    word = judge(texts([0.9] * 3), min_held_out=4)
+    word = judge(texts([0.9] * 3), LIMITS)
     assert not word.passed
     assert "3 held-out texts, 4 are needed" in word.reason
 
 
-def test_numbers_that_are_none_never_pass() -> None:
-    assert not judge([Scored("f", 10, 1.0, math.nan)] * 9, min_held_out=4).passed
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_numbers_that_are_none_never_pass(wrong: float) -> None:
+    broken = [Scored("f", 10, 1.0, wrong)] * 9
+    assert not judge(broken, LIMITS).passed
+    assert not judge(texts([0.1] * 20), LIMITS, old=[Old("v", "", tuple(broken))]).passed
+    assert not judge(texts([0.1] * 20), LIMITS, general=broken).passed
 
 
 def test_long_texts_count_by_their_length() -> None:
-    word = judge([Scored("a", 1, 1.0, 2.0), Scored("b", 99, 99.0, 90.0)] * 4, min_held_out=4)
+    word = judge([Scored("a", 1, 1.0, 2.0), Scored("b", 99, 99.0, 90.0)] * 20, LIMITS)
     assert word.passed
     assert word.gain == pytest.approx(0.08)
 
@@ -54,6 +67,73 @@ def test_the_interval_holds_the_gain_and_narrows_with_evidence() -> None:
 
 def test_one_lucky_file_is_no_evidence() -> None:
     lucky = [Scored("lucky", 10, 10.0, 2.0)] * 50 + [Scored(f"f{i}", 10, 10.0, 10.5) for i in range(10)]
-    low, _ = interval(lucky)
-    assert judge(lucky, min_held_out=4).gain > 0.5
-    assert low < 0
+    word = judge(lucky, LIMITS)
+    assert word.gain > 0.5
+    assert word.gain_low < 0
+    assert not word.passed
+    assert "cannot tell from chance" in word.reason
+
+
+def test_how_often_an_adapter_of_no_use_and_one_of_some_use_pass() -> None:
+    """With 40 texts whose changes spread as they did in the demo: the bound that the gate's words promise."""
+    chance = numpy.random.default_rng(7)
+
+    def passes(gain: float) -> float:
+        days = [texts(list(chance.normal(gain, 0.08, 40)), files=14) for _ in range(200)]
+        return sum(judge(day, Limits(30)).passed for day in days) / len(days)
+
+    assert passes(0.0) < 0.18
+    assert passes(0.03) > 0.75
+    assert passes(-0.02) < 0.02
+
+
+def test_what_gains_on_the_new_but_forgets_the_old_is_rejected_with_that_reason() -> None:
+    new = texts([0.1] * 20)
+    assert judge(new, LIMITS, old=[old(0.0), old(-0.01, name="v2")]).passed
+    word = judge(new, LIMITS, old=[old(-0.01), old(-0.05, name="v2")])
+    assert not word.passed
+    assert "gains 10.0% on the new texts, but forgets: older ones cost 3.0% more than at their best" in word.reason
+    assert [(part.kind, part.name, round(part.gain, 3)) for part in word.slices] == [
+        (SliceKind.NEW, "new", 0.1),
+        (SliceKind.OLD, "v1", -0.01),
+        (SliceKind.OLD, "v2", -0.05),
+    ]
+    assert judge(new, Limits(4, max_forgetting=0.05), old=[old(-0.01), old(-0.05, name="v2")]).passed
+
+
+def test_forgetting_is_counted_from_the_best_that_there_was() -> None:
+    """A little in each sleep is much in all: the version in use has lost 1.5 % already."""
+    new = texts([0.1] * 20)
+    assert judge(new, LIMITS, old=[old(-0.01)]).passed
+    word = judge(new, LIMITS, old=[old(-0.01, best=1.0 / 1.015)])
+    assert not word.passed
+    assert word.slices[1].nll_best == pytest.approx(1.0 / 1.015)
+    assert judge(new, LIMITS, old=[old(-0.01, best=1.2)]).passed, "the version in use is the best now"
+
+
+def test_a_few_old_texts_cannot_stop_all_learning() -> None:
+    assert judge(texts([0.1] * 20), LIMITS, old=[old(-0.2, count=3)]).passed
+
+
+def test_general_code_may_lose_little() -> None:
+    new = texts([0.1] * 20)
+    assert judge(new, LIMITS, general=texts([-0.009] * 60)).passed
+    word = judge(new, LIMITS, general=texts([-0.02] * 60))
+    assert not word.passed
+    assert "general code costs 2.0% more" in word.reason
+    assert word.slices[-1].kind is SliceKind.GENERAL
+
+
+def test_the_newest_slices_are_always_watched_and_the_others_in_turn() -> None:
+    slices = list(range(40))
+    seen = {one for seed in range(60) for one in watched(slices, str(seed))}
+    assert all(watched(slices, str(seed))[:3] == [0, 1, 2] for seed in range(5))
+    assert all(len(set(watched(slices, str(seed)))) == 5 for seed in range(5))
+    assert len(seen) > 30
+    assert watched([1, 2], "s") == [1, 2]
+
+
+def test_of_a_slice_always_the_same_texts_are_judged() -> None:
+    ids = [new_id() for _ in range(50)]
+    assert same_ones(ids, 20) == same_ones(ids[::-1], 20)
+    assert set(same_ones(ids, 10)) < set(same_ones(ids, 20))

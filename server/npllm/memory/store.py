@@ -23,6 +23,7 @@ from npllm.memory.database import QUERIES, Connection, Database
 from npllm.memory.forgetting import Forgetting
 from npllm.memory.lineage import Lineage
 from npllm.memory.places import off_limits
+from npllm.memory.replay import ReplayRecords
 from npllm.memory.similarity import find_similar
 from npllm.types import (
     AdapterVersion,
@@ -61,6 +62,7 @@ class Store:
         self._database = database
         self.lineage = Lineage(database)
         self.forgetting = Forgetting(database)
+        self.replay = ReplayRecords(database)
         self._listeners: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -221,8 +223,12 @@ class Store:
         )
         return [rows.version(row) for row in found]
 
-    async def publish(self, version: AdapterVersion) -> None:
-        """In one transaction: retire what is published of that context and base, publish this, announce it."""
+    async def publish(self, version: AdapterVersion, *, held_out: Sequence[UUID] = ()) -> None:
+        """In one transaction: retire what is published of that context and base, publish this, announce it.
+
+        Args:
+            held_out: the experiences that it was judged by; from now on they are kept apart in its context, for good.
+        """
         row = {**rows.version_row(version), "state": VersionState.PUBLISHED.value}
 
         async def operation(connection: Connection) -> None:
@@ -231,6 +237,14 @@ class Store:
                 connection, context=version.context, base_fingerprint=version.base_fingerprint, id=version.id
             )
             await QUERIES.insert_adapter_version(connection, **row)
+            if held_out:
+                await QUERIES.hold_out(
+                    connection,
+                    ids=list(held_out),
+                    context=version.context,
+                    version_id=version.id,
+                    held_at=version.created_at,
+                )
             await QUERIES.announce(connection, id=str(version.id))
 
         await self._database.run(operation)

@@ -13,6 +13,7 @@ import logging
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from uuid import UUID
 from npllm.config import Config
 from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
+from npllm.models.manifest import WEIGHTS
 from npllm.sleep import project
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import Job, gather
@@ -31,7 +33,7 @@ from npllm.sleep.meter import Meter
 from npllm.sleep.plan import Plan, folder_name
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Ending, Finished, Message, Phase, Progress
-from npllm.sleep.report import ContextReport, Report, Verdict
+from npllm.sleep.report import ContextReport, Report, SliceKind, Verdict
 from npllm.types import (
     AdapterVersion,
     Consolidation,
@@ -51,6 +53,7 @@ log = logging.getLogger(__name__)
 
 CHARACTERS = 3  # of a passage, for each token that an example may have: then its text fits whole
 TRAIN_SHARE = 0.8  # of the time; the rest is for loading and judging
+MEASURE_SHARE = 0.1  # of the training's time: then, how surprising each experience still is, for the next replay
 
 
 class Sleep:
@@ -175,8 +178,8 @@ class Sleep:
         look(self._stop)
         meter.phase(Phase.PUBLISHING)
         seconds = outcome.position.seconds + time.monotonic() - began - outcome.seconds_now
-        made = _report(task, learner.passages, outcome, judgement, seconds)
-        metrics = _metrics(made, plan)
+        made = replace(_report(task, learner.passages, outcome, judgement, seconds), notes=learner.notes)
+        metrics = _metrics(made, plan) | learner.marks
         version = AdapterVersion(
             id=plan.version_id,
             context=plan.context,
@@ -191,10 +194,25 @@ class Sleep:
             created_at=datetime.now(UTC),
         )
         if judgement.passed:
-            await self._store.publish(version)
+            await self._store.publish(version, held_out=plan.held_out)
+            within_s = budget_s * MEASURE_SHARE
+            surprise = await asyncio.to_thread(learner.surprise, (*plan.replay, *plan.learn), within_s=within_s)
+            await self._store.replay.note_surprise(plan.context, plan.base_fingerprint, surprise)
         else:
             await self._store.insert_adapter_version(version)
+            await asyncio.to_thread(self._prune, await self._store.adapter_versions(state=VersionState.REJECTED))
         return made
+
+    def _prune(self, rejected: Sequence[AdapterVersion]) -> None:
+        """Remove the weights of all but the newest rejected versions of each context and base; the rows stay."""
+        seen: Counter[tuple[str, str]] = Counter()
+        for version in rejected:  # newest first
+            family = (version.context, version.base_fingerprint)
+            seen[family] += 1
+            weights = self._config.home / version.folder / WEIGHTS
+            if seen[family] > self._config.sleep.keep_rejected and weights.exists():
+                log.info("removing the weights of %s, which was rejected: %s", version.id, version.reason)
+                weights.unlink(missing_ok=True)
 
     async def _planned(
         self, job: Job, base: str, folder: Path, budget_s: float
@@ -208,7 +226,13 @@ class Sleep:
             if found is not None and passages is not None:
                 return kept, found, passages
         shutil.rmtree(folder, ignore_errors=True)
-        plan = Plan.new(job.context, base, parent, job.part, until=job.until, budget_s=budget_s, version_id=new_id())
+        plan = Plan.new(
+            *(job.context, base, parent, job.part),
+            slices=job.slices,
+            until=job.until,
+            budget_s=budget_s,
+            version_id=new_id(),
+        )
         off_limits = await self._store.forgetting.off_limits()
         passages = await asyncio.to_thread(self._passages, job, str(plan.version_id), off_limits)
         project.keep(folder, passages)
@@ -226,6 +250,7 @@ class Sleep:
             job.part.all,
             held_out=(*job.part.held_out, *job.part.inner),
             off_limits=off_limits,
+            apart=job.apart,
             count=round(learned * sleep.project_share / (1 - sleep.project_share)),
             characters=CHARACTERS * sleep.max_tokens,
             seed=seed,
@@ -234,7 +259,7 @@ class Sleep:
 
     async def _experiences(self, ids: Sequence[UUID], job: Job) -> dict[UUID, Experience] | None:
         """Those with these ids; None if one is gone from the database."""
-        known = {item.id: item for item in job.part.all}
+        known = {item.id: item for item in (*job.part.all, *job.judged_again)}
         found: dict[UUID, Experience] = {}
         for id in ids:
             look(self._stop)
@@ -249,8 +274,7 @@ def _report(
     task: Task, passages: Sequence[Passage], outcome: Outcome, judgement: Judgement, seconds: float
 ) -> ContextReport:
     plan, position = task.plan, outcome.position
-    held_out, used = task.of(plan.held_out), task.of(plan.ids)
-    apart = {item.id for item in held_out}
+    held_out, used = task.of(plan.held_out), task.of((*plan.learn, *plan.replay, *plan.inner))
     return ContextReport(
         context=plan.context,
         verdict=Verdict.PUBLISHED if judgement.passed else Verdict.REJECTED,
@@ -259,7 +283,7 @@ def _report(
         parent=str(plan.parent) if plan.parent else "",
         new=len(plan.learn) + len(plan.inner),
         old=len(plan.replay),
-        files=len({(item.place.project, item.place.path) for item in used if item.id not in apart}),
+        files=len({(item.place.project, item.place.path) for item in used}),
         passages=len(passages),
         project_files=len(project.files_of(passages)),
         held_out=len(held_out),
@@ -274,13 +298,16 @@ def _report(
         tokens=position.tokens,
         tokens_per_s=position.tokens / max(position.seconds, 1e-6),
         seconds=seconds,
+        slices=judgement.slices,
     )
 
 
 def _metrics(made: ContextReport, plan: Plan) -> dict[str, float]:
     names = ("nll_before", "nll_after", "gain", "gain_low", "gain_high", "steps", "epochs", "tokens_per_s", "seconds")
     counts = ("new", "old", "files", "held_out")
-    return {name: float(getattr(made, name)) for name in (*names, *counts)} | {"until": plan.until.timestamp()}
+    gains = {f"slice.{part.name}.gain": part.gain for part in made.slices if part.kind is not SliceKind.NEW}
+    found = {name: float(getattr(made, name)) for name in (*names, *counts)}
+    return found | gains | {"until": plan.until.timestamp()}
 
 
 def _sweep(adapters: Path, checkpoints: Path, *, keep: Path) -> None:

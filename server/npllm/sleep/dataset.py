@@ -1,80 +1,112 @@
 """What a sleep learns from: new experiences mixed with old ones, and what is kept apart to judge by.
 
 Held out are texts that the adapter must not have seen: half of them in files from which nothing is learned, half the
-latest of each other file, so that nothing learned was written later in the same file, and no file speaks for all.
-Replay draws from the old by priority, P(i) ~ p_i^0.6 (Schaul et al., 1511.05952), without putting back (Efraimidis &
-Spirakis 2006). Pure: no database, no model.
+latest of each other file, so that nothing learned was written later in the same file, and no file speaks for all. What
+an earlier sleep held out stays apart, and so does whatever nearly equals it. The old ones come as the database drew
+them (`replay`). Pure: no database, no model.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from npllm.config import SleepConfig
-from npllm.types import Decision, Experience
+from npllm.memory.replay import Drawn
+from npllm.sleep import replay
+from npllm.sleep.duplicates import NearlySame
+from npllm.types import Decision, Experience, OutcomeKind
 
-REPLAY_EXPONENT = 0.6
 INNER_SHARE = 0.1  # of the new: the inner validation part
 MIN_INNER = 4  # fewer say nothing: then there is no inner part
 WORTH_A_WORD = 8  # characters; a shorter avoided text inside another one ("x" in "max") is not the same thing
+UNWANTED = (OutcomeKind.REJECTED, OutcomeKind.DISMISSED, OutcomeKind.DELETED)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The experiences of one sleep and context, by what they are for."""
+    """The experiences of one sleep and context, by what they are for.
+
+    Attributes:
+        importance: the importance weight of each old one, by id; their mean is 1.
+        negatives: those that have no text to learn, but a suggestion that was unwanted.
+    """
 
     learn: tuple[Experience, ...]  # the new ones
     replay: tuple[Experience, ...]  # the old ones
     inner: tuple[Experience, ...]  # new ones that decide when to stop
     held_out: tuple[Experience, ...]  # new ones that the gate judges by
+    negatives: tuple[Experience, ...] = ()
+    importance: Mapping[UUID, float] = field(default_factory=dict)
 
     @property
     def all(self) -> tuple[Experience, ...]:
-        return (*self.learn, *self.replay, *self.inner, *self.held_out)
+        return (*self.learn, *self.replay, *self.inner, *self.held_out, *self.negatives)
+
+
+def old_wanted(new: int, config: SleepConfig) -> int:
+    """How many old experiences are learned beside so many new ones."""
+    share = max(config.new_share, 0.01)
+    return 0 if config.replay == "off" else round(new * (1 - share) / share)
 
 
 def divide(
     new: Iterable[Experience],
-    old: Iterable[Experience],
+    old: Sequence[Drawn],
     config: SleepConfig,
     *,
     seed: str,
-    learned: Collection[UUID] = (),
+    apart: Iterable[Experience] = (),
+    versions: int = 0,
 ) -> Part | int:
     """Divide a context's experiences, or say how many new ones are wanted for that.
 
     Args:
+        old: in the order in which they were drawn.
         seed: another one holds out other files.
-        learned: ids that the version in use has learned from; of the old, the others come first.
+        apart: what earlier sleeps held out.
+        versions: how many the context has had on this base; see `replay.beta`.
     """
-    pool = distinct(item for item in new if teaches(item))
+    found = list(new)
+    pool = _without_near_copies(distinct(item for item in found if teaches(item)), NearlySame(apart))
     wanted = 2 * config.min_holdout
     if len(pool) < wanted:
         return wanted
-    chance = random.Random(seed)
-    want = min(max(config.min_holdout, round(config.holdout_share * len(pool))), len(pool) // 2)
-    held_out, rest = _keep_apart(pool, want, seed)
+    want = max(config.min_holdout, min(round(config.holdout_share * len(pool)), config.max_holdout))
+    held_out, rest = _keep_apart(pool, min(want, len(pool) // 2), seed)
     inner: list[Experience] = []
     want = round(INNER_SHARE * len(pool))
     if want >= MIN_INNER and config.epochs > 1:  # a single pass ends where its rate does
         inner, rest = _keep_apart(rest, want, seed + "inner")
     known = {item.id for item in pool}
-    apart = {file_of(item) for item in held_out} - {file_of(item) for item in rest}
-    judged = {_text_at(item) for item in held_out}
-    replayable = [
-        item
-        for item in distinct(i for i in old if teaches(i))
-        if item.id not in known and file_of(item) not in apart and _text_at(item) not in judged
-    ]
-    share = max(config.new_share, 0.01)
-    count = round(len(rest) * (1 - share) / share)
-    replay = _draw(replayable, count, frozenset(learned), chance)
-    return Part(tuple(rest), tuple(replay), tuple(inner), tuple(held_out))
+    whole = {file_of(item) for item in held_out} - {file_of(item) for item in rest}
+    near = NearlySame([*apart, *pool])
+
+    def refused(item: Experience) -> bool:
+        if item.id in known or file_of(item) in whole or not teaches(item) or near.seen(item):
+            return True
+        near.add(item)
+        return False
+
+    chosen, importance = replay.choose(
+        old, old_wanted(len(rest), config), exponent=replay.beta(versions), refused=refused
+    )
+    if config.replay == "uniform":
+        importance = {}  # nothing to undo
+    held = {item.id for item in (*held_out, *inner)}
+    negatives = [item for item in (*found, *(one.experience for one in old)) if item.id not in held and _unwanted(item)]
+    return Part(
+        tuple(rest),
+        tuple(sorted(chosen, key=_time)),
+        tuple(inner),
+        tuple(held_out),
+        tuple(negatives[: len(rest)]),
+        importance,
+    )
 
 
 def teaches(experience: Experience) -> bool:
@@ -99,7 +131,7 @@ def weight(experience: Experience) -> float:
 def distinct(experiences: Iterable[Experience]) -> list[Experience]:
     """In order of time, without earlier copies of the same text at the same line of the same file."""
     latest: dict[tuple[str, str, str], Experience] = {}
-    for item in sorted(experiences, key=lambda item: (item.created_at, item.id)):
+    for item in sorted(experiences, key=_time):
         key = _text_at(item)
         latest.pop(key, None)
         latest[key] = item
@@ -157,15 +189,24 @@ def _latest_of_each(pool: Sequence[Experience], want: int, seed: str) -> frozens
     return frozenset(item.id for name, items in by_file.items() for item in items[len(items) - count[name] :])
 
 
-def _draw(pool: Sequence[Experience], count: int, learned: frozenset[UUID], chance: random.Random) -> list[Experience]:
-    keys = {item.id: chance.random() ** (1.0 / _priority(item, learned) ** REPLAY_EXPONENT) for item in pool}
-    chosen = sorted(pool, key=lambda item: keys[item.id], reverse=True)[:count]
-    return sorted(chosen, key=lambda item: (item.created_at, item.id))
+def _without_near_copies(experiences: Sequence[Experience], near: NearlySame) -> list[Experience]:
+    """In the same order, without what is nearly something later, or something that `near` remembers."""
+    kept = []
+    for item in reversed(experiences):
+        if not near.seen(item):
+            near.add(item)
+            kept.append(item)
+    return kept[::-1]
 
 
-def _priority(experience: Experience, learned: frozenset[UUID]) -> float:
-    satisfied = 0.5 + 0.5 * min(1.0, max(0.0, experience.relevance))
-    return satisfied * (1.0 if experience.id in learned else 2.0)
+def _unwanted(experience: Experience) -> bool:
+    """Whether only its suggestion says something: that it was not wanted."""
+    refused = experience.outcome in UNWANTED or experience.decision is Decision.AVOID
+    return refused and bool(experience.suggested.strip()) and not teaches(experience)
+
+
+def _time(experience: Experience) -> tuple[datetime, UUID]:
+    return experience.created_at, experience.id
 
 
 def _plain(text: str) -> str:

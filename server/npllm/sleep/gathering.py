@@ -2,31 +2,31 @@
 
 "New" is counted from the newest experience that a version of this context *for this base* has learned from; after a
 change of the base everything is new again. A rejected version moves nothing: what it tried is tried again, with more;
-nor does one that was rolled back or forgotten. A context whose version is pinned is left alone.
+nor does one that was rolled back or forgotten. A context whose version is pinned is left alone. What any published
+version held out, on whatever base, stays apart: it is never learned, and judged by again.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
 from npllm.config import Config
+from npllm.memory.replay import Drawn
 from npllm.memory.store import Store
-from npllm.models.manifest import read_manifest
-from npllm.sleep.dataset import Part, divide
+from npllm.sleep import replay
+from npllm.sleep.dataset import Part, divide, old_wanted
+from npllm.sleep.gate import PER_SLICE, bytes_key, nll_key, watched
 from npllm.sleep.interruption import look
+from npllm.sleep.plan import OldSlice
 from npllm.sleep.report import ContextReport, Verdict
-from npllm.types import AdapterVersion, Experience, ModelError, VersionState
-
-log = logging.getLogger(__name__)
+from npllm.types import AdapterVersion, Decision, Experience, VersionState
 
 MOST_NEW = 4000  # experiences of a context that are looked at; after a change of the base all are new
-MOST_OLD = 4000
+MOST_APART = 4000  # held-out texts of earlier sleeps that what is learned is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,17 @@ class Job:
     Attributes:
         until: when the newest experience was made.
         parent: the version in use, or None.
+        slices: what earlier sleeps held out and this one is judged by, too, and the texts of that.
+        apart: all that earlier sleeps held out: places and texts.
     """
 
     context: str
     part: Part
     until: datetime
     parent: AdapterVersion | None
+    slices: tuple[OldSlice, ...] = ()
+    judged_again: tuple[Experience, ...] = ()
+    apart: tuple[Experience, ...] = ()
 
 
 async def gather(
@@ -71,16 +76,26 @@ async def gather(
         new = await store.experiences_since(start, context=item.context, limit=MOST_NEW, newest_first=True)
         if not new:
             continue
-        old: list[Experience] = []
-        if start is not None:
-            old = await store.experiences_before(start, context=item.context, limit=MOST_OLD)
         parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)
-        part = divide(new, old, config.sleep, seed=str(consolidation), learned=_learned(config.home, parent))
+        lineage = [version for version in versions if version.state is not VersionState.REJECTED]
+        apart = await store.replay.apart(item.context, limit=MOST_APART)
+        old = await _old(store, config, base_fingerprint, item.context, start, str(consolidation), len(new))
+        taken = {one.id for one in apart}
+        part = divide(
+            [one for one in new if one.id not in taken],
+            old,
+            config.sleep,
+            seed=str(consolidation),
+            apart=apart,
+            versions=len(lineage),
+        )
         if isinstance(part, int):
             reason = f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait."
             waiting.append(ContextReport(item.context, Verdict.WAITING, reason, new=len(new)))
-        else:
-            jobs.append(Job(item.context, part, max(one.created_at for one in new), parent))
+            continue
+        slices, texts = await _slices(store, item.context, lineage, str(consolidation))
+        until = max(one.created_at for one in new)
+        jobs.append(Job(item.context, part, until, parent, slices, texts, tuple(apart)))
     return jobs, tuple(waiting)
 
 
@@ -93,12 +108,51 @@ def _new_since(versions: Sequence[AdapterVersion]) -> datetime | None:
     return datetime.fromtimestamp(max(known), UTC) + timedelta(microseconds=1) if known else None
 
 
-def _learned(home: Path, parent: AdapterVersion | None) -> frozenset[UUID]:
-    """What the version in use has learned from, by its manifest; nothing where that cannot be read."""
-    if parent is None:
-        return frozenset()
-    try:
-        return frozenset(UUID(str(id)) for id in read_manifest(home / parent.folder).data.get("learned", ()))
-    except (ModelError, ValueError) as error:
-        log.warning("what version %s has learned from is not known: %s", parent.id, error)
-        return frozenset()
+async def _old(
+    store: Store, config: Config, base: str, context: str, start: datetime | None, seed: str, new: int
+) -> list[Drawn]:
+    """Old experiences in the order in which they are drawn: some more than can be wanted, never all there are."""
+    wanted = old_wanted(new, config.sleep)
+    if start is None or wanted == 0:
+        return []
+    return await store.replay.draw(
+        context,
+        base,
+        start,
+        seed=seed,
+        limit=min(replay.MOST, replay.MANY * wanted),
+        alpha=replay.alpha(config.sleep.replay),
+        epsilon=replay.EPSILON,
+        low=replay.DECISION[Decision.LOW],
+        discard=replay.DECISION[Decision.DISCARD],
+        pause_s=replay.PAUSE_S,
+    )
+
+
+async def _slices(
+    store: Store, context: str, lineage: Sequence[AdapterVersion], seed: str
+) -> tuple[tuple[OldSlice, ...], tuple[Experience, ...]]:
+    """The older slices to judge by, and their texts."""
+    chosen = watched(await store.replay.slices(context), seed)
+    found = [one for one in await store.replay.texts_of(context, chosen, most=PER_SLICE) if one.experiences]
+    made = tuple(
+        OldSlice(
+            one.version_id,
+            one.held_at,
+            tuple(text.id for text in one.experiences),
+            best_of(lineage, one.version_id, sum(len(text.final_text.encode()) for text in one.experiences)),
+        )
+        for one in found
+    )
+    return made, tuple(text for one in found for text in one.experiences)
+
+
+def best_of(lineage: Sequence[AdapterVersion], slice_id: UUID, utf8_bytes: int) -> float | None:
+    """The lowest nats per byte that a version had on a slice, if its texts are still the same; None: not known."""
+    name = str(slice_id)
+    known = [
+        version.metrics[nll_key(name)]
+        for version in lineage
+        if version.metrics.get(bytes_key(name)) == utf8_bytes and nll_key(name) in version.metrics
+    ]
+    return min(known, default=None)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import shutil
 import threading
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,10 +35,11 @@ from npllm.models.adapters import (
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import lora, mas, preferences
-from npllm.sleep.dataset import file_of, weight
+from npllm.sleep.dataset import weight
 from npllm.sleep.files import TEMPORARY
-from npllm.sleep.gate import Judgement, Scored, judge
+from npllm.sleep.gate import Judgement
 from npllm.sleep.interruption import Interrupted, look
+from npllm.sleep.judging import Exam
 from npllm.sleep.lora import Layers, Shape
 from npllm.sleep.mas import Importance, Penalty
 from npllm.sleep.meter import Meter
@@ -102,6 +105,8 @@ class Learner:
         self._parent = task.parent if task.parent is not None and self._usable(task.parent) else None
         self._recipe = replace(self._recipe, shape=self._shape())
         self.passages = task.passages  # those that were learned: when the time is short, fewer
+        self.marks: dict[str, float] = {}  # for the next sleeps' gates; once judged
+        self.notes: tuple[str, ...] = ()  # what the gate could not look at
         self._adapted: PeftModel | None = None
         self._learned: list[Sample] = []
         self._importance: Importance | None = None
@@ -122,7 +127,7 @@ class Learner:
         adapted = self._adapted = lora.attach(self.base.model, self._recipe.shape, seed=self._recipe.seed)
         if self._parent is not None and self._continues:
             lora.load(adapted, self._parent)
-        preferred = self._preferences(self._task.of((*plan.learn, *plan.replay)), builder)
+        preferred = self._preferences(self._task.of((*plan.learn, *plan.replay, *plan.negatives)), builder)
         trainer = Trainer(
             adapted,
             learn,
@@ -148,16 +153,18 @@ class Learner:
         return outcome
 
     def judge(self) -> Judgement:
-        """The gate: the held-out texts under what is in use (the parent, or the bare base) and the new adapter.
+        """The gate: new and older held-out texts and general code, under what is in use (the parent, or the bare base)
+        and the new adapter.
 
         Raises:
             Interrupted: the person is back.
         """
         adapted = self._trained()
         self._meter.phase(Phase.JUDGING)
-        held_out = self._task.of(self._task.plan.held_out)
+        exam = Exam.of(self._task.plan, self._task.of)
         builder = self._builder(self._config.base.context_tokens)  # as it serves
-        samples = self._samples(held_out, builder)
+        samples = self._samples(exam.experiences, builder)
+        samples += [self._passage(passage, builder) for passage in exam.passages]
         adapted.eval()
         after = self._nats(adapted, samples, builder, 0)
         if self._parent is None:
@@ -171,11 +178,30 @@ class Learner:
             before = self._nats(adapted, samples, builder, len(samples))
             adapted.set_adapter("default")
             adapted.delete_adapter("parent")
-        scored = [
-            Scored(file_of(item), len(item.final_text.encode()), old, new)
-            for item, old, new in zip(held_out, before, after, strict=True)
-        ]
-        return judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
+        judgement, self.marks = exam.judged(before, after, self._config.sleep)
+        self.notes = (exam.note,) if exam.note else ()
+        return judgement
+
+    def surprise(self, ids: Sequence[UUID], *, within_s: float) -> dict[UUID, float]:
+        """What experiences' texts cost now, in nats per UTF-8 byte, under the adapter that was trained.
+
+        Ends early, with what it has, when the time is over or the person is back.
+        """
+        adapted = self._trained()
+        builder = self._builder(self._config.sleep.max_tokens)
+        until = time.monotonic() + within_s
+        found: dict[UUID, float] = {}
+        for item in self._task.of(ids):
+            if time.monotonic() > until:
+                break
+            try:
+                sample = self._samples([item], builder)[0]
+            except Interrupted:
+                break
+            nats = answer_nats(adapted, sample, last=_text(sample, builder))
+            if math.isfinite(nats):
+                found[item.id] = nats / max(1, len(item.final_text.encode()))
+        return found
 
     def measure(self, outcome: Outcome) -> None:
         """Estimate what matters for what was learned, so that the next sleep can hold it; see `mas`.
@@ -231,8 +257,10 @@ class Learner:
                 data={
                     "until": plan.until.isoformat(),
                     "learned": [str(id) for id in (*plan.learn, *plan.replay)],
+                    "negatives": [str(id) for id in plan.negatives],
                     "validated": [str(id) for id in plan.inner],
                     "held_out": [str(id) for id in plan.held_out],
+                    "judged_again": {str(item.version): [str(id) for id in item.ids] for item in plan.slices},
                     "project_files": files_of(self.passages),
                     **measured,
                 },
@@ -257,7 +285,8 @@ class Learner:
 
     def _samples(self, experiences: Sequence[Experience], builder: PromptBuilder) -> list[Sample]:
         """Prompts and answers, with weights whose mean is 1."""
-        weights = [weight(item) for item in experiences]
+        importance = self._task.plan.importance
+        weights = [weight(item) * importance.get(item.id, 1.0) for item in experiences]
         mean = sum(weights) / len(weights) if weights else 1.0
         samples = []
         for item, own in zip(experiences, weights, strict=True):
@@ -320,8 +349,7 @@ class Learner:
         found = []
         for number, sample in enumerate(samples):
             look(self._stop)
-            text = len(sample.ids) - sample.loss_start - (sample.ids[-1] == builder.end_id)
-            found.append(answer_nats(adapted, sample, last=text))
+            found.append(answer_nats(adapted, sample, last=_text(sample, builder)))
             self._meter.step(first + number + 1, 2 * len(samples))
         return found
 
@@ -340,6 +368,11 @@ class Learner:
             log.warning("the version in use cannot be learned on from: %s", error)
             return False
         return True
+
+
+def _text(sample: Sample, builder: PromptBuilder) -> int:
+    """How many of a sample's answer tokens are the person's text: not the one that ends it."""
+    return len(sample.ids) - sample.loss_start - (sample.ids[-1] == builder.end_id)
 
 
 def recipe_of(config: Config, parameters: int) -> Recipe:

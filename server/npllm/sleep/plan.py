@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,30 @@ STATE = "state.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
+class OldSlice:
+    """Held-out experiences of an earlier sleep.
+
+    Attributes:
+        version: the adapter version that was judged by them first.
+        best: the lowest nats per byte that a version of this base and context had on them; None: not known.
+    """
+
+    version: UUID
+    held_at: datetime
+    ids: tuple[UUID, ...]
+    best: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One context's part of a sleep.
 
     Attributes:
         version_id: of the adapter version that will come of it, also when it is gone on with.
         parent: the version it starts from, which was in use.
-        learn, replay, inner, held_out: ids of experiences, see `dataset.Part`.
+        learn, replay, inner, held_out, negatives: ids of experiences, see `dataset.Part`.
+        importance: of the replayed ones, by id.
+        slices: what earlier sleeps held out and this one is judged by, too.
         until: when the newest of them was made; what comes later is new for the next sleep.
         budget_s: for the training.
     """
@@ -47,11 +65,15 @@ class Plan:
     held_out: tuple[UUID, ...]
     until: datetime
     budget_s: float
+    negatives: tuple[UUID, ...] = ()
+    importance: Mapping[UUID, float] = field(default_factory=dict)
+    slices: tuple[OldSlice, ...] = ()
 
     @property
     def ids(self) -> tuple[UUID, ...]:
         """All experiences it needs."""
-        return (*self.learn, *self.replay, *self.inner, *self.held_out)
+        named = (*self.learn, *self.replay, *self.inner, *self.held_out, *self.negatives)
+        return (*named, *(id for item in self.slices for id in item.ids))
 
     @classmethod
     def new(
@@ -61,6 +83,7 @@ class Plan:
         parent: UUID | None,
         part: Part,
         *,
+        slices: Sequence[OldSlice] = (),
         until: datetime,
         budget_s: float,
         version_id: UUID,
@@ -74,6 +97,8 @@ class Plan:
             **{name: tuple(item.id for item in getattr(part, name)) for name in _PARTS},
             until=until,
             budget_s=budget_s,
+            importance=part.importance,
+            slices=tuple(slices),
         )
 
     def write(self, folder: Path) -> None:
@@ -87,6 +112,16 @@ class Plan:
             **{name: [str(item) for item in getattr(self, name)] for name in _PARTS},
             "until": self.until.timestamp(),
             "budget_s": self.budget_s,
+            "importance": {str(id): value for id, value in self.importance.items()},
+            "slices": [
+                {
+                    "version": str(item.version),
+                    "held_at": item.held_at.timestamp(),
+                    "ids": [str(id) for id in item.ids],
+                    "best": item.best,
+                }
+                for item in self.slices
+            ],
         }
         temporary = folder / (PLAN + ".tmp")
         with temporary.open("w", encoding="utf-8") as stream:
@@ -109,6 +144,16 @@ class Plan:
                 **{name: tuple(UUID(item) for item in document[name]) for name in _PARTS},
                 until=datetime.fromtimestamp(document["until"], UTC),
                 budget_s=float(document["budget_s"]),
+                importance={UUID(id): float(value) for id, value in document["importance"].items()},
+                slices=tuple(
+                    OldSlice(
+                        UUID(item["version"]),
+                        datetime.fromtimestamp(item["held_at"], UTC),
+                        tuple(UUID(id) for id in item["ids"]),
+                        item["best"],
+                    )
+                    for item in document["slices"]
+                ),
             )
         except FileNotFoundError:
             return None
@@ -117,7 +162,7 @@ class Plan:
             return None
 
 
-_PARTS = ("learn", "replay", "inner", "held_out")
+_PARTS = ("learn", "replay", "inner", "held_out", "negatives")
 
 
 def folder_name(context: str) -> str:

@@ -3,7 +3,8 @@
 What a person writes tomorrow leans on their whole project, of which a day's experiences show a few files. Read are the
 files that git tracks (where no repository knows the folder: all but hidden folders and those of tools), in the
 context's language. Left out are files in which an experience of this sleep lies, by their real paths, and files that
-hold a held-out line together with the line above it: the gate's texts must not be seen. A passage has the shape of an
+hold a held-out line together with the line above it: the gate's texts must not be seen. Of files that hold what an
+earlier sleep held out, the pieces around it are left out. A passage has the shape of an
 experience: text, a line to be written in it, text. Nothing is written to the database; the passages of a sleep are kept
 beside its checkpoint, so that it can go on, and removed with it. Knows no model.
 """
@@ -81,6 +82,7 @@ def passages(
     *,
     held_out: Sequence[Experience] = (),
     off_limits: Collection[str] = (),
+    apart: Sequence[Experience] = (),
     count: int,
     characters: int,
     seed: str,
@@ -92,6 +94,7 @@ def passages(
         language: LSP language id.
         held_out: those of the experiences that the gate judges by.
         off_limits: files and folders that are never read.
+        apart: what earlier sleeps held out.
         seed: another one draws others.
 
     Raises:
@@ -105,6 +108,7 @@ def passages(
     until = time.monotonic() + ALL_S
     taken = {path for item in experiences for path in _real_paths(item)}
     needles = [needle for item in held_out if (needle := _needle(item))]
+    kept_apart = [needle for item in apart if (needle := _needle(item))]
     found: list[tuple[str, str]] = []
     for project in projects:
         files = _files(Path(project), endings, stop, until)
@@ -121,7 +125,8 @@ def passages(
         text = _text(Path(project), path, taken)
         if any(needle in text for needle in needles):
             continue
-        pieces = list(_pieces(text, characters))
+        lines = {needle.rpartition("\n")[2].strip() for needle in kept_apart if needle in text}
+        pieces = [piece for piece in _pieces(text, characters) if not any(line in piece for line in lines)]
         chance.shuffle(pieces)
         made += [cut for piece in pieces[:PER_FILE] if (cut := _cut(project, path, piece, chance)) is not None]
     log.info("%d passages from %d files in %s", min(len(made), count), len(found), ", ".join(projects) or "no project")

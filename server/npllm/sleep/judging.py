@@ -1,0 +1,74 @@
+"""The texts that one version is judged on, in one row to be scored, and back from the scores to the gate's word.
+
+Knows the plan and the gate; knows no model: who scores gets the texts in `Exam.experiences` and `Exam.passages`, in
+this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from npllm.config import SleepConfig
+from npllm.sleep.dataset import file_of
+from npllm.sleep.gate import Judgement, Limits, Old, Scored, judge, marks, same_ones
+from npllm.sleep.general import general
+from npllm.sleep.plan import Plan
+from npllm.sleep.project import Passage
+from npllm.types import Experience
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """What a version is judged on.
+
+    Attributes:
+        experiences: the new held-out ones, then those of each older slice.
+        passages: of general code.
+        note: why there are none; "" where there are.
+    """
+
+    plan: Plan
+    experiences: tuple[Experience, ...]
+    passages: tuple[Passage, ...]
+    note: str
+
+    @classmethod
+    def of(cls, plan: Plan, experiences: Callable[[Sequence[UUID]], Sequence[Experience]]) -> Exam:
+        """The exam of a plan.
+
+        Args:
+            experiences: those with these ids.
+        """
+        texts = (*experiences(plan.held_out), *(text for item in plan.slices for text in experiences(item.ids)))
+        passages, note = general(plan.context.partition(":")[2])
+        return cls(plan, texts, passages, note)
+
+    def judged(
+        self, before: Sequence[float], after: Sequence[float], config: SleepConfig
+    ) -> tuple[Judgement, dict[str, float]]:
+        """The gate's word, and what later sleeps compare with (for the version's metrics).
+
+        Args:
+            before, after: nats of each text, under the version in use and under the new one.
+        """
+        named = [(file_of(item), item.final_text) for item in self.experiences]
+        named += [(passage.path, passage.line) for passage in self.passages]
+        scored = [
+            Scored(file, len(text.encode()), old, new)
+            for (file, text), old, new in zip(named, before, after, strict=True)
+        ]
+        held_out = scored[: len(self.plan.held_out)]
+        same = set(same_ones(self.plan.held_out))
+        own = [one for id, one in zip(self.plan.held_out, held_out, strict=True) if id in same]
+        found = marks(str(self.plan.version_id), own)
+        older: list[Old] = []
+        at = len(held_out)
+        for item in self.plan.slices:
+            part = tuple(scored[at : at + len(item.ids)])
+            at += len(item.ids)
+            older.append(Old(str(item.version), item.held_at.date().isoformat(), part, item.best))
+            found |= marks(str(item.version), part)
+        limits = Limits(config.min_holdout, config.max_forgetting, config.max_general_loss)
+        return judge(held_out, limits, old=older, general=scored[at:], seed=config.seed), found

@@ -1,0 +1,159 @@
+# ruff: noqa: F811
+"""Sleep after sleep, in real child processes: what was held out stays apart, what forgets is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from npllm.config import Config, DatabaseConfig
+from npllm.memory.store import Store
+from npllm.models.manifest import Manifest, read_manifest
+from npllm.sleep.protocol import Ending
+from npllm.sleep.report import ContextReport, SliceKind, Verdict
+from npllm.sleep.supervisor import Sleeper
+from npllm.types import AdapterVersion, Experience, VersionState, new_id
+from tests.fixtures_memory import database_url, postgres  # noqa: F401
+from tests.fixtures_sleep import MORNING, PYTHON, config_for, experience, from_source
+
+
+@pytest.fixture
+def config(home: Path, tiny_model: Path, database_url: str) -> Config:
+    return replace(
+        config_for(home, tiny_model, min_holdout=10, max_holdout=10), database=DatabaseConfig(url=database_url)
+    )
+
+
+@pytest.fixture
+async def store(config: Config) -> AsyncIterator[Store]:
+    store = await Store.connect(config)
+    yield store
+    await store.close()
+
+
+async def sleep(config: Config) -> ContextReport:
+    """One sleep; what it did with the only context."""
+    sleeper = Sleeper(config)
+    await sleeper.start(new_id(), "test")
+    ended = await sleeper.wait()
+    assert ended is not None
+    log = config.home / "logs" / "sleep.log"
+    assert ended.ending is Ending.DONE, (ended, log.read_text(encoding="utf-8") if log.exists() else "")
+    assert ended.report is not None
+    (part,) = ended.report.contexts
+    return part
+
+
+def manifest(config: Config, version: AdapterVersion) -> Manifest:
+    return read_manifest(config.home / version.folder)
+
+
+def habit(text: str, count: int, day: int) -> list[Experience]:
+    """The same few words over and over: soon learned, and soon unlearned."""
+    return [
+        experience(
+            n,
+            path=f"f{n % 6}.py",
+            prefix=f"def job_{n * 7919 % 1000}(day_{day}):\n    ",
+            final=f"{text}({n % 9}, day)",
+            start=MORNING + timedelta(days=day),
+        )
+        for n in range(count)
+    ]
+
+
+async def test_what_a_sleep_held_out_is_judged_by_again_and_never_learned(store: Store, config: Config) -> None:
+    for day in range(3):
+        await store.write(from_source(40, start=MORNING + timedelta(days=day), offset=day))
+        part = await sleep(config)
+        assert part.held_out == 10
+        kinds = [item.kind for item in part.slices]
+        assert kinds[0] is SliceKind.NEW
+        assert kinds[-1] is SliceKind.GENERAL
+        assert part.slices[-1].texts >= 40
+        assert part.notes == ()
+        published = await store.adapter_versions(state=VersionState.PUBLISHED)
+        assert len(published) == 1
+        if day == 0:
+            (first,) = published
+            held_out = manifest(config, first).data["held_out"]
+        else:
+            slices = {item.name: item for item in part.slices if item.kind is SliceKind.OLD}
+            assert slices[str(first.id)].texts == 10
+            assert slices[str(first.id)].date == first.created_at.date().isoformat()
+            newest, *_ = await store.adapter_versions()
+            assert set(manifest(config, newest).data["judged_again"][str(first.id)]) == set(held_out)
+            # On the very texts that it was judged by, the first version stands as it was measured then.
+            best = slices[str(first.id)].nll_best
+            assert best <= first.metrics[f"slice.{first.id}.nll"] + 1e-4
+            assert newest.metrics[f"slice.{first.id}.nll"] == pytest.approx(slices[str(first.id)].nll_after)
+    versions = await store.adapter_versions()
+    assert len(versions) == 3
+    for version in versions:
+        data = manifest(config, version).data
+        assert not set(held_out) & {*data["learned"], *data["validated"]}
+        assert (set(held_out) == set(data["held_out"])) == (version.id == first.id)
+
+    connection = await asyncpg.connect(store.url)
+    rows = await connection.fetch("SELECT * FROM npllm.replay")
+    await connection.close()
+    learned = {id for one in versions for id in manifest(config, one).data["learned"]}
+    assert rows
+    assert {str(row["experience_id"]) for row in rows} <= learned
+    assert all(row["surprise"] > 0 and row["base_fingerprint"] == first.base_fingerprint for row in rows)
+
+
+async def test_what_gains_on_the_new_but_forgets_the_old_is_rejected_and_its_weights_go_in_time(
+    store: Store, config: Config
+) -> None:
+    careless = replace(config, sleep=replace(config.sleep, replay="off", keep_rejected=1, epochs=6))
+    await store.write(habit("return self.total_of_all", 60, day=0))
+    first = await sleep(careless)
+    assert first.verdict is Verdict.PUBLISHED
+    await store.write(habit("QXZ ~~ VVV !! QXZ", 60, day=1))
+    part = await sleep(careless)
+    assert part.gain_low > 0
+    assert part.verdict is Verdict.REJECTED
+    assert "but forgets: older ones cost" in part.reason
+    assert part.old == 0
+    (old,) = [item for item in part.slices if item.kind is SliceKind.OLD]
+    assert old.gain < -0.02
+
+    again = await sleep(careless)
+    assert again.new == part.new, "what was rejected is new again"
+    newest, former, published = await store.adapter_versions()
+    assert [one.state for one in (newest, former, published)] == [
+        VersionState.REJECTED,
+        VersionState.REJECTED,
+        VersionState.PUBLISHED,
+    ]
+    assert former.reason == part.reason
+    whole = {one.id: (config.home / one.folder / "adapter_model.safetensors").is_file() for one in (newest, former)}
+    assert whole == {newest.id: True, former.id: False}, "the row, the reason and the manifest stay"
+    assert manifest(config, former).version_id == former.id
+
+    # With the same margin, but more of the old among it and less haste, or else a wider margin, it is published.
+    wide = replace(careless, sleep=replace(careless.sleep, max_forgetting=1.0))
+    part = await sleep(wide)
+    assert part.verdict is Verdict.PUBLISHED
+
+
+async def test_a_language_without_general_code_says_so(store: Store, config: Config) -> None:
+    await store.write([replace(item, context="language:cobol") for item in from_source(40)])
+    part = await sleep(config)
+    assert [item.kind for item in part.slices] == [SliceKind.NEW]
+    assert "General code was not judged" in part.text
+
+
+async def test_uniform_replay_draws_and_weighs_all_alike(store: Store, config: Config) -> None:
+    await store.write(from_source(60))
+    await sleep(config)
+    await store.write(from_source(40, start=MORNING + timedelta(days=1), offset=1))
+    part = await sleep(replace(config, sleep=replace(config.sleep, replay="uniform")))
+    assert part.old == pytest.approx(part.new * 3 / 7, abs=3)
+    assert part.context == PYTHON
