@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -53,18 +54,19 @@ def manifest(config: Config, version: AdapterVersion) -> Manifest:
     return read_manifest(config.home / version.folder)
 
 
-def habit(text: str, count: int, day: int) -> list[Experience]:
-    """The same few words over and over: soon learned, and soon unlearned."""
-    return [
-        experience(
-            n,
-            path=f"f{n % 6}.py",
-            prefix=f"def job_{n * 7919 % 1000}(day_{day}):\n    ",
-            final=f"{text}({n % 9}, day)",
-            start=MORNING + timedelta(days=day),
+def habit(words: str, count: int, day: int) -> list[Experience]:
+    """The same few words in ever other orders: soon learned, and soon unlearned."""
+    made = []
+    for n in range(count):
+        chance = random.Random(f"{words}{n}")
+        order = [chance.choice(words.split()) for _ in range(9)]
+        prefix = f"{chance.random()} = {chance.random()}\n"
+        made.append(
+            experience(
+                n, path=f"f{n % 6}.py", prefix=prefix, final=" ".join(order), start=MORNING + timedelta(days=day)
+            )
         )
-        for n in range(count)
-    ]
+    return made
 
 
 async def test_what_a_sleep_held_out_is_judged_by_again_and_never_learned(store: Store, config: Config) -> None:
@@ -112,10 +114,10 @@ async def test_what_gains_on_the_new_but_forgets_the_old_is_rejected_and_its_wei
     store: Store, config: Config
 ) -> None:
     careless = replace(config, sleep=replace(config.sleep, replay="off", keep_rejected=1, epochs=6))
-    await store.write(habit("return self.total_of_all", 60, day=0))
+    await store.write(habit("return self total of_all values", 60, day=0))
     first = await sleep(careless)
     assert first.verdict is Verdict.PUBLISHED
-    await store.write(habit("QXZ ~~ VVV !! QXZ", 60, day=1))
+    await store.write(habit("QXZ ~~ VVV !! JKJK", 60, day=1))
     part = await sleep(careless)
     assert part.gain_low > 0
     assert part.verdict is Verdict.REJECTED
