@@ -17,7 +17,10 @@ from tests.e2e import records
 from tests.e2e.desk import SERVER_SETTINGS, Desk, flow
 
 # Long enough to be seen asleep, and to be woken in the middle.
-DEEP_SLEEP = {**SERVER_SETTINGS, "sleep": {"idle_s": 3600, "epochs": 1000, "threads": 1, "checkpoint_s": 1}}
+DEEP_SLEEP = {
+    **SERVER_SETTINGS,
+    "sleep": {"idle_s": 3600, "min_holdout": 4, "epochs": 1000, "threads": 1, "checkpoint_s": 1},
+}
 
 
 @pytest.mark.e2e

@@ -7,11 +7,9 @@ import math
 import numpy
 import pytest
 
-from npllm.sleep.gate import Limits, Old, Scored, interval, judge, same_ones, watched
+from npllm.sleep.gate import Old, Scored, interval, judge, same_ones, watched
 from npllm.sleep.report import SliceKind
 from npllm.types import new_id
-
-LIMITS = Limits(4)
 
 
 def texts(gains: list[float], *, files: int = 20) -> list[Scored]:
@@ -23,7 +21,7 @@ def old(gain: float, *, name: str = "v1", count: int = 20, best: float | None = 
 
 
 def test_better_is_published_with_its_gain() -> None:
-    word = judge(texts([0.1] * 20), LIMITS)
+    word = judge(texts([0.1] * 20), min_held_out=4)
     assert word.passed
     assert word.gain == pytest.approx(0.1)
     assert (word.nll_before, word.nll_after) == (pytest.approx(1.0), pytest.approx(0.9))
@@ -31,13 +29,13 @@ def test_better_is_published_with_its_gain() -> None:
 
 @pytest.mark.parametrize("gain", [0.0, -0.05])
 def test_not_better_is_not_published(gain: float) -> None:
-    word = judge(texts([gain] * 20), LIMITS)
+    word = judge(texts([gain] * 20), min_held_out=4)
     assert not word.passed
     assert "not likelier" in word.reason
 
 
 def test_too_few_texts_never_pass() -> None:
-    word = judge(texts([0.9] * 3), LIMITS)
+    word = judge(texts([0.9] * 3), min_held_out=4)
     assert not word.passed
     assert "3 held-out texts, 4 are needed" in word.reason
 
@@ -45,13 +43,13 @@ def test_too_few_texts_never_pass() -> None:
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
 def test_numbers_that_are_none_never_pass(wrong: float) -> None:
     broken = [Scored("f", 10, 1.0, wrong)] * 9
-    assert not judge(broken, LIMITS).passed
-    assert not judge(texts([0.1] * 20), LIMITS, old=[Old("v", "", tuple(broken))]).passed
-    assert not judge(texts([0.1] * 20), LIMITS, general=broken).passed
+    assert not judge(broken, min_held_out=4).passed
+    assert not judge(texts([0.1] * 20), min_held_out=4, old=[Old("v", "", tuple(broken))]).passed
+    assert not judge(texts([0.1] * 20), min_held_out=4, general=broken).passed
 
 
 def test_long_texts_count_by_their_length() -> None:
-    word = judge([Scored("a", 1, 1.0, 2.0), Scored("b", 99, 99.0, 90.0)] * 20, LIMITS)
+    word = judge([Scored("a", 1, 1.0, 2.0), Scored("b", 99, 99.0, 90.0)] * 20, min_held_out=4)
     assert word.passed
     assert word.gain == pytest.approx(0.08)
 
@@ -67,7 +65,7 @@ def test_the_interval_holds_the_gain_and_narrows_with_evidence() -> None:
 
 def test_one_lucky_file_is_no_evidence() -> None:
     lucky = [Scored("lucky", 10, 10.0, 2.0)] * 50 + [Scored(f"f{i}", 10, 10.0, 10.5) for i in range(10)]
-    word = judge(lucky, LIMITS)
+    word = judge(lucky, min_held_out=4)
     assert word.gain > 0.5
     assert word.gain_low < 0
     assert not word.passed
@@ -80,7 +78,7 @@ def test_how_often_an_adapter_of_no_use_and_one_of_some_use_pass() -> None:
 
     def passes(gain: float) -> float:
         days = [texts(list(chance.normal(gain, 0.08, 40)), files=14) for _ in range(200)]
-        return sum(judge(day, Limits(30)).passed for day in days) / len(days)
+        return sum(judge(day, min_held_out=30).passed for day in days) / len(days)
 
     assert passes(0.0) < 0.18
     assert passes(0.03) > 0.75
@@ -89,8 +87,8 @@ def test_how_often_an_adapter_of_no_use_and_one_of_some_use_pass() -> None:
 
 def test_what_gains_on_the_new_but_forgets_the_old_is_rejected_with_that_reason() -> None:
     new = texts([0.1] * 20)
-    assert judge(new, LIMITS, old=[old(0.0), old(-0.01, name="v2")]).passed
-    word = judge(new, LIMITS, old=[old(-0.01), old(-0.05, name="v2")])
+    assert judge(new, min_held_out=4, old=[old(0.0), old(-0.01, name="v2")]).passed
+    word = judge(new, min_held_out=4, old=[old(-0.01), old(-0.05, name="v2")])
     assert not word.passed
     assert "gains 10.0% on the new texts, but forgets: older ones cost 3.0% more than at their best" in word.reason
     assert [(part.kind, part.name, round(part.gain, 3)) for part in word.slices] == [
@@ -98,27 +96,27 @@ def test_what_gains_on_the_new_but_forgets_the_old_is_rejected_with_that_reason(
         (SliceKind.OLD, "v1", -0.01),
         (SliceKind.OLD, "v2", -0.05),
     ]
-    assert judge(new, Limits(4, max_forgetting=0.05), old=[old(-0.01), old(-0.05, name="v2")]).passed
+    assert judge(new, min_held_out=4, max_forgetting=0.05, old=[old(-0.01), old(-0.05, name="v2")]).passed
 
 
 def test_forgetting_is_counted_from_the_best_that_there_was() -> None:
     """A little in each sleep is much in all: the version in use has lost 1.5 % already."""
     new = texts([0.1] * 20)
-    assert judge(new, LIMITS, old=[old(-0.01)]).passed
-    word = judge(new, LIMITS, old=[old(-0.01, best=1.0 / 1.015)])
+    assert judge(new, min_held_out=4, old=[old(-0.01)]).passed
+    word = judge(new, min_held_out=4, old=[old(-0.01, best=1.0 / 1.015)])
     assert not word.passed
     assert word.slices[1].nll_best == pytest.approx(1.0 / 1.015)
-    assert judge(new, LIMITS, old=[old(-0.01, best=1.2)]).passed, "the version in use is the best now"
+    assert judge(new, min_held_out=4, old=[old(-0.01, best=1.2)]).passed, "the version in use is the best now"
 
 
 def test_a_few_old_texts_cannot_stop_all_learning() -> None:
-    assert judge(texts([0.1] * 20), LIMITS, old=[old(-0.2, count=3)]).passed
+    assert judge(texts([0.1] * 20), min_held_out=4, old=[old(-0.2, count=3)]).passed
 
 
 def test_general_code_may_lose_little() -> None:
     new = texts([0.1] * 20)
-    assert judge(new, LIMITS, general=texts([-0.009] * 60)).passed
-    word = judge(new, LIMITS, general=texts([-0.02] * 60))
+    assert judge(new, min_held_out=4, general=texts([-0.009] * 60)).passed
+    word = judge(new, min_held_out=4, general=texts([-0.02] * 60))
     assert not word.passed
     assert "general code costs 2.0% more" in word.reason
     assert word.slices[-1].kind is SliceKind.GENERAL

@@ -99,6 +99,7 @@ def server_settings(setup: Setup) -> dict[str, dict[str, Any]]:
         "sleep": {
             "idle_s": 120.0,
             "min_experiences": 20,
+            "min_holdout": max(4, min(30, setup.morning // 3)),
             "max_minutes": setup.max_minutes,
             "min_battery": 0,
             "max_load": 0.0,

@@ -169,7 +169,7 @@ class Sleep:
         from npllm.sleep.learner import Learner, Task
 
         parent = self._config.home / job.parent.folder if job.parent else None
-        task = Task(plan, experiences, folder, parent, chosen)
+        task = Task(plan, experiences, folder, parent, chosen, job.apart)
         learner = await asyncio.to_thread(Learner, self._config, task, self._stop, meter)
         outcome = await asyncio.to_thread(learner.train)
         judgement = await asyncio.to_thread(learner.judge)

@@ -36,6 +36,8 @@ from npllm.sleep.report import LEVEL, SliceKind, SliceReport
 
 RESAMPLES = 2000
 MIN_FILES = 5  # fewer files than this: single texts are drawn
+MAX_FORGETTING = 0.02
+MAX_GENERAL_LOSS = 0.01
 MIN_OLD = 10  # older texts; fewer say nothing about forgetting
 PER_SLICE = 20  # texts of an older slice that are judged: always the same ones
 MOST_SLICES = 5  # older slices that are judged in one sleep
@@ -69,20 +71,6 @@ class Old:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What is demanded.
-
-    Attributes:
-        min_held_out: new texts, at least.
-        max_forgetting, max_general_loss: relative.
-    """
-
-    min_held_out: int
-    max_forgetting: float = 0.02
-    max_general_loss: float = 0.01
-
-
-@dataclass(frozen=True, slots=True)
 class Judgement:
     """The gate's word. The figures are those of the new texts: gains are relative, (before - after) / before."""
 
@@ -98,20 +86,26 @@ class Judgement:
 
 def judge(
     scored: Sequence[Scored],
-    limits: Limits,
     *,
+    min_held_out: int,
     old: Sequence[Old] = (),
     general: Sequence[Scored] = (),
+    max_forgetting: float = MAX_FORGETTING,
+    max_general_loss: float = MAX_GENERAL_LOSS,
     seed: int = 0,
 ) -> Judgement:
-    """Decide. Too few texts, or numbers that are none, never pass."""
-    if len(scored) < limits.min_held_out or not _bytes(scored):
-        reason = f"Only {len(scored)} held-out texts, {limits.min_held_out} are needed to judge."
+    """Decide. Too few texts, or numbers that are none, never pass.
+
+    Args:
+        max_forgetting, max_general_loss: relative.
+    """
+    if len(scored) < min_held_out or not _bytes(scored):
+        reason = f"Only {len(scored)} held-out texts, {min_held_out} are needed to judge."
         return Judgement(False, reason, 0.0, 0.0, 0.0, 0.0, 0.0)
     new = _slice(SliceKind.NEW, "new", scored, seed)
     older = [_slice(SliceKind.OLD, one.name, one.scored, seed, one.date, one.best) for one in old if _bytes(one.scored)]
     parts = (new, *older, *([_slice(SliceKind.GENERAL, "general", general, seed)] if _bytes(general) else []))
-    reason = _objection(parts, limits)
+    reason = _objection(parts, max_forgetting, max_general_loss)
     return Judgement(
         not reason,
         reason or "The held-out texts are likelier than before.",
@@ -124,7 +118,7 @@ def judge(
     )
 
 
-def _objection(parts: Sequence[SliceReport], limits: Limits) -> str:
+def _objection(parts: Sequence[SliceReport], max_forgetting: float, max_general_loss: float) -> str:
     """Why the new version is not published; "" where nothing speaks against it."""
     new, older = parts[0], [part for part in parts if part.kind is SliceKind.OLD]
     if not all(math.isfinite(part.nll_before) and math.isfinite(part.nll_after) for part in parts):
@@ -137,18 +131,18 @@ def _objection(parts: Sequence[SliceReport], limits: Limits) -> str:
             "cannot tell from chance; what is in use stays."
         )
     lost = forgotten(older)
-    if sum(part.texts for part in older) >= MIN_OLD and lost > limits.max_forgetting:
+    if sum(part.texts for part in older) >= MIN_OLD and lost > max_forgetting:
         worst = max(older, key=lambda part: part.nll_after / max(part.nll_best, 1e-12))
         return (
             f"It gains {new.gain:.1%} on the new texts, but forgets: older ones cost {lost:.1%} more than at their "
-            f"best ({limits.max_forgetting:.1%} is allowed), most so those of {worst.date or worst.name}; what is in "
+            f"best ({max_forgetting:.1%} is allowed), most so those of {worst.date or worst.name}; what is in "
             "use stays."
         )
     for part in parts:
-        if part.kind is SliceKind.GENERAL and -part.gain > limits.max_general_loss:
+        if part.kind is SliceKind.GENERAL and -part.gain > max_general_loss:
             return (
                 f"It gains {new.gain:.1%} on the new texts, but general code costs {-part.gain:.1%} more "
-                f"({limits.max_general_loss:.1%} is allowed); what is in use stays."
+                f"({max_general_loss:.1%} is allowed); what is in use stays."
             )
     return ""
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from npllm.config import SleepConfig
 from npllm.sleep.dataset import file_of
-from npllm.sleep.gate import Judgement, Limits, Old, Scored, judge, marks, same_ones
+from npllm.sleep.gate import Judgement, Old, Scored, judge, marks, same_ones
 from npllm.sleep.general import general
 from npllm.sleep.plan import Plan
 from npllm.sleep.project import Passage
@@ -70,5 +70,13 @@ class Exam:
             at += len(item.ids)
             older.append(Old(str(item.version), item.held_at.date().isoformat(), part, item.best))
             found |= marks(str(item.version), part)
-        limits = Limits(config.min_holdout, config.max_forgetting, config.max_general_loss)
-        return judge(held_out, limits, old=older, general=scored[at:], seed=config.seed), found
+        judgement = judge(
+            held_out,
+            min_held_out=config.min_holdout,
+            old=older,
+            general=scored[at:],
+            max_forgetting=config.max_forgetting,
+            max_general_loss=config.max_general_loss,
+            seed=config.seed,
+        )
+        return judgement, found

@@ -35,6 +35,7 @@ from npllm.models.adapters import (
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import lora, mas, preferences
+from npllm.sleep.apart import Apart
 from npllm.sleep.dataset import weight
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gate import Judgement
@@ -69,6 +70,7 @@ class Task:
         checkpoint: the folder where its state is kept.
         parent: the folder of the version in use, or None.
         passages: of the project's files, to be learned beside the experiences.
+        apart: what earlier sleeps held out.
     """
 
     plan: Plan
@@ -76,6 +78,7 @@ class Task:
     checkpoint: Path
     parent: Path | None
     passages: tuple[Passage, ...] = ()
+    apart: tuple[Experience, ...] = ()
 
     def of(self, ids: Sequence[UUID]) -> list[Experience]:
         """The experiences with these ids."""
@@ -105,6 +108,7 @@ class Learner:
         self._parent = task.parent if task.parent is not None and self._usable(task.parent) else None
         self._recipe = replace(self._recipe, shape=self._shape())
         self.passages = task.passages  # those that were learned: when the time is short, fewer
+        self._apart = Apart(task.apart)
         self.marks: dict[str, float] = {}  # for the next sleeps' gates; once judged
         self.notes: tuple[str, ...] = ()  # what the gate could not look at
         self._adapted: PeftModel | None = None
@@ -292,7 +296,8 @@ class Learner:
         for item, own in zip(experiences, weights, strict=True):
             look(self._stop)
             made = examples.encode(builder, item.prefix, item.suffix, item.place.path, item.final_text)
-            samples.append(Sample(made.ids, made.loss_start, own / mean))
+            unlearned = self._apart.positions(item, made.ids[: made.loss_start], builder.codec)
+            samples.append(Sample(made.ids, made.loss_start, own / mean, unlearned))
         return samples
 
     def _passage(self, passage: Passage, builder: PromptBuilder) -> Sample:

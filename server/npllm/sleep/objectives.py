@@ -4,9 +4,9 @@
       + mu * sum_i w_i sum_{t in prompt_i} -log p(y_t) / sum_i w_i |prompt_i|
 
 over the examples i of one optimizer step. The answer is what stood at the cursor in the end, and the token that ends
-it; the prompt is the person's own code around it (control tokens are left out), of which there is far more. w_i is
-the example's weight. An optimizer step is computed in pieces (micro-batches, and stretches of their positions), so the
-denominators are given. Knows nothing of where examples come from, nor of adapters.
+it; the prompt is the person's own code around it (control tokens and what is `unlearned` are left out), of which there
+is far more. w_i is the example's weight. An optimizer step is computed in pieces (micro-batches, and stretches of their
+positions), so the denominators are given. Knows nothing of where examples come from, nor of adapters.
 """
 
 from __future__ import annotations
@@ -21,11 +21,16 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One training example: token ids, the answer's beginning, and how much it counts."""
+    """One training example: token ids, the answer's beginning, and how much it counts.
+
+    Attributes:
+        unlearned: positions in the prompt that are read and not learned.
+    """
 
     ids: tuple[int, ...]
     loss_start: int
     weight: float = 1.0
+    unlearned: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class Nll:
         answer = prompt = 0.0
         for sample in samples:
             answer += sample.weight * (len(sample.ids) - sample.loss_start)
-            prompt += sample.weight * sum(t not in self._control for t in sample.ids[1 : sample.loss_start])
+            prompt += sample.weight * sum(self._prompt(sample))
         return Denominators(max(answer, 1e-9), max(prompt, 1e-9))
 
     def collate(self, samples: Sequence[Sample], device: torch.device) -> Batch:
@@ -77,9 +82,16 @@ class Nll:
             ids[row, : len(sample.ids)] = torch.tensor(sample.ids)
             answer[row, sample.loss_start - 1 : len(sample.ids) - 1] = sample.weight
             prompt[row, : sample.loss_start - 1] = torch.tensor(
-                [0.0 if token in self._control else sample.weight for token in sample.ids[1 : sample.loss_start]]
+                [sample.weight if counts else 0.0 for counts in self._prompt(sample)]
             )
         return Batch(ids.to(device), answer.to(device), prompt.to(device))
+
+    def _prompt(self, sample: Sample) -> list[bool]:
+        """Which of the prompt's tokens, from the second on, are learned."""
+        return [
+            token not in self._control and position not in sample.unlearned
+            for position, token in enumerate(sample.ids[1 : sample.loss_start], 1)
+        ]
 
     def loss(self, model: Any, batch: Batch, denominators: Denominators) -> torch.Tensor:
         """This micro-batch's part of L, differentiable, a scalar."""

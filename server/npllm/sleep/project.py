@@ -107,8 +107,8 @@ def passages(
     chance = random.Random(seed)
     until = time.monotonic() + ALL_S
     taken = {path for item in experiences for path in _real_paths(item)}
-    needles = [needle for item in held_out if (needle := _needle(item))]
-    kept_apart = [needle for item in apart if (needle := _needle(item))]
+    needles = [one for item in held_out if (one := needle(item))]
+    kept_apart = [one for item in apart if (one := needle(item))]
     found: list[tuple[str, str]] = []
     for project in projects:
         files = _files(Path(project), endings, stop, until)
@@ -123,9 +123,9 @@ def passages(
         if off_limits and covered(paths_of(project, path, ""), off_limits):
             continue
         text = _text(Path(project), path, taken)
-        if any(needle in text for needle in needles):
+        if any(one in text for one in needles):
             continue
-        lines = {needle.rpartition("\n")[2].strip() for needle in kept_apart if needle in text}
+        lines = {one.rpartition("\n")[2].strip() for one in kept_apart if one in text}
         pieces = [piece for piece in _pieces(text, characters) if not any(line in piece for line in lines)]
         chance.shuffle(pieces)
         made += [cut for piece in pieces[:PER_FILE] if (cut := _cut(project, path, piece, chance)) is not None]
@@ -165,7 +165,7 @@ def _real_paths(experience: Experience) -> set[str]:
     return paths
 
 
-def _needle(experience: Experience) -> str:
+def needle(experience: Experience) -> str:
     """What would give a held-out text away: its line and the one above; "" if that stands everywhere."""
     above, _, begun = experience.prefix.replace("\r\n", "\n").rpartition("\n")
     line = begun + experience.final_text.replace("\r\n", "\n").split("\n")[0].rstrip()

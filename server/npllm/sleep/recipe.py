@@ -56,7 +56,7 @@ def key(
     total = hashlib.sha256(json.dumps([asdict(recipe), held], sort_keys=True).encode())
     for part in (samples, inner):
         for sample in part:
-            total.update(f"{sample.loss_start} {sample.weight} {sample.ids}".encode())
+            total.update(f"{sample.loss_start} {sample.weight} {sample.ids} {sorted(sample.unlearned)}".encode())
         total.update(b"|")
     for preference in preferences:
         total.update(repr(preference).encode())
