@@ -23,7 +23,7 @@ import torch
 from npllm.models import examples
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
-from npllm.sleep import lora
+from npllm.sleep import lora, trainer
 from npllm.sleep.batches import micro_batches, plan
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.lora import Layers, Shape
@@ -75,7 +75,10 @@ def main() -> None:
     parser.add_argument("--mas", type=float, default=0.0)
     parser.add_argument("--dpo", type=float, default=0.0)
     parser.add_argument("--kto", type=float, default=0.0)
+    parser.add_argument("--piece", type=int, help="tokens between two looks, in place of what the speed says")
     args = parser.parse_args()
+    if args.piece:
+        trainer.SMALLEST_PIECE, trainer.PIECE_S = args.piece, 0.0
     layers: Layers = args.layers
     base = Base.load(args.base, device="cpu", threads=1)
     builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), 1024)
@@ -118,7 +121,7 @@ def main() -> None:
         bare.add(after[0] - wall, after[1] - cpu)
 
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
+        training = Trainer(
             adapted,
             learned,
             [],
@@ -132,7 +135,7 @@ def main() -> None:
             on_step=bare_step,
         )
         wall, cpu = now()
-        outcome = trainer.run(36000.0)
+        outcome = training.run(36000.0)
         after = now()
     tokens = outcome.position.tokens
     wall, cpu = after[0] - wall - bare.wall, after[1] - cpu - bare.cpu

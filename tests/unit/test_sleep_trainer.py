@@ -262,7 +262,7 @@ def test_pieces_are_as_short_as_the_machine_is_slow(
 
     monkeypatch.setattr(Nll, "parts", noting)
     monkeypatch.setattr(training, "PIECE_S", 0.0)  # as if it took for ever
-    monkeypatch.setattr(training, "FIRST_PIECE", 16)
+    monkeypatch.setattr(training, "SMALLEST_PIECE", 16)
     bench = Bench(tiny_model, tmp_path, replace(RECIPE, shape=Shape(8, 16, False, "output"), epochs=1), inner=0)
     outcome = bench.trainer().run(600.0)
     assert outcome.position.piece == 16
