@@ -330,7 +330,7 @@ class Trainer:
             started = time.monotonic()
             self._gradients([cut], self._objective.denominators([cut]))
             speed = len(cut.ids) / max(1e-6, time.monotonic() - started)
-            position.piece = max(SMALLEST_PIECE, min(self._recipe.micro_tokens, int(PIECE_S * speed)))
+            position.piece = min(self._recipe.micro_tokens, max(SMALLEST_PIECE, int(PIECE_S * speed)))
         self._optimizer.zero_grad(set_to_none=True)
         return speed
 
