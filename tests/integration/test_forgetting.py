@@ -258,6 +258,12 @@ async def test_a_living_server_lets_go_of_it(
         editor.change(uri, 0, 0, "\n")
         status = await editor.execute("npllm.evaluation.settle")
         assert status["counts"]["suggestions"] == status["counts"]["experiences"] == 0, again
+        assert SECRET.encode() not in texts(), "off limits: it is not even in the journal"
+        assert (await run("remember", work / "secret.py"))[0] == 0
+        await asyncio.sleep(1.0)
+        assert await editor.complete(uri, len(CODE) + 1) is not None
+        status = await editor.execute("npllm.evaluation.settle")
+        assert status["counts"]["suggestions"] == 1
     assert await rows_with(given, SECRET) == []
 
 

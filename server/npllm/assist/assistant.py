@@ -23,6 +23,7 @@ from npllm.assist.writing import LineScore, Request
 from npllm.config import Config
 from npllm.feedback.implicit import ImplicitFeedback
 from npllm.memory.cache import CompletionCache
+from npllm.memory.places import off_limits
 from npllm.memory.store import Store
 from npllm.types import (
     Decision,
@@ -172,8 +173,9 @@ class Assistant:
 
     def offered(self, offer: Offer) -> None:
         """The editor gets it now: from here on it is followed. What `complete` gave and nobody got leaves no trace."""
-        if self.config.memory.record and not self._recorder.knows(offer.suggestion.id):
-            self._recorder.suggestion(offer.suggestion)
+        suggestion = offer.suggestion
+        if self._records(suggestion.place) and not self._recorder.knows(suggestion.id):
+            self._recorder.suggestion(suggestion)
             self._outcomes(self._implicit.shown(offer.suggestion, self._now()))
 
     async def rewrite(self, start: Place, text: str, end: int) -> Suggestion | None:
@@ -198,7 +200,7 @@ class Assistant:
             self._think(-1)
         if made is None or cancel.is_set() or self._unwanted(start, made.text):
             return None
-        if self.config.memory.record:
+        if self._records(made.place):
             self._recorder.suggestion(made)
             self._outcomes(self._implicit.shown(made, self._now(), replaced=len(old)))
         return made
@@ -287,6 +289,10 @@ class Assistant:
         self._avoided = filters.Avoided()
         self._recorder.forget(await store.forgetting.forgotten_among(self._recorder.recorded()))
         await self._connected(store)
+
+    def _records(self, place: Place) -> bool:
+        """Whether what happens at a place is written down."""
+        return self.config.memory.record and not off_limits(place, self.resources.off_limits)
 
     async def _look_again(self) -> None:
         """Looks that are due: how much of an accepted text survives, what was typed instead."""

@@ -55,6 +55,7 @@ class Resources:
         self.store: Store | None = None
         self.retriever: Retriever | None = None
         self.adapters: tuple[UUID, ...] = ()
+        self.off_limits: tuple[str, ...] = ()  # files and folders of which nothing is written down
         self.journal = Journal(config.journal_dir)
         self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
         self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "server"
@@ -215,6 +216,7 @@ class Resources:
         while True:
             try:
                 store = store or await Store.connect(self.config)
+                self.off_limits = await store.forgetting.off_limits()
                 await store.listen(self._announced)
                 break
             except StoreError as error:
@@ -241,6 +243,7 @@ class Resources:
         try:
             if self.retriever is not None:
                 self.retriever.forget()
+            self.off_limits = await self.store.forgetting.off_limits()
             await self._on_forgotten(self.store)
             await self.drain(30.0)
             await asyncio.to_thread(self.journal.close)

@@ -145,6 +145,7 @@ class Forgetting:
         """Let a path be learned from again; how many entries that took away."""
 
         async def operation(connection: Connection) -> int:
+            await QUERIES.announce(connection, id=ANNOUNCED)
             return sum([await QUERIES.take_off_limits(connection, path=name) for name in names(path)])
 
         return await self._database.run(operation)
