@@ -254,18 +254,17 @@ async def test_a_living_server_lets_go_of_it(
             return b"".join(path.read_bytes() for path in given.journal_dir.iterdir())
 
         await until(editor, lambda _: SECRET.encode() not in texts())
-        again = await editor.complete(uri, len(CODE))  # suggested still, but not written down
-        editor.change(uri, 0, 0, "\n")
+        editor.change(uri, len(CODE), len(CODE) + len(offered.text), "")
+        assert await editor.complete(uri, len(CODE)) is not None  # suggested still, but not written down
         status = await editor.execute("npllm.evaluation.settle")
-        assert status["counts"]["suggestions"] == status["counts"]["experiences"] == 0, again
+        assert status["counts"]["suggestions"] == status["counts"]["experiences"] == 0
         assert SECRET.encode() not in texts(), "off limits: it is not even in the journal"
+        assert await rows_with(given, SECRET) == []
         assert (await run("remember", work / "secret.py"))[0] == 0
         await asyncio.sleep(1.0)
-        editor.change(uri, 0, 1, "")
         assert await editor.complete(uri, len(CODE)) is not None
         status = await editor.execute("npllm.evaluation.settle")
         assert status["counts"]["suggestions"] == 1
-    assert await rows_with(given, SECRET) == []
 
 
 async def test_killed_anywhere_it_ends_the_next_time(store: Store, given: Config, run: Run) -> None:
