@@ -37,12 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("base",): _base,
         ("adapters",): _adapters,
         ("memory",): _memory,
+        ("sleep",): _sleep,
     }
     for words, bringing in own.items():
         if tuple(arguments[: len(words)]) == words:  # these bring their own options
             return _guarded(partial(bringing, arguments[len(words) :]))
     args = _parser().parse_args(arguments)
-    commands = {"serve": _serve, "status": _status, "doctor": _doctor, "sleep": _sleep}
+    commands = {"serve": _serve, "status": _status, "doctor": _doctor}
     return _guarded(lambda: commands[args.command](args))
 
 
@@ -98,6 +99,12 @@ def _memory(arguments: list[str]) -> int:
     return command.main(arguments)
 
 
+def _sleep(arguments: list[str]) -> int:
+    from npllm.sleep import command
+
+    return command.main(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--version", action="version", version=f"npllm {__version__}")
@@ -118,9 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prune", action="store_true", help="only remove the embedded databases whose data folders are gone"
     )
 
-    sleep = commands.add_parser("sleep", help="consolidate now, in this terminal")
-    sleep.add_argument("when", nargs="?", choices=["now"], default="now")
-
+    commands.add_parser("sleep", help="consolidate now, in this terminal; read the report; see `npllm sleep --help`")
     commands.add_parser("base", help="switch to another base, list them; see `npllm base --help`")
 
     commands.add_parser(
@@ -248,16 +253,6 @@ def _doctor(args: argparse.Namespace) -> int:
             if check.mend:
                 print(f"     {'':<12} -> {check.mend}")
     return 0 if all(check.ok for check in checks) else 1
-
-
-def _sleep(args: argparse.Namespace) -> int:
-    return asyncio.run(_sleep_here())
-
-
-async def _sleep_here() -> int:
-    from npllm.sleep.supervisor import run_in_terminal
-
-    return await run_in_terminal(config.load(), lambda line: print(line, flush=True))
 
 
 if __name__ == "__main__":

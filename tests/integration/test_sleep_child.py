@@ -25,6 +25,7 @@ from npllm.memory.store import Store
 from npllm.models.adapters import AdapterSet
 from npllm.models.base import Base
 from npllm.models.manifest import read_manifest
+from npllm.sleep import archive
 from npllm.sleep.mending import settle
 from npllm.sleep.protocol import Ending, Message, Phase, Progress, decode
 from npllm.sleep.report import Report, Verdict
@@ -151,6 +152,17 @@ async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: S
     assert part.tokens_per_s > 0
     assert leftovers(config) == []
 
+    record = archive.newest(config.home)
+    assert record is not None and (record.id, record.report) == (run_id, report)
+    told = record.details_of(PYTHON)
+    assert [point.step for point in told.curve] == list(range(1, part.steps + 1))
+    assert {quote.id for quote in told.quotes} <= held_out and len(told.quotes) == 5
+    wrote = {str(item.id): item.final_text for item in morning}
+    assert all(quote.wrote == wrote[quote.id] for quote in told.quotes)
+    assert any(quote.before != quote.after for quote in told.quotes), "a random base and one that has learned"
+    assert sum(source.texts for source in told.sources) == part.new == 32
+    assert f"{version.id}" in archive.page_of(config.home, record).read_text(encoding="utf-8")
+
     # Nothing is new now.
     again = await sleep(config)
     assert again.ending is Ending.NOTHING
@@ -237,6 +249,10 @@ async def test_interrupted_twice_it_ends_as_if_it_had_slept_through(
     assert ended.report.parts == 3
     assert steps[0] > 20, "it goes on where it was, and does not begin anew"
     assert ended.report.contexts[0].passages > 0
+    record = archive.newest(config.home)
+    assert record is not None
+    drawn = [point.step for point in record.details_of(PYTHON).curve]
+    assert drawn == list(range(1, ended.report.contexts[0].steps + 1)), "over all parts, each step once"
     (version,) = await store.adapter_versions()
     last = await store.last_consolidation()
     assert last is not None

@@ -14,11 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "server" / "npllm"
 SERVING = ("lsp", "assist", "models", "memory", "feedback")
 SLEEP_PARENT = (
+    "archive.py",
+    "command.py",
     "drowsiness.py",
     "machine.py",
     "mending.py",
+    "page.py",
+    "plots.py",
     "process.py",
     "protocol.py",
+    "record.py",
     "report.py",
     "scheduler.py",
     "supervisor.py",

@@ -25,7 +25,8 @@ from npllm.config import Config
 from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
 from npllm.models.manifest import WEIGHTS
-from npllm.sleep import project
+from npllm.sleep import archive, details, project
+from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import Job, gather
 from npllm.sleep.interruption import Interrupted, look
@@ -33,6 +34,7 @@ from npllm.sleep.meter import Meter
 from npllm.sleep.plan import Plan, folder_name
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Ending, Finished, Message, Phase, Progress
+from npllm.sleep.record import Record
 from npllm.sleep.report import ContextReport, Report, SliceKind, Verdict
 from npllm.types import (
     AdapterVersion,
@@ -97,9 +99,9 @@ class Sleep:
             before = 0.0
             for job in jobs:
                 share = len(job.part.learn) / total
-                meter = Meter(self._tell, job.context, before, share)
-                before += share
                 folder = checkpoints / folder_name(job.context)
+                meter = Meter(self._tell, job.context, before, share, Curve(folder))
+                before += share
                 budget = self._config.sleep.max_minutes * 60 * TRAIN_SHARE * share
                 made = await self._context(current, job, report.base_fingerprint, folder, budget, meter)
                 report = replace(report, contexts=(*report.contexts, made))
@@ -110,11 +112,13 @@ class Sleep:
         except StoreError:
             raise  # the row stays as it is: the next sleep goes on
         except Exception as error:
-            await self._mark(current, ConsolidationState.FAILED, replace(report, problem=str(error)))
+            report = await self._mark(current, ConsolidationState.FAILED, replace(report, problem=str(error)))
+            _archive(self._config.home, current, report, checkpoints)
             shutil.rmtree(checkpoints, ignore_errors=True)
             raise
         report = replace(report, contexts=(*report.contexts, *waiting))
         report = await self._mark(current, ConsolidationState.DONE, report)
+        _archive(self._config.home, current, report, checkpoints)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return Finished(Ending.DONE, report.text, report)
 
@@ -173,6 +177,9 @@ class Sleep:
         learner = await asyncio.to_thread(Learner, self._config, task, self._stop, meter)
         outcome = await asyncio.to_thread(learner.train)
         judgement = await asyncio.to_thread(learner.judge)
+        quotes = await asyncio.to_thread(learner.quotes)
+        learned = task.of((*plan.learn, *plan.replay, *plan.inner))
+        details.keep(folder, plan.context, quotes, details.sources(learned, learner.passages))
         if judgement.passed:
             await asyncio.to_thread(learner.measure, outcome)
         look(self._stop)
@@ -300,6 +307,15 @@ def _report(
         seconds=seconds,
         slices=judgement.slices,
     )
+
+
+def _archive(home: Path, current: Consolidation, report: Report, checkpoints: Path) -> None:
+    """The sleep's page in `reports/`; where the disk refuses, the log says so, and the sleep counts."""
+    found = details.collect(checkpoints)
+    try:
+        archive.save(home, Record(current.id, current.started_at, datetime.now(UTC), report, found))
+    except OSError as error:
+        log.warning("the report of sleep %s cannot be written: %s", current.id, error)
 
 
 def _metrics(made: ContextReport, plan: Plan) -> dict[str, float]:

@@ -50,7 +50,9 @@ from npllm.sleep.preferences import Preference
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
+from npllm.sleep.quotes import quotes
 from npllm.sleep.recipe import Recipe
+from npllm.sleep.record import Quote
 from npllm.sleep.trainer import Outcome, Step, Trainer
 from npllm.types import Experience, ModelError
 
@@ -232,6 +234,17 @@ class Learner:
             mas.save_sums(sums, file, key)
             raise
         self._importance = mas.accumulate(self._parents_importance(), omega)
+
+    def quotes(self) -> tuple[Quote, ...]:
+        """A few of the held-out lines, completed by what is in use and by the new adapter.
+
+        Raises:
+            Interrupted: the person is back.
+        """
+        plan = self._task.plan
+        builder = self._builder(self._config.base.context_tokens)
+        held_out, seed = self._task.of(plan.held_out), str(plan.version_id)
+        return quotes(self.base, self._trained(), self._parent, held_out, builder, self._stop, seed=seed)
 
     def write(self, folder: Path, consolidation: UUID, metrics: Mapping[str, float]) -> str:
         """Write the adapter with its manifest to `folder`, whole or not at all; returns the weights' sha256.

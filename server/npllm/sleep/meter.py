@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from npllm.sleep.details import Curve
 from npllm.sleep.protocol import Message, Phase, Progress
 
 # At which share of a context's work each phase begins; measured on the starter, only the bar depends on it.
@@ -20,13 +21,17 @@ class Meter:
         tell: gets the messages; callable from any thread.
         before: share of the whole sleep that was done before this context.
         share: share of the whole sleep that this context is.
+        curve: where the steps of learning are kept for the report.
     """
 
-    def __init__(self, tell: Callable[[Message], None], context: str, before: float, share: float) -> None:
+    def __init__(
+        self, tell: Callable[[Message], None], context: str, before: float, share: float, curve: Curve | None = None
+    ) -> None:
         self._tell = tell
         self._context = context
         self._before = before
         self._share = share
+        self._curve = curve
         self._said_at = 0.0
         self._phase = Phase.PREPARING
         self._phase_began = (time.monotonic(), 0)
@@ -39,6 +44,8 @@ class Meter:
 
     def step(self, step: int, total: int, loss: float | None = None, tokens_per_s: float | None = None) -> None:
         """`step` of `total` is done. Told at most five times a second, and the last one always."""
+        if self._curve is not None and self._phase is Phase.LEARNING and loss is not None:
+            self._curve.add(step, loss, tokens_per_s or 0.0)
         now = time.monotonic()
         if self._phase_began[1] < 0:  # where this sleep took it up
             self._phase_began = (now, step)

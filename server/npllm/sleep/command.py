@@ -1,0 +1,80 @@
+"""`npllm sleep [now] [--report]`, `npllm sleep report [ID] [--html FILE]`: sleep in this terminal; what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from npllm import config
+from npllm.sleep import archive
+from npllm.sleep.page import page
+from npllm.sleep.record import Record
+from npllm.sleep.supervisor import SleepError, run_in_terminal
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `npllm sleep` with these arguments; the exit status.
+
+    Raises:
+        SleepError: the child cannot be started, or there is no such report.
+        ConfigError: a setting is wrong.
+    """
+    args = _parser().parse_args(arguments)
+    if args.what == "report":
+        return _report(config.default_home().absolute(), args)
+    settings = config.load()
+    status = asyncio.run(run_in_terminal(settings, lambda line: print(line, flush=True)))
+    if getattr(args, "report", False) and status in (0, 1):
+        _print_newest(settings.home)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="npllm sleep", description=__doc__)
+    commands = parser.add_subparsers(dest="what", metavar="WHAT")
+    now = commands.add_parser("now", help="consolidate now, in this terminal; Ctrl-C wakes (the default)")
+    now.add_argument("--report", action="store_true", help="print the report afterwards: files, lines before and after")
+    report = commands.add_parser("report", help="the report of a sleep; the last one if no id is given")
+    report.add_argument("id", nargs="?", help="the beginning or the end of its id; see --list")
+    report.add_argument("--last", action="store_true", help="the last one (the default)")
+    report.add_argument("--list", action="store_true", help="the sleeps that there are reports of, newest first")
+    report.add_argument("--html", type=Path, metavar="FILE", help="write it there as a page with plots")
+    report.add_argument("--json", action="store_true", help="as one JSON object")
+    return parser
+
+
+def _report(home: Path, args: argparse.Namespace) -> int:
+    if args.list:
+        for id in archive.ids(home):
+            print(id)
+        return 0
+    record = archive.find(home, args.id) if args.id else archive.newest(home)
+    if record is None:
+        if args.id:
+            raise SleepError(f"There is no report of one sleep {args.id}; `npllm sleep report --list` lists them.")
+        raise SleepError("There is no report yet; each sleep that ends writes one.")
+    if args.html is not None:
+        try:
+            args.html.write_text(page(record), encoding="utf-8")
+        except OSError as error:
+            raise SleepError(f"{args.html} cannot be written: {error}.") from error
+        print(args.html)
+    elif args.json:
+        print(json.dumps(record.to_json()))
+    else:
+        _print(home, record)
+    return 0
+
+
+def _print_newest(home: Path) -> None:
+    record = archive.newest(home)
+    if record is not None:
+        _print(home, record)
+
+
+def _print(home: Path, record: Record) -> None:
+    print(record.text)
+    print(f"With plots: {archive.page_of(home, record)}")

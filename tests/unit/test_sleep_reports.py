@@ -1,0 +1,192 @@
+"""The report of a sleep: a page that stands alone and trusts nothing, kept whole, few, private, and able to forget."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from npllm import cli
+from npllm.sleep import archive, details, plots
+from npllm.sleep.details import Curve
+from npllm.sleep.page import page
+from npllm.sleep.project import Passage
+from npllm.sleep.record import Details, Point, Quote, Record, Source
+from npllm.sleep.report import ContextReport, Report, SliceKind, SliceReport, Verdict
+from npllm.types import new_id
+from tests.fixtures_sleep import experience
+
+EVIL = "</pre><script>alert('&')</script>"
+BEGAN = datetime(2026, 3, 2, 22, 0, tzinfo=UTC)
+
+
+def record(number: int = 0, *, path: str = "src/a.py", text: str = EVIL) -> Record:
+    part = ContextReport(
+        "language:python",
+        Verdict.REJECTED,
+        f"Not likelier: {text}",
+        version="v",
+        new=3,
+        files=1,
+        held_out=4,
+        nll_before=1.0,
+        nll_after=0.9,
+        gain=0.1,
+        gain_low=-0.02,
+        gain_high=0.2,
+        steps=3,
+        slices=(
+            SliceReport(SliceKind.NEW, "new", texts=4, gain=0.1, gain_low=0.02, gain_high=0.2),
+            SliceReport(SliceKind.OLD, "v0", "2026-03-01", texts=9, gain=-0.1, gain_low=-0.2, gain_high=-0.01),
+            SliceReport(SliceKind.GENERAL, "general", texts=40),
+        ),
+    )
+    waiting = ContextReport("language:go", Verdict.WAITING, "2 new experiences; 8 are needed.")
+    quote = Quote("one", "/p", path, f"import os\n{text}", text, text, "")
+    other = Quote("two", "/p", "src/b.py", "", "b", "b", "b")
+    told = Details(
+        "language:python",
+        curve=(Point(1, 3.0, 900.0, 1.0), Point(2, 2.5, 950.0, 2.0), Point(3, 2.4, 940.0, 3.0)),
+        quotes=(quote, other),
+        sources=(Source("/p", path, 2, 1), Source("/p", "src/b.py", 1)),
+    )
+    began = BEGAN + timedelta(days=number)
+    report = Report(f"base {text}", "f", (part, waiting), seconds=200.0, parts=2)
+    return Record(new_id(), began, began, report, (told,))
+
+
+def test_a_page_stands_alone_and_nothing_in_it_is_markup_but_its_own() -> None:
+    made = page(record())
+    assert "<script" not in made and "alert(&#x27;&amp;&#x27;)" in made
+    assert "default-src 'none'" in made
+    assert not re.search(r"(?:src|href)=|url\(|https?:|@import", made)
+    assert "prefers-color-scheme: dark" in made
+    for word in ("rejected", "waiting", "8 are needed", "texts of 2026-03-01", "general code", "Learned from 2 files"):
+        assert word in made
+    assert len(re.findall("<svg", made)) == 3
+    for drawing in re.findall(r"<svg.*?</svg>", made, re.DOTALL):
+        ElementTree.fromstring(drawing)
+    for tag in ("table", "tr", "td", "pre", "figure", "details", "h2", "p"):
+        assert len(re.findall(rf"<{tag}[ >]", made)) == len(re.findall(f"</{tag}>", made)), tag
+
+
+def test_a_page_tells_of_a_sleep_that_failed_or_made_nothing() -> None:
+    failed = replace(record(), report=Report("b", "f", problem="The disk is full."), details=())
+    assert "The disk is full." in page(failed) and "Nothing was consolidated" in page(failed)
+    assert "The disk is full." in failed.text
+
+
+@pytest.mark.parametrize("values", [[2.0, 2.0], [0.0, 0.0, 0.0], [1e-9, 1e9], [-1.0, 1.0]])
+def test_a_curve_has_finite_places_within_its_frame(values: list[float]) -> None:
+    drawn = plots.curve(list(enumerate(values)), x="x", y="y")
+    places = re.search(r'points="([^"]*)"', drawn)
+    assert places is not None
+    for place in places.group(1).split():
+        across, down = map(float, place.split(","))
+        assert 0 <= across <= 640 and 0 <= down <= 200
+    assert plots.curve([(1.0, 1.0)], x="x", y="y") == plots.gains([]) == ""
+
+
+def test_a_gain_is_good_or_bad_only_when_its_interval_says_so() -> None:
+    drawn = plots.gains(
+        [plots.Gain("a", 0.1, 0.05, 0.2), plots.Gain("b", -0.1, -0.2, -0.05), plots.Gain("c", 0, -1, 1)]
+    )
+    assert re.findall(r'<circle class="(\w+)"', drawn) == ["good", "bad", "open"]
+
+
+def test_reports_are_private_whole_and_few(home: Path) -> None:
+    made = [record(number) for number in range(archive.KEPT + 3)]
+    for one in made:
+        archive.save(home, one)
+    files = sorted(path.name for path in (home / "reports").iterdir())
+    assert len(files) == 3 * archive.KEPT
+    assert {stat.S_IMODE((home / "reports" / name).stat().st_mode) for name in files} == {0o600}
+    assert stat.S_IMODE((home / "reports").stat().st_mode) == 0o700
+    assert archive.ids(home) == [str(one.id) for one in reversed(made[3:])]
+    assert archive.newest(home) == made[-1]
+    assert archive.find(home, str(made[5].id)[-8:]) == made[5]
+    assert archive.find(home, str(made[0].id)) is None
+    newest = next((home / "reports").glob(f"*{made[-1].id}.json"))
+    newest.write_text("{", encoding="utf-8")
+    assert archive.newest(home) == made[-2]
+
+
+@pytest.mark.parametrize("how", [{"files": {("/p", "src/a.py")}}, {"ids": {"one"}}])
+def test_what_is_forgotten_is_in_no_report(home: Path, how: dict[str, set[object]]) -> None:
+    kept, secret = record(0, text="harmless"), record(1, text="harmless")
+    told = secret.details[0]
+    told = replace(told, quotes=(replace(told.quotes[0], wrote="SECRET", above="SECRET\nx"), *told.quotes[1:]))
+    archive.save(home, replace(kept, details=(kept.details[0].without({("/p", "src/a.py")}, ()),)))
+    archive.save(home, replace(secret, details=(told,)))
+    half = home / "checkpoints" / "run" / "context"
+    half.mkdir(parents=True)
+    details.keep(half, told.context, told.quotes, told.sources)
+    (home / "reports" / f"2026-01-01-{new_id()}.json").write_text("damaged SECRET", encoding="utf-8")
+
+    assert archive.purge(home, **how) == 2  # type: ignore[arg-type]
+    left = "".join(path.read_text(encoding="utf-8") for path in home.rglob("*") if path.is_file())
+    assert "SECRET" not in left
+    assert ("src/a.py" in left) == ("ids" in how)
+    assert "src/b.py" in left
+    assert archive.purge(home, **how) == 0  # type: ignore[arg-type]
+
+
+def test_a_curve_goes_on_over_an_interruption_and_a_kill(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "context"
+    tmp_path.mkdir()
+    first = Curve(tmp_path)
+    for step in (1, 2, 3, 4):
+        first.add(step, 4.0 - step / 10, 100.0)
+    with (tmp_path / details.CURVE).open("a", encoding="utf-8") as stream:
+        stream.write('{"step": 5, "lo')
+    second = Curve(tmp_path)  # goes on from the checkpoint after step 2
+    for step in (3, 4, 5):
+        second.add(step, 1.0, 200.0)
+    details.keep(tmp_path, "language:python", [], [])
+    (found,) = details.collect(tmp_path.parent)
+    assert [(point.step, point.loss) for point in found.curve] == [(1, 3.9), (2, 3.8), (3, 1.0), (4, 1.0), (5, 1.0)]
+    seconds = [point.seconds for point in found.curve]
+    assert seconds == sorted(seconds)
+
+
+def test_a_long_curve_is_thinned_from_end_to_end() -> None:
+    points = tuple(Point(step, 1.0, 1.0, 1.0) for step in range(5000))
+    thin = details.thinned(points)
+    assert len(thin) == details.MOST_POINTS and (thin[0], thin[-1]) == (points[0], points[-1])
+    assert details.thinned(points[:10]) == points[:10]
+
+
+def test_sources_count_experiences_and_passages_of_each_file() -> None:
+    learned = [experience(path="a.py"), experience(path="a.py"), experience(path="b.py")]
+    found = details.sources(learned, [Passage("/p", "c.py", "", "x", ""), Passage("/p", "b.py", "", "x", "")])
+    assert {(one.path, one.texts, one.passages) for one in found} == {("a.py", 2, 0), ("b.py", 1, 1), ("c.py", 0, 1)}
+
+
+def test_a_record_is_the_same_after_its_json() -> None:
+    made = record()
+    assert Record.from_json(json.loads(json.dumps(made.to_json()))) == made
+    assert Details.from_json(asdict(made.details[0])) == made.details[0]
+
+
+def test_the_command_prints_lists_and_writes_reports(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sleep", "report"]) == 1
+    assert "no report yet" in capsys.readouterr().err
+    made = record()
+    archive.save(home, made)
+    assert cli.main(["sleep", "report", "--last"]) == 0
+    shown = capsys.readouterr().out
+    assert "you wrote | " + EVIL in shown and str(archive.page_of(home, made)) in shown
+    assert cli.main(["sleep", "report", "--list"]) == 0
+    assert capsys.readouterr().out.strip() == str(made.id)
+    file = home / "page.html"
+    assert cli.main(["sleep", "report", str(made.id)[:13], "--html", str(file)]) == 0
+    assert file.read_text(encoding="utf-8") == page(made)
+    assert cli.main(["sleep", "report", "nothing"]) == 1
+    assert "--list" in capsys.readouterr().err
+    assert cli.main(["sleep", "report", "--html", str(home / "no" / "page.html")]) == 1
