@@ -62,6 +62,7 @@ function commands(running: Server, log: vscode.LogOutputChannel): vscode.Disposa
     'npllm.giveFeedback': () => giveFeedback(running),
     'npllm.sleepNow': () => sleep(running),
     'npllm.wakeUp': () => execute(running, 'npllm.wake'),
+    'npllm.showReport': () => showReport(running),
     'npllm.showLog': () => log.show(),
     'npllm.restartServer': () => follow(running),
     'npllm.showMenu': () => showMenu(),
@@ -77,11 +78,26 @@ async function sleep(running: Server): Promise<void> {
   }
 }
 
+/** The page is whole in itself and has no script; it is shown as it is. */
+async function showReport(running: Server): Promise<void> {
+  const answer = await execute(running, 'npllm.report');
+  const { html, reason } = (answer ?? {}) as { html?: string; reason?: string };
+  if (html !== undefined) {
+    const panel = vscode.window.createWebviewPanel('npllm.report', 'npllm: last sleep', vscode.ViewColumn.Active, {
+      enableScripts: false, localResourceRoots: [],
+    });
+    panel.webview.html = html;
+  } else if (reason !== undefined) {
+    void vscode.window.showInformationMessage(`npllm: ${reason}`);
+  }
+}
+
 async function showMenu(): Promise<void> {
   const entries = [
     { label: '$(feedback) Give feedback', command: 'npllm.giveFeedback' },
     { label: '$(moon) Sleep now', command: 'npllm.sleepNow' },
     { label: '$(sparkle) Wake up', command: 'npllm.wakeUp' },
+    { label: '$(graph) Show last sleep report', command: 'npllm.showReport' },
     { label: '$(output) Show log', command: 'npllm.showLog' },
     { label: '$(refresh) Restart server', command: 'npllm.restartServer' },
   ];

@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ from pygls.lsp.client import LanguageClient
 
 from npllm.config import Config, DatabaseConfig
 from npllm.memory.store import Store
+from npllm.sleep import archive
+from npllm.sleep.record import Record
+from npllm.sleep.report import Report
 from npllm.sleep.supervisor import settings_of
+from npllm.types import new_id
 from tests.fixtures_memory import database_url, postgres  # noqa: F401
 from tests.fixtures_sleep import config_for, from_source
 
@@ -119,9 +124,17 @@ async def test_a_sleep_is_the_protocols_own_progress_and_a_cancel_wakes(config: 
     await window.stop()
 
 
-async def test_a_client_without_progress_is_not_asked_for_any(config: Config) -> None:
+async def test_a_client_without_progress_is_not_asked_for_any_and_may_read_the_report(config: Config) -> None:
     window = Window(progress=False)
     await window.start(config)
+    report = lsp.ExecuteCommandParams("npllm.report", [])
+    answer = await window.client.workspace_execute_command_async(report)
+    assert "no report yet" in _of(answer, "reason")
+    now = datetime.now(UTC)
+    page = archive.save(config.home, Record(new_id(), now, now, Report("a base <b>", "f")))
+    answer = await window.client.workspace_execute_command_async(report)
+    assert _of(answer, "html") == page.read_text(encoding="utf-8") and "a base &lt;b&gt;" in _of(answer, "html")
+    assert _of(answer, "path") == str(page) and "a base <b>" in _of(answer, "text")
     await window.client.workspace_execute_command_async(lsp.ExecuteCommandParams("npllm.sleep", []))
     await window.until(lambda: window.state == "sleeping" and "progress" in window.states[-1])
     await window.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from typing import Any
@@ -12,6 +13,8 @@ from pygls.exceptions import JsonRpcInvalidParams
 from npllm.lsp.features import as_id
 from npllm.lsp.server import NpllmServer
 from npllm.lsp.settings import plain
+from npllm.sleep import archive
+from npllm.sleep.page import page
 from npllm.types import Counts, NpllmError, StoreError
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,14 @@ def register(server: NpllmServer) -> None:
     @server.command("npllm.wake")
     async def wake(*_arguments: Any) -> None:
         await server.scheduler.wake()
+
+    @server.command("npllm.report")
+    async def report(*_arguments: Any) -> dict[str, Any]:
+        home = server.assistant.config.home
+        record = await asyncio.to_thread(archive.newest, home)
+        if record is None:
+            return {"reason": "There is no report yet; each sleep that ends writes one."}
+        return {"path": str(archive.page_of(home, record)), "html": page(record), "text": record.text}
 
     @server.command("npllm.status")
     async def status(*_arguments: Any) -> dict[str, Any]:
