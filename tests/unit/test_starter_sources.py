@@ -194,14 +194,8 @@ def test_the_shipped_manifest_holds_nothing_that_is_reserved() -> None:
     assert "click" in manifest.reserved and not {entry.name for entry in manifest.packages} & set(manifest.reserved)
     assert all(is_permissive(entry.licence) for entry in manifest.packages)
     assert set(HELD_OUT) <= set(manifest.names("held-out"))
-    known: set[str] = set()
-    if manifest.recipe < 2:  # weights of the earlier recipe, which reserved less: they say so, and it stays at that
-        known = {"poetry", "poetry-core", "pytest", "scrapy", "w3lib"}
-        card = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
-        assert all(f"`{name}`" in card for name in known) and "not honest" in card
-    else:
-        assert set(manifest.reserved) >= RESERVED
-    assert {name for name in read if is_reserved(name)} == known
+    assert manifest.recipe == RECIPE and set(manifest.reserved) >= RESERVED
+    assert not {name for name in read if is_reserved(name)}
 
 
 def test_a_manifest_says_which_recipe_made_it(tmp_path: Path) -> None:
