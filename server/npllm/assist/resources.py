@@ -60,6 +60,7 @@ class Resources:
         self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
         self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "server"
         self._embedder: Embedder | None = None
+        self._embeds = False  # its weights are loaded
         self._pump: Pump | None = None
         self._base_tried = asyncio.Event()
         self._loading = asyncio.Lock()  # of base and adapters: one change after the other
@@ -116,12 +117,19 @@ class Resources:
     async def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
         """Vectors of texts. Waits for the base: two threads that import transformers at once meet half-made modules.
 
+        The first time, also for an adapter that is being loaded: while peft makes its modules without weights, whatever
+        another thread makes has none either.
+
         Raises:
             ModelError: there is no embedder, or its weights cannot be loaded.
         """
         await self._base_tried.wait()
         if self._embedder is None:
             raise ModelError("The server has not started yet.")
+        if not self._embeds:
+            async with self._loading:
+                await self._embedder.warm_up()
+            self._embeds = True
         return await self._embedder.embed(texts)
 
     # -- memory ---------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Offered:
     text: str
     start: int  # offsets in the document of the range it replaces
     end: int
-    item: lsp.InlineCompletionItem
+    item: Any  # the editor's own handle on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +236,13 @@ class Editor:
         self.change(uri, offered.start, offered.end, offered.text)
         if offered.item.command is not None:
             await self.execute(offered.item.command.command, *(offered.item.command.arguments or []))
+
+    async def feedback(self, offered: Offered, emoji: str, comment: str) -> None:
+        """Say what the person feels about the completion."""
+        if offered.item.command is not None:
+            suggestion_id = (offered.item.command.arguments or [""])[0]
+            given = {"emoji": emoji, "comment": comment, "suggestionId": suggestion_id}
+            await self.execute("npllm.feedback", given)
 
     async def execute(self, command: str, *arguments: Any) -> Any:
         """`workspace/executeCommand`; the answer as plain dicts and lists.

@@ -11,10 +11,11 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
 from npllm.evaluation import metrics
-from npllm.evaluation.client import Editor, Offered
-from npllm.evaluation.hands import Stop, put, walk
+from npllm.evaluation.client import Offered
+from npllm.evaluation.hands import Keyboard, Stop, put, walk
 from npllm.evaluation.plan import Visit
 
 MULTI_EDIT = 0.3  # of the close suggestions are mended in small steps rather than in one
@@ -54,8 +55,20 @@ MOODS: tuple[Mood, ...] = (
 )
 
 
+class Assisted(Keyboard, Protocol):
+    """An editor that suggests: the real client's, or one in this process."""
+
+    async def complete(self, uri: str, offset: int) -> Offered | None: ...
+
+    def shown(self, offered: Offered) -> None: ...
+
+    async def accept(self, uri: str, offered: Offered) -> None: ...
+
+    async def feedback(self, offered: Offered, emoji: str, comment: str) -> None: ...
+
+
 async def morning(
-    editor: Editor,
+    editor: Assisted,
     visits: Sequence[Visit],
     *,
     seed: int,
@@ -77,7 +90,7 @@ async def morning(
     return moments
 
 
-async def _write_line(editor: Editor, path: str, stop: Stop, chance: random.Random) -> Moment:
+async def _write_line(editor: Assisted, path: str, stop: Stop, chance: random.Random) -> Moment:
     offered = await editor.complete(stop.uri, stop.offset)
     text = offered.text if offered else None
     likeness = metrics.similarity(text, stop.truth)
@@ -111,7 +124,7 @@ async def _write_line(editor: Editor, path: str, stop: Stop, chance: random.Rand
     )
 
 
-async def _type(editor: Editor, stop: Stop) -> None:
+async def _type(editor: Assisted, stop: Stop) -> None:
     offset = stop.offset
     for character in stop.truth:
         editor.change(stop.uri, offset, offset, character)
@@ -119,7 +132,7 @@ async def _type(editor: Editor, stop: Stop) -> None:
         await asyncio.sleep(0)
 
 
-async def _mend(editor: Editor, stop: Stop, inserted: str, chance: random.Random) -> None:
+async def _mend(editor: Assisted, stop: Stop, inserted: str, chance: random.Random) -> None:
     """Turn the accepted text into the true one: in one edit, or its first half before its second."""
     end = stop.offset + len(inserted)
     if chance.random() < MULTI_EDIT and "\n" not in inserted:
@@ -132,16 +145,14 @@ async def _mend(editor: Editor, stop: Stop, inserted: str, chance: random.Random
 
 
 async def _say(
-    editor: Editor, offered: Offered | None, action: str, likeness: float, chance: random.Random
+    editor: Assisted, offered: Offered | None, action: str, likeness: float, chance: random.Random
 ) -> tuple[str, str]:
     """Emotional feedback by the rule; ("", "") for silence."""
-    if offered is None or offered.item.command is None:
+    if offered is None:
         return "", ""
     for mood in MOODS:
         if mood.action == action and mood.low <= likeness < mood.high and chance.random() < mood.probability:
             emoji, comment = chance.choice(mood.says)
-            suggestion_id = (offered.item.command.arguments or [""])[0]
-            given = {"emoji": emoji, "comment": comment, "suggestionId": suggestion_id}
-            await editor.execute("npllm.feedback", given)
+            await editor.feedback(offered, emoji, comment)
             return emoji, comment
     return "", ""

@@ -7,11 +7,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import Protocol
 
-from npllm.evaluation.client import Editor
 from npllm.evaluation.lines import content, indentation
 from npllm.evaluation.plan import Ask, Visit
 from npllm.evaluation.sources import language_of
+
+
+class Keyboard(Protocol):
+    """What typing needs of an editor; documents are named by their URIs, places by offsets in code points."""
+
+    def open(self, path: str, text: str, language: str) -> str: ...
+
+    def text(self, uri: str) -> str: ...
+
+    def change(self, uri: str, start: int, end: int, new_text: str) -> None: ...
+
+    def close(self, uri: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +36,7 @@ class Stop:
     truth: str
 
 
-async def walk(editor: Editor, visit: Visit) -> AsyncGenerator[Stop, None]:
+async def walk(editor: Keyboard, visit: Visit) -> AsyncGenerator[Stop, None]:
     """Open the visited file and type it forward from the first line asked for to the last.
 
     Yields with the cursor on the line; whatever the caller has done to that line by then, when the walk goes on
@@ -62,7 +74,7 @@ async def walk(editor: Editor, visit: Visit) -> AsyncGenerator[Stop, None]:
         editor.close(uri)
 
 
-def open_line(editor: Editor, uri: str, offset: int, line: str, column: int) -> None:
+def open_line(editor: Keyboard, uri: str, offset: int, line: str, column: int) -> None:
     """Press Enter: a new line with its indentation; then type the characters up to `column`."""
     indent = indentation(line)
     end = line[len(content(line)) :]
@@ -71,7 +83,7 @@ def open_line(editor: Editor, uri: str, offset: int, line: str, column: int) -> 
         editor.change(uri, offset + indent, offset + indent, line[indent:column])
 
 
-def put(editor: Editor, uri: str, start: int, end: int, wanted: str) -> None:
+def put(editor: Keyboard, uri: str, start: int, end: int, wanted: str) -> None:
     """Turn `text[start:end]` into `wanted` with the smallest single edit; nothing if it is that already."""
     present = editor.text(uri)[start:end]
     if present == wanted:

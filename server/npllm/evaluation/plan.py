@@ -66,9 +66,9 @@ def make(changes: Sequence[FileChange], *, morning: int, held_out: int, seed: in
     random_files.shuffle(files)
     going_on = round(GOING_ON * held_out)
     parts = _deal(files, (morning + going_on, held_out - going_on), (MORNING_FILES, HELD_OUT_FILES))
-    stretches = _choose(parts[0], morning + going_on, MORNING_FILES, random.Random(f"{seed}:morning"))
-    today, tomorrow = _cut(stretches, morning / max(1, morning + going_on))
-    other = _choose(parts[1], held_out - going_on, HELD_OUT_FILES, random.Random(f"{seed}:held-out"))
+    stretches = choose(parts[0], morning + going_on, MORNING_FILES, random.Random(f"{seed}:morning"))
+    today, tomorrow = cut(stretches, morning / max(1, morning + going_on))
+    other = choose(parts[1], held_out - going_on, HELD_OUT_FILES, random.Random(f"{seed}:held-out"))
     made = Plan(tuple(today), (*tomorrow, *other))
     for name, part, wanted in (("morning", made.morning, morning), ("held-out", made.held_out, held_out)):
         if sum(len(visit.asks) for visit in part) < max(1, wanted // 2):
@@ -80,7 +80,7 @@ def make(changes: Sequence[FileChange], *, morning: int, held_out: int, seed: in
     return made
 
 
-def _cut(visits: Sequence[Visit], share: float) -> tuple[list[Visit], list[Visit]]:
+def cut(visits: Sequence[Visit], share: float) -> tuple[list[Visit], list[Visit]]:
     """Each stretch cut in two, so that the first parts together hold `share` of the lines."""
     first, second = [], []
     done = taken = 0
@@ -113,7 +113,7 @@ def _per_file(wanted: int, spread: int) -> int:
     return max(3, math.ceil(wanted / spread))
 
 
-def _choose(files: Sequence[FileChange], wanted: int, spread: int, chance: random.Random) -> list[Visit]:
+def choose(files: Sequence[FileChange], wanted: int, spread: int, chance: random.Random) -> list[Visit]:
     """A stretch of lines from each file in turn; longer stretches if short ones are not enough."""
     limit = _per_file(wanted, spread)
     longest = max((len(change.candidates) for change in files), default=0)

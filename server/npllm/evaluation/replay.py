@@ -28,6 +28,10 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         NpllmError: the sources, the server or the sleep failed.
     """
+    if "--ablate" in argv:
+        from npllm.evaluation.ablation import command
+
+        return command.main(argv)
     args = _parser().parse_args(argv)
     pair = _pair(args)
     days = run(_replay(args, pair))
@@ -147,12 +151,16 @@ def positive(text: str) -> int:
     return number
 
 
-def _seeds(text: str) -> list[int]:
+def seeds(text: str) -> list[int]:
+    """An argparse type: whole numbers, with commas."""
     return [int(part) for part in text.split(",")]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm eval replay", description=__doc__)
+    parser.add_argument(
+        "--ablate", action="store_true", help="what each mechanism gains; options: npllm eval replay --ablate --help"
+    )
     source = parser.add_argument_group("what to replay")
     source.add_argument("--package", metavar="NAME", help="a package on the package index")
     source.add_argument("--old", metavar="VERSION", help="its older release")
@@ -166,9 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument("--morning", type=positive, default=100, metavar="N", help="lines to work on (100)")
     size.add_argument("--heldout", type=positive, default=60, metavar="N", help="lines to measure on (60)")
     size.add_argument("--sleep-minutes", type=float, default=3.0, metavar="M", help="longest sleep (3)")
-    seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", dest="seeds", type=_seeds, default=[0], metavar="N", help="split and developer (0)")
-    seeds.add_argument("--seeds", type=_seeds, metavar="N,N,...", help="several days, reported together")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--seed", dest="seeds", type=seeds, default=[0], metavar="N", help="split and developer (0)")
+    which.add_argument("--seeds", type=seeds, metavar="N,N,...", help="several days, reported together")
     parser.add_argument("--base", metavar="MODEL", help="base model: folder or hub id (default: as configured)")
     parser.add_argument("--home", type=Path, default=Path(".eval"), help="where runs are stored (default: .eval)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")

@@ -1,7 +1,7 @@
-"""Where real history comes from: two releases of a Python package, or two revisions of a git repository.
+"""Where real history comes from: releases of a Python package, or revisions of a git repository.
 
-Both become a `Pair` of trees in memory. A wheel is a zip file (PyPA binary distribution format); it is read,
-never installed, and no code in it runs. Knows nothing of lines or of the server.
+Each becomes a `Tree` in memory, two of them a `Pair`. A wheel is a zip file (PyPA binary distribution format); it is
+read, never installed, and no code in it runs. Knows nothing of lines or of the server.
 """
 
 from __future__ import annotations
@@ -71,15 +71,21 @@ def package(name: str, old: str, new: str, cache: Path, *, endings: tuple[str, .
     Raises:
         EvaluationError: no such release, no wheel of it, or no network.
     """
+    return Pair(name, *(release(name, version, cache, endings=endings) for version in (old, new)))
+
+
+def release(name: str, version: str, cache: Path, *, endings: tuple[str, ...] = (".py",)) -> Tree:
+    """One release of a package, as `package` gets it.
+
+    Raises:
+        EvaluationError: no such release, no wheel of it, or no network.
+    """
     if not _NAME.fullmatch(name):
         raise EvaluationError(f"{name!r} is not the name of a package.")
-    trees = []
-    for version in (old, new):
-        if not _VERSION.fullmatch(version):
-            raise EvaluationError(f"{version!r} is not a version number, such as 1.2.0.")
-        wheel = _cached(name, version, cache) or _download(name, version, cache)
-        trees.append(Tree(version, read_zip(wheel.read_bytes(), endings, where=wheel.name)))
-    return Pair(name, *trees)
+    if not _VERSION.fullmatch(version):
+        raise EvaluationError(f"{version!r} is not a version number, such as 1.2.0.")
+    wheel = _cached(name, version, cache) or _download(name, version, cache)
+    return Tree(version, read_zip(wheel.read_bytes(), endings, where=wheel.name))
 
 
 def repository(folder: Path, old: str, new: str, *, endings: tuple[str, ...] = (".py",)) -> Pair:
@@ -88,14 +94,29 @@ def repository(folder: Path, old: str, new: str, *, endings: tuple[str, ...] = (
     Raises:
         EvaluationError: not a repository, or no such revision.
     """
-    trees = []
-    for revision in (old, new):
-        wanted = f"{revision}^{{commit}}"
-        commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", wanted, revision=revision)
-        commit_id = commit.decode().strip()
-        content = _git(folder, "archive", "--format=zip", commit_id, revision=revision)
-        trees.append(Tree(commit_id[:12], read_zip(content, endings, where=f"{folder} at {revision}")))
-    return Pair(folder.resolve().name, *trees)
+    return Pair(folder.resolve().name, *(revision(folder, name, endings=endings) for name in (old, new)))
+
+
+def revision(folder: Path, name: str, *, endings: tuple[str, ...] = (".py",)) -> Tree:
+    """One revision of a git repository.
+
+    Raises:
+        EvaluationError: not a repository, or no such revision.
+    """
+    commit = commit_of(folder, name)
+    content = git(folder, "archive", "--format=zip", commit, revision=name)
+    return Tree(commit[:12], read_zip(content, endings, where=f"{folder} at {name}"))
+
+
+def commit_of(folder: Path, name: str) -> str:
+    """The full id of the commit that a revision names.
+
+    Raises:
+        EvaluationError: not a repository, or no such revision.
+    """
+    wanted = f"{name}^{{commit}}"
+    found = git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", wanted, revision=name)
+    return found.decode().strip()
 
 
 def read_zip(content: bytes, endings: tuple[str, ...], *, where: str) -> dict[str, str]:
@@ -197,7 +218,15 @@ def _why(name: str, version: str, output: str) -> str:
     return f"pip could not download {name} {version}: {last[0]}"
 
 
-def _git(folder: Path, *arguments: str, revision: str) -> bytes:
+def git(folder: Path, *arguments: str, revision: str) -> bytes:
+    """What a git command says.
+
+    Args:
+        revision: what it is about, for the message.
+
+    Raises:
+        EvaluationError: git is missing, or refuses.
+    """
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, stdin=subprocess.DEVNULL, check=False

@@ -73,6 +73,7 @@ class Sleep:
         self._stop = stop
         self._began = time.monotonic()
         self._earlier_s = 0.0
+        self._drawn_by: UUID | None = None  # the consolidation: with the same id and store, a sleep draws the same
 
     async def run(self, run_id: UUID) -> Finished:
         """Consolidate; `run_id` becomes the consolidation's id unless an unfinished one is gone on with.
@@ -86,6 +87,7 @@ class Sleep:
         await finish(self._store, self._config)  # of a forgetting that was cut short
         unfinished = await self._store.interrupted_consolidation()
         current = unfinished or Consolidation(run_id, ConsolidationState.RUNNING, datetime.now(UTC))
+        self._drawn_by = current.id
         report = self._opened(unfinished, base)
         checkpoints = self._config.checkpoints_dir / str(current.id)
         _sweep(self._config.adapters_dir, self._config.checkpoints_dir, keep=checkpoints)
@@ -241,7 +243,7 @@ class Sleep:
             version_id=new_id(),
         )
         off_limits = await self._store.forgetting.off_limits()
-        passages = await asyncio.to_thread(self._passages, job, str(plan.version_id), off_limits)
+        passages = await asyncio.to_thread(self._passages, job, f"{self._drawn_by}:{job.context}", off_limits)
         project.keep(folder, passages)
         plan.write(folder)
         found = await self._experiences(plan.ids, job)
