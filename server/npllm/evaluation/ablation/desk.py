@@ -7,14 +7,17 @@ nothing is looked up ahead of need. A request then meets the same memory however
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from npllm.assist import context
 from npllm.assist.assistant import Assistant, Offer
+from npllm.assist.worker import Desk as Models
 from npllm.assist.writing import LineScore
 from npllm.config import Config
 from npllm.evaluation.client import Offered
@@ -90,6 +93,38 @@ class Desk:
         return context.place(uri, self._documents[uri].language, offset, (str(self.workspace),))
 
 
+class SmallDesk(Desk):
+    """A window in which the cerebellum alone reads and predicts, without base, memory and adapters."""
+
+    @classmethod
+    async def of(cls, desk: Desk) -> SmallDesk | None:
+        """Beside another window; None where this version, or this assistant, has no cerebellum."""
+        there = await desk.assistant.resources.worker.run(lambda models: _cerebellum(models) is not None)
+        return cls(desk.assistant, desk.workspace) if there else None
+
+    async def score(self, uri: str, offset: int, text: str) -> LineScore:
+        """How well the cerebellum predicts `text` there."""
+        place = self._place(uri, offset)
+        prefix, suffix = context.window(self.text(uri), offset)
+        return await self.assistant.resources.worker.run(lambda models: _alone(models, place, prefix, suffix, text))
+
+
+def _cerebellum(models: Models) -> Any:
+    return getattr(models, "cerebellum", None)
+
+
+def _alone(models: Models, place: Place, prefix: str, suffix: str, text: str) -> LineScore:
+    from npllm.models import decoding
+    from npllm.models.fim import PromptParts
+    from npllm.models.torch_engine import TorchEngine
+
+    small = _cerebellum(models)
+    ids = small.builder.encode_middle(text)
+    prompt = small.builder.build(PromptParts(place.path, prefix, suffix, ()), reserve=len(ids), snippet_budget=0)
+    made = decoding.score(TorchEngine(small.base), prompt.ids, ids, text, threading.Event())
+    return LineScore(made.nats, made.tokens, made.utf8_bytes, 0)
+
+
 def _of(offered: Offered) -> Offer:
     made: Offer = offered.item
     return made
@@ -120,7 +155,7 @@ async def _ready(assistant: Assistant) -> None:
             raise EvaluationError(f"The assistant was not ready: {why}")
         await asyncio.sleep(LOOK_S)
     await resources.embed(["def warm_up():"])
-    await resources.refresh_adapters()
+    await resources._try_refresh()  # everything that sleeps publish, not adapters alone
     fingerprint = resources.worker.info.fingerprint
     published = await resources.store.adapter_versions(state=VersionState.PUBLISHED, base_fingerprint=fingerprint)
     if len(resources.adapters) < len(published):

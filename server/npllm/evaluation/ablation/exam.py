@@ -18,7 +18,7 @@ from typing import Any
 
 from npllm.evaluation import metrics
 from npllm.evaluation.ablation.days import Day, asked
-from npllm.evaluation.ablation.desk import Desk
+from npllm.evaluation.ablation.desk import Desk, SmallDesk
 from npllm.evaluation.developer import Moment
 from npllm.evaluation.hands import walk
 from npllm.evaluation.lines import FileChange, Hunk, content, indentation, split_lines
@@ -72,8 +72,11 @@ async def slices(desk: Desk, days: Sequence[Day], general: Sequence[Visit], *, c
     """The last day's whole slice, the apart lines of the days before it, and general code."""
     rows: list[Row] = []
     last = days[-1]
+    small = await SmallDesk.of(desk)
     for part, visit in asked(last):
         rows += await _visit(desk, visit, part, last, ask=True, column=column)
+        if small is not None:
+            rows += await _visit(small, visit, part, last, ask=False, column="cerebellum")
     for day in days[:-1]:
         for visit in day.apart:
             rows += await _visit(desk, visit, "apart", day, ask=False, column=column)
