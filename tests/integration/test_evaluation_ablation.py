@@ -68,15 +68,17 @@ def cells(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_days_go_on_after_a_kill(arguments: list[str], cells: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "npllm", "eval", "replay", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    said = tmp_path / "said"
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "npllm", "eval", "replay", *arguments],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     state = cells.parent / "state"
     while not list(state.glob("*/lora-*/seed0/day2/journal")):  # in the second day of the second arm
-        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+        assert process.poll() is None, said.read_text()
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -84,14 +86,14 @@ def test_days_go_on_after_a_kill(arguments: list[str], cells: Path, tmp_path: Pa
     assert len(before) == 3
 
     page = tmp_path / "page.md"
-    page.write_text(f"# A page\n\n{table.BEGIN}\nold\n{table.END}\n\nIts end.\n")
+    page.write_text(f"# A page\n\n{table.BEGIN}\nthe former table\n{table.END}\n\nIts end.\n")
     figures = tmp_path / "figures.json"
     assert command.main([*arguments, "--write", str(page), "--json", str(figures)]) == 0
     after = {file: file.read_bytes() for file in cells.rglob("*.jsonl")}
     assert len(after) == 2 * DAYS
     assert {file: after[file] for file in before} == before
     written = page.read_text()
-    assert written.startswith("# A page") and written.endswith("Its end.\n") and "old" not in written
+    assert written.startswith("# A page") and written.endswith("Its end.\n") and "former" not in written
     assert "| + LoRA | 2 |" in written and "unfinished" not in written
 
     made = json.loads(figures.read_text())["projects"][0]["arms"]
