@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from npllm.evaluation.ablation import arms, command, days, figures, history, table
+from npllm.evaluation.ablation import arms, command, days, figures, history, options, table
 from npllm.evaluation.ablation.exam import Row, general
 from npllm.evaluation.ablation.history import History
 from npllm.evaluation.ablation.life import Lived
@@ -194,11 +194,11 @@ def test_the_table_goes_between_its_marks_alone(tmp_path: Path) -> None:
 
 
 def test_the_default_projects_were_never_read_by_the_starter() -> None:
-    assert len(command.PROJECTS) == 2
-    for text in command.PROJECTS:
+    assert len(options.PROJECTS) == 2
+    for text in options.PROJECTS:
         name, _, versions = text.partition("=")
         assert reserved.is_reserved(name)
-        assert len(versions.split(",")) == command.FULL["days"] + 1
+        assert len(versions.split(",")) == options.FULL["days"] + 1
 
 
 def test_general_code_is_real_code_and_the_same_every_time() -> None:
