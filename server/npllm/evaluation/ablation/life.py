@@ -148,6 +148,7 @@ async def other_base(
         memory=replace(config.memory, record=False, enabled=False),
         adapters=replace(config.adapters, enabled=False),
     )
+    lay_out(place.workspace, days[-1].disk)
     note("the other base, frozen")
     async with awake(frozen) as assistant:
         rows = await exam.slices(Desk(assistant, place.workspace), days, general, column="frozen")
