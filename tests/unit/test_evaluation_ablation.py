@@ -6,10 +6,13 @@ import dataclasses
 import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from npllm import types
 from npllm.evaluation.ablation import arms, command, days, figures, history, options, table
+from npllm.evaluation.ablation.desk import repeatable_ids
 from npllm.evaluation.ablation.exam import Row, general
 from npllm.evaluation.ablation.history import History
 from npllm.evaluation.ablation.life import Lived
@@ -199,6 +202,18 @@ def test_the_default_projects_were_never_read_by_the_starter() -> None:
         name, _, versions = text.partition("=")
         assert reserved.is_reserved(name)
         assert len(versions.split(",")) == options.FULL["days"] + 1
+
+
+def test_ids_are_repeatable_within_a_day_alone() -> None:
+    def made(seed: int, day: int) -> list[UUID]:
+        with repeatable_ids(seed, day):
+            return [types.new_id() for _ in range(1000)]
+
+    first = made(3, 2)
+    assert first == made(3, 2) == sorted(first)
+    assert len({*first, *made(3, 3), *made(4, 2)}) == 3000
+    assert max(first) < min(made(3, 3))
+    assert types.new_id() not in first
 
 
 def test_general_code_is_real_code_and_the_same_every_time() -> None:

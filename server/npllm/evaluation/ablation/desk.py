@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+from npllm import types
 from npllm.assist import context
 from npllm.assist.assistant import Assistant, Offer
 from npllm.assist.worker import Desk as Models
@@ -128,6 +131,27 @@ def _alone(models: Models, place: Place, prefix: str, suffix: str, text: str) ->
 def _of(offered: Offered) -> Offer:
     made: Offer = offered.item
     return made
+
+
+class _Counted:
+    """In the place of `uuid_utils`: ids that say the seed, the day and their number, in the order of making."""
+
+    def __init__(self, seed: int, day: int) -> None:
+        self._names = (UUID(int=day << 80 | number << 40 | seed, version=4) for number in count())
+
+    def uuid7(self) -> UUID:
+        return next(self._names)
+
+
+@contextmanager
+def repeatable_ids(seed: int, day: int) -> Iterator[None]:
+    """Let this process make the same ids in every run of a day: a sleep draws what it replays by experiences' ids."""
+    names = vars(types)
+    real, names["uuid_utils"] = names["uuid_utils"], _Counted(seed, day)
+    try:
+        yield
+    finally:
+        names["uuid_utils"] = real
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from npllm.evaluation import developer, sources
 from npllm.evaluation.ablation import exam
 from npllm.evaluation.ablation.arms import Arm, nested
 from npllm.evaluation.ablation.days import Day
-from npllm.evaluation.ablation.desk import Desk, awake
+from npllm.evaluation.ablation.desk import Desk, awake, repeatable_ids
 from npllm.evaluation.ablation.exam import Row
 from npllm.evaluation.plan import Visit
 from npllm.evaluation.sources import EvaluationError, Tree
@@ -99,14 +99,15 @@ async def live(arm: Arm, days: Sequence[Day], general: Sequence[Visit], place: P
     marks = [time.monotonic()]
     since = datetime.now(UTC)
     moments: list[developer.Moment] = []
-    async with awake(config) as assistant:
-        desk = Desk(assistant, place.workspace)
-        for number, visit in enumerate(day.morning, start=1):
-            note(f"morning, file {number} of {len(day.morning)}")
-            moments += await developer.morning(desk, [visit], seed=1000 * seed + day.number)
-            await assistant.settle()
-        if arm.shuffled:
-            await shuffle(assistant, since, seed)
+    with repeatable_ids(seed, day.number):
+        async with awake(config) as assistant:
+            desk = Desk(assistant, place.workspace)
+            for number, visit in enumerate(day.morning, start=1):
+                note(f"morning, file {number} of {len(day.morning)}")
+                moments += await developer.morning(desk, [visit], seed=1000 * seed + day.number)
+                await assistant.settle()
+            if arm.shuffled:
+                await shuffle(assistant, since, seed)
     marks.append(time.monotonic())
     slept = await sleep(config, run_id(place.workspace.name, seed, day.number), note) if arm.sleeps else None
     marks.append(time.monotonic())
