@@ -122,6 +122,26 @@ def test_every_thread_gives_way() -> None:
     process.give_way(child.pid)  # it is gone: no error
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="sessions that share the CPU as groups")
+def test_its_session_gives_way_to_other_sessions() -> None:
+    code = "from npllm.sleep import process; process.lower_priority(7, apart=True); print(flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stdin is not None
+    child.stdout.readline()
+    group = Path(f"/proc/{child.pid}/autogroup")
+    try:
+        ours = Path("/proc/self/autogroup").read_text().split()
+        assert os.getsid(child.pid) == child.pid
+        assert group.read_text().split()[0] != ours[0] and group.read_text().split()[-1] == "7"
+        process.give_way(child.pid)
+        assert group.read_text().split()[-1] == "19" and Path("/proc/self/autogroup").read_text().split() == ours
+    finally:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
+
+
 def test_a_memory_bound_is_told_once_when_it_is_passed() -> None:
     told: list[int] = []
     passed = threading.Event()

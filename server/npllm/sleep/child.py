@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         process.die_with(args.parent)
     try:
         config = _config(args.home, from_parent=args.parent is not None)
-        process.lower_priority(config.sleep.nice)
+        process.lower_priority(config.sleep.nice, apart=args.parent is not None)
         _bound_memory(config, say, leaving)
         if args.parent is not None:
             process.watch(sys.stdin.buffer, leaving.now)

@@ -26,10 +26,15 @@ _MEMORY_LOOK_S = 0.5
 _FIRST_TO_GO = 700  # of 1000: when the machine runs out of memory, the kernel takes us rather than the editor
 
 
-def lower_priority(nice: int) -> None:
-    """Give way to everything else: CPU niceness (0 to 19), the disk only when nobody else wants it, memory first."""
+def lower_priority(nice: int, *, apart: bool = False) -> None:
+    """Give way to everything else: CPU niceness (0 to 19), the disk only when nobody else wants it, memory first.
+
+    `apart`: in a session of its own, out of reach of the terminal's signals.
+    """
     process = psutil.Process()
     try:
+        if sys.platform == "linux" and apart:
+            _of_its_own(nice)
         if sys.platform == "win32":
             process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if nice else psutil.NORMAL_PRIORITY_CLASS)
             process.ionice(psutil.IOPRIO_VERYLOW)
@@ -42,6 +47,25 @@ def lower_priority(nice: int) -> None:
         log.info("the priority stays as it is: %s", error)
 
 
+def _of_its_own(nice: int) -> None:
+    """Give way also to programs of other sessions, for which niceness counts only between sessions.
+
+    Linux schedules each session as one group where autogroups are on (sched(7)): inside a shared one, even niceness 19
+    takes an equal part from every other session's programs. So: a session of our own, whose group is nice.
+    """
+    if os.getpgrp() != os.getpid():  # a group's leader cannot leave it
+        os.setsid()
+    if os.getsid(0) == os.getpid():  # else the session is shared, and not ours to lower
+        _lower_group(os.getpid(), nice)
+
+
+def _lower_group(pid: int, nice: int) -> None:
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
+    except OSError as error:  # there are none, or a container forbids it
+        log.info("the session's share of the CPU stays as it is: %s", error)
+
+
 def give_way(pid: int) -> None:
     """Leave the CPU to everybody else from this moment on: process `pid` computes only where a core has nothing to do.
 
@@ -51,6 +75,8 @@ def give_way(pid: int) -> None:
     try:
         process = psutil.Process(pid)
         if sys.platform == "linux":
+            if os.getsid(pid) == pid:
+                _lower_group(pid, 19)
             for thread in process.threads():
                 try:
                     os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
@@ -60,7 +86,7 @@ def give_way(pid: int) -> None:
             process.nice(psutil.IDLE_PRIORITY_CLASS)
         else:
             process.nice(19)
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ProcessLookupError):
         pass
     except (psutil.Error, OSError) as error:  # a container may forbid it: it goes within two seconds anyway
         log.info("the sleeping process keeps its priority while it goes: %s", error)
