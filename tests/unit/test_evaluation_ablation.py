@@ -216,6 +216,13 @@ def test_ids_are_repeatable_within_a_day_alone() -> None:
     assert types.new_id() not in first
 
 
+def test_words_that_are_not_said_are_those_of_the_size_that_is_wanted() -> None:
+    full, quick = options.parse(["--ablate"]), options.parse(["--ablate", "--quick", "--days", "3"])
+    assert (full.days, full.seeds, full.minutes) == (5, [0, 1, 2], None)
+    assert (quick.days, quick.seeds, quick.minutes) == (3, [0], 30.0)
+    assert options.parse(["--ablate", "--swap-base", "here"]).swap_base == Path("here").absolute()
+
+
 def test_general_code_is_real_code_and_the_same_every_time() -> None:
     made = general(12)
     assert sum(len(visit.asks) for visit in made) >= 12

@@ -52,6 +52,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for name, value in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    if args.swap_base is not None:
+        args.swap_base = args.swap_base.absolute()  # the child runs elsewhere
     return args
 
 
