@@ -14,7 +14,7 @@ from npllm.starter.corpus import SourceFile
 from npllm.starter.evaluate import infilling_passage, line_bits, load, prefix_bits
 from npllm.starter.fim import Cut
 from npllm.starter.held import Held
-from npllm.starter.paths import SHIPPED
+from npllm.starter.paths import SHIPPED, SHIPPED_CEREBELLUM
 from npllm.starter.questions import Place
 from npllm.starter.scoring import Network, Passage, negative_log_likelihoods
 from npllm.starter.snippets import SnippetIndex
@@ -114,3 +114,16 @@ def test_a_folder_that_is_no_model_is_told_in_one_line(tmp_path: Path, capsys: p
     assert evaluation.main([str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert said.out == "" and said.err.endswith("it has no config.json\n")
+
+
+def test_the_cerebellum_beside_it_is_an_eighth_of_its_size_and_reads_the_same_tokens() -> None:
+    small, large = (
+        AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        for folder in (SHIPPED_CEREBELLUM, SHIPPED)
+    )
+    sizes = [sum(weights.numel() for weights in model.parameters()) for model in (small, large)]
+    assert sizes[1] / 9 < sizes[0] < sizes[1] / 6
+    assert (SHIPPED_CEREBELLUM / "tokenizer.json").read_bytes() == (SHIPPED / "tokenizer.json").read_bytes()
+    assert "drafts" in (SHIPPED_CEREBELLUM / "MODEL_CARD.md").read_text(encoding="utf-8")
+    files = [file for folder in (SHIPPED, SHIPPED_CEREBELLUM) for file in folder.iterdir()]
+    assert sum(file.stat().st_size for file in files) <= 40_000_000
