@@ -84,9 +84,12 @@ class Window:
         return [_of(value, "kind") for _, value in self.said]
 
     async def until(self, true: Any) -> None:
-        async with asyncio.timeout(120.0):
-            while not true():  # noqa: ASYNC110  what is awaited comes as messages
-                await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(120.0):
+                while not true():  # noqa: ASYNC110  what is awaited comes as messages
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"{self.states[-3:]} {self.kinds()[-3:]}") from None
 
     async def stop(self) -> None:
         await self.client.shutdown_async(None)
