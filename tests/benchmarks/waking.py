@@ -3,9 +3,9 @@
     python -m tests.benchmarks.waking --rounds 5
 
 One process a core does the editor's side of the work (hashing). Its speed is counted over half a second without a
-child, beside one that learns with all cores, and right after that was told to go. Prints ratios to the speed without a
-child (1 = no slowdown; medians, and the worst round), which share of the cores the child still used in that half second,
-and how long it took to be gone. Other processes on the machine blur all of it alike: compare ratios, not speeds.
+child, beside one that learns with all cores, and right after it was told to go. Prints ratios to the speed without a
+child (1 = no slowdown; medians, and the worst round), which share of the cores the child still used in that half
+second, and how long it took to be gone. Other processes on the machine blur all of it alike: compare ratios.
 """
 
 from __future__ import annotations
