@@ -74,12 +74,12 @@ async def until(true: Callable[[], bool], within_s: float = 120.0) -> None:
             await asyncio.sleep(0.02)
 
 
-def policies(pid: int) -> set[int]:
-    """The scheduling policies of a process's threads."""
+def niceness(pid: int) -> set[int]:
+    """Of a process's threads."""
     found = set()
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):
-            found.add(os.sched_getscheduler(int(thread.name)))
+            found.add(os.getpriority(os.PRIO_PROCESS, int(thread.name)))
     return found
 
 
@@ -389,7 +389,7 @@ async def test_idle_it_falls_asleep_by_itself_and_a_keystroke_wakes_it(store: St
     scheduler.activity()
     assert scheduler.state is ServerState.WAKING, "at once, while the child packs up"
     if sys.platform == "linux":  # it leaves the CPU to the person at once, and does not only promise to go
-        await until(lambda: not psutil.pid_exists(pid) or policies(pid) <= {os.SCHED_IDLE}, 0.5)
+        await until(lambda: not psutil.pid_exists(pid) or niceness(pid) <= {19}, 0.5)
     await until(lambda: not psutil.pid_exists(pid), GONE_S)
     await until(lambda: scheduler.state is ServerState.AWAKE, 1.0)
 

@@ -67,10 +67,11 @@ def _lower_group(pid: int, nice: int) -> None:
 
 
 def give_way(pid: int) -> None:
-    """Leave the CPU to everybody else from this moment on: process `pid` computes only where a core has nothing to do.
+    """Leave the CPU to everybody else from this moment on: process `pid` gets what is left over, and little more.
 
-    Linux: SCHED_IDLE (sched(7)) for each of its threads, whose weight is a 340th of a usual one's; elsewhere the lowest
-    niceness or priority class. It is not stopped: a stopped process would hold its locks in the database.
+    Linux: niceness 19 for its session and for each of its threads (setpriority(2) is by thread there), a 68th of a usual
+    one's weight; macOS: the process's; Windows: the idle class. Not SCHED_IDLE, and it is not stopped: where all cores
+    are wanted, a process without any time cannot even die, and would hold its memory and its locks in the database.
     """
     try:
         process = psutil.Process(pid)
@@ -79,7 +80,7 @@ def give_way(pid: int) -> None:
                 _lower_group(pid, 19)
             for thread in process.threads():
                 try:
-                    os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
+                    os.setpriority(os.PRIO_PROCESS, thread.id, 19)
                 except ProcessLookupError:
                     pass  # this thread has just ended
         elif sys.platform == "win32":
