@@ -69,9 +69,9 @@ def _lower_group(pid: int, nice: int) -> None:
 def give_way(pid: int) -> None:
     """Leave the CPU to everybody else from this moment on: process `pid` gets what is left over, and little more.
 
-    Linux: niceness 19 for its session and for each of its threads (setpriority(2) is by thread there), a 68th of a usual
-    one's weight; macOS: the process's; Windows: the idle class. Not SCHED_IDLE, and it is not stopped: where all cores
-    are wanted, a process without any time cannot even die, and would hold its memory and its locks in the database.
+    Linux: niceness 19 for its session and for each of its threads (setpriority(2) is by thread there), a 68th of a
+    usual one's weight; macOS: the process's; Windows: the idle class. Not SCHED_IDLE, and it is not stopped: where all
+    cores are wanted, a process without any time cannot even die, and holds its memory and its locks in the database.
     """
     try:
         process = psutil.Process(pid)
