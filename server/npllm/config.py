@@ -67,6 +67,13 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionConfig:
+    enabled: bool = False  # let satisfaction steer the attention to what is remembered, and learn how in sleep
+    learning_rate: float = 0.05  # of the gains
+    max_gain: float = 2.0  # a gain is never further from 0
+
+
+@dataclass(frozen=True, slots=True)
 class SleepConfig:
     enabled: bool = True  # fall asleep by itself
     idle_s: float = 600.0  # seconds without activity in any window
@@ -123,6 +130,7 @@ class Config:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     adapters: AdapterConfig = field(default_factory=AdapterConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
     sleep: SleepConfig = field(default_factory=SleepConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     journal: JournalConfig = field(default_factory=JournalConfig)
@@ -130,6 +138,10 @@ class Config:
     @property
     def adapters_dir(self) -> Path:
         return self.home / "adapters"
+
+    @property
+    def attention_dir(self) -> Path:
+        return self.home / "attention"
 
     @property
     def journal_dir(self) -> Path:
@@ -146,6 +158,7 @@ SECTIONS: dict[str, type[Any]] = {
     "memory": MemoryConfig,
     "feedback": FeedbackConfig,
     "adapters": AdapterConfig,
+    "attention": AttentionConfig,
     "sleep": SleepConfig,
     "database": DatabaseConfig,
     "journal": JournalConfig,
@@ -181,6 +194,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "feedback.discard_below": (0, 1),
     "feedback.avoid_frustration": (0, 1),
     "adapters.strength": (0, 4),
+    "attention.learning_rate": (0, 1),
+    "attention.max_gain": (0, 10),
     "sleep.idle_s": (0.1, 604800),
     "sleep.min_experiences": (1, 1000000),
     "sleep.max_minutes": (0.01, 1440),

@@ -60,6 +60,7 @@ class Snippet:
     text: str
     score: float  # cosine similarity in [-1, 1]
     experience_id: UUID | None = None
+    satisfaction: float = 0.0  # the experience's reward, [-1, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,22 @@ class AdapterVersion:
     metrics: Mapping[str, float]
     created_at: datetime
     pinned: bool = False  # stays in use: no sleep replaces it
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionVersion:
+    """Gains of neuromodulated attention that a sleep learned for one base: a folder and its lineage."""
+
+    id: UUID
+    base_fingerprint: str
+    parent: UUID | None
+    consolidation_id: UUID
+    folder: str  # relative to the data folder
+    sha256: str  # of gains.safetensors
+    state: VersionState
+    reason: str
+    metrics: Mapping[str, float]
+    created_at: datetime
 
 
 class ConsolidationState(enum.StrEnum):

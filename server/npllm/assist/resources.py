@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from npllm.assist import context
+from npllm.assist import attending, context
 from npllm.assist.worker import Desk, EngineWorker
 from npllm.config import Config
 from npllm.memory.embedder import Embedder
@@ -104,6 +104,8 @@ class Resources:
             return
         if config.base != old.base:
             self.background(self._load_base())
+        elif config.attention != old.attention:
+            self.background(self._try_refresh())
         if config.database != old.database:
             self.config = replace(config, database=old.database)
             self.problem("store", "The database setting changed: restart the server to use it.")
@@ -175,6 +177,7 @@ class Resources:
                 return desk.adapters.loaded(), refused
 
             self.adapters, refused = await self.worker.run(swap)
+            refused += await attending.refresh(store, self.worker, info.fingerprint, self.config)
         if refused:
             self.problem("adapters", " ".join(refused))
         else:

@@ -20,6 +20,7 @@ from npllm.types import ModelError
 
 if TYPE_CHECKING:
     from npllm.models.adapters import AdapterSet
+    from npllm.models.attention import Neuromodulation
     from npllm.models.base import Base, BaseInfo
     from npllm.models.fim import PromptBuilder
     from npllm.models.torch_engine import TorchEngine
@@ -36,6 +37,7 @@ class Desk:
     engine: TorchEngine
     builder: PromptBuilder
     adapters: AdapterSet
+    neuromodulation: Neuromodulation
     info: BaseInfo
 
 
@@ -109,6 +111,7 @@ def _load_checked(config: BaseConfig) -> Desk:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not eat the editor's CPU
     from npllm.models.adapters import AdapterSet
+    from npllm.models.attention import Neuromodulation
     from npllm.models.base import Base
     from npllm.models.fim import PromptBuilder, choose
     from npllm.models.torch_engine import TorchEngine
@@ -121,5 +124,6 @@ def _load_checked(config: BaseConfig) -> Desk:
         engine=TorchEngine(base),
         builder=PromptBuilder(base.tokenizer, choose(base.tokenizer), context),
         adapters=AdapterSet(base),
+        neuromodulation=Neuromodulation(base),
         info=base.info,
     )

@@ -88,7 +88,7 @@ def score(desk: Desk, request: Request, target: str, cancel: threading.Event) ->
     _choose_adapters(desk, request)
     request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, request.config.completion.max_new_tokens)
-    made = decoding.score(desk.engine, prompt.ids, desk.builder.encode_middle(target), target, cancel)
+    made = decoding.score(desk.engine, prompt.ids, desk.builder.encode_middle(target), target, cancel, prompt.spans)
     return LineScore(made.nats, made.tokens, made.utf8_bytes, len(prompt.used_snippets))
 
 
@@ -101,7 +101,9 @@ def _write(
     choice = _choose_adapters(desk, request)
     request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, max_new_tokens)
-    decoded = decoding.complete(desk.engine, prompt.ids, stop=stop, max_new_tokens=max_new_tokens, cancel=cancel)
+    decoded = decoding.complete(
+        desk.engine, prompt.ids, stop=stop, max_new_tokens=max_new_tokens, cancel=cancel, spans=prompt.spans
+    )
     if decoded.finished == "cancelled" or not decoded.text:
         return None
     return Suggestion(
@@ -152,7 +154,7 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
             snippet_budget=request.config.memory.token_budget,
         )
         try:
-            nats.append(decoding.score(desk.engine, prompt.ids, ids, tail, cancel).nats)
+            nats.append(decoding.score(desk.engine, prompt.ids, ids, tail, cancel, prompt.spans).nats)
         except Cancelled:
             return request
     return request if nats[1] < nats[0] else replace(request, snippets=())

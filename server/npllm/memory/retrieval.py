@@ -87,7 +87,7 @@ class Retriever:
             found = self._fresh(place) or self._useful(place)
         if found is None:
             return ()
-        return tuple(s for s in found.snippets if not _on_screen(s, prefix, suffix))
+        return tuple(s for s in found.snippets if not on_screen(s, prefix, suffix))
 
     def forget(self, uri: str | None = None) -> None:
         """Drop what was found for a document, or for all (something was learned or avoided just now)."""
@@ -165,7 +165,7 @@ class Retriever:
         seen: set[str] = set()
         for _, snippet in sorted(ranked.values(), key=lambda pair: -pair[0]):
             key = "".join(snippet.text.split())
-            if key not in seen and not _on_screen(snippet, prefix, suffix):
+            if key not in seen and not on_screen(snippet, prefix, suffix):
                 seen.add(key)
                 chosen.append(snippet)
             if len(chosen) == self._config.snippets:
@@ -173,7 +173,7 @@ class Retriever:
         return tuple(chosen)
 
 
-def _on_screen(snippet: Snippet, prefix: str, suffix: str) -> bool:
+def on_screen(snippet: Snippet, prefix: str, suffix: str) -> bool:
     """Whether the model sees all of a snippet's lines anyway."""
     lines = {line.strip() for line in snippet.text.splitlines()} - {""}
     return lines <= {line.strip() for line in f"{prefix}\n{suffix}".splitlines()}

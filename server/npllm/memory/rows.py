@@ -19,6 +19,7 @@ from pgvector import HalfVector
 from npllm.types import (
     EMBEDDING_DIM,
     AdapterVersion,
+    AttentionVersion,
     Consolidation,
     ConsolidationState,
     Decision,
@@ -149,6 +150,21 @@ def version_row(v: AdapterVersion) -> dict[str, Any]:
     }
 
 
+def attention_row(v: AttentionVersion) -> dict[str, Any]:
+    return {
+        "id": v.id,
+        "base_fingerprint": v.base_fingerprint,
+        "parent": v.parent,
+        "consolidation_id": v.consolidation_id,
+        "folder": v.folder,
+        "sha256": v.sha256,
+        "state": v.state.value,
+        "reason": text(v.reason),
+        "metrics": _to_json(v.metrics),
+        "created_at": v.created_at,
+    }
+
+
 def consolidation_row(c: Consolidation) -> dict[str, Any]:
     return {
         "id": c.id,
@@ -223,6 +239,21 @@ def version(row: Row) -> AdapterVersion:
         metrics={key: math.nan if value is None else value for key, value in json.loads(row["metrics"]).items()},
         created_at=row["created_at"],
         pinned=row["pinned"],
+    )
+
+
+def attention_version(row: Row) -> AttentionVersion:
+    return AttentionVersion(
+        id=uuid(row["id"]),
+        base_fingerprint=row["base_fingerprint"],
+        parent=None if row["parent"] is None else uuid(row["parent"]),
+        consolidation_id=uuid(row["consolidation_id"]),
+        folder=row["folder"],
+        sha256=row["sha256"],
+        state=VersionState(row["state"]),
+        reason=row["reason"],
+        metrics={key: math.nan if value is None else value for key, value in json.loads(row["metrics"]).items()},
+        created_at=row["created_at"],
     )
 
 

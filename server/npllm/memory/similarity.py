@@ -70,7 +70,7 @@ async def find_similar(
         if offers_avoided(text, row["final_text"], avoided):
             continue
         score = 1.0 - row["distance"]
-        snippets.append(Snippet(row["path"], text, score, rows.uuid(row["id"])))
+        snippets.append(Snippet(row["path"], text, score, rows.uuid(row["id"]), row["reward"]))
         if len(snippets) == limit:
             break
     return snippets

@@ -27,6 +27,7 @@ from npllm.memory.replay import ReplayRecords
 from npllm.memory.similarity import find_similar
 from npllm.types import (
     AdapterVersion,
+    AttentionVersion,
     Consolidation,
     ConsolidationState,
     Counts,
@@ -248,6 +249,36 @@ class Store:
             await QUERIES.announce(connection, id=str(version.id))
 
         await self._database.run(operation)
+
+    async def attention_versions(
+        self, base_fingerprint: str, *, state: VersionState | None = None
+    ) -> list[AttentionVersion]:
+        """Gains for a base, newest first, in one state or in any."""
+        wanted = None if state is None else state.value
+        found = await self._all("attention_versions", base_fingerprint=base_fingerprint, state=wanted)
+        return [rows.attention_version(row) for row in found]
+
+    async def insert_attention_version(self, version: AttentionVersion) -> None:
+        """Record gains; published ones retire those in use and are announced, in the same transaction."""
+
+        async def operation(connection: Connection) -> None:
+            published = version.state is VersionState.PUBLISHED
+            if published:
+                await QUERIES.lock_versions(connection)
+                await QUERIES.retire_attention(connection, base_fingerprint=version.base_fingerprint, id=version.id)
+            await QUERIES.insert_attention_version(connection, **rows.attention_row(version))
+            if published:
+                await QUERIES.announce(connection, id=str(version.id))
+
+        await self._database.run(operation)
+
+    async def experiences_with_memories(
+        self, since: datetime | None, *, limit: int
+    ) -> list[tuple[Experience, tuple[UUID, ...]]]:
+        """Those with `created_at >= since` (all if None) in whose prompts something remembered stood, newest first,
+        with the ids of what stood there, the most alike first."""
+        found = await self._all("experiences_with_memories", since=since, limit=limit)
+        return [(rows.experience(row), tuple(map(rows.uuid, row["memory_ids"]))) for row in found]
 
     async def upsert_consolidation(self, consolidation: Consolidation) -> None:
         async def operation(connection: Connection) -> None:

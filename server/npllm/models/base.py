@@ -24,6 +24,7 @@ from npllm.models.locate import resolve
 from npllm.types import ModelError
 
 if TYPE_CHECKING:
+    from npllm.models.attention import Neuromodulation
     from npllm.models.engine import AdapterChoice
 
 __all__ = ["Base", "BaseInfo", "device_of", "fingerprint", "resolve"]
@@ -60,6 +61,7 @@ class Base:
         self.info = info
         self.device = device
         self.adapters: AdapterSwitch | None = None
+        self.neuromodulation: Neuromodulation | None = None
         self.generation = 0  # rises whenever adapters come, go or change; for who keeps what they computed
         # Held by identity: adapters are injected around these tensors, which stay the ones that were loaded.
         self._parameters: tuple[tuple[str, torch.Tensor], ...] = tuple(

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from npllm.models.engine import Cancel, Cancelled, Engine, Logits
+from npllm.models.fim import Span
 from npllm.models.stops import StopRules, without_loop
 
 Finish = Literal["stop", "length", "cancelled"]
@@ -44,7 +45,13 @@ class Score:
 
 
 def complete(
-    engine: Engine, prompt_ids: Sequence[int], *, stop: StopRules, max_new_tokens: int, cancel: Cancel
+    engine: Engine,
+    prompt_ids: Sequence[int],
+    *,
+    stop: StopRules,
+    max_new_tokens: int,
+    cancel: Cancel,
+    spans: Sequence[Span] = (),
 ) -> Decoded:
     """What most likely follows a prompt, greedily.
 
@@ -52,12 +59,13 @@ def complete(
         stop: the place's rules.
         max_new_tokens: no more than this many.
         cancel: asked between prefill chunks and between tokens.
+        spans: what of the prompt is remembered.
 
     Raises:
         ModelError: the prompt is empty or longer than the base takes.
     """
     try:
-        logits = engine.prefill(prompt_ids, cancel)
+        logits = engine.prefill(prompt_ids, cancel, spans)
     except Cancelled:
         return Decoded("", (), 0.0, "cancelled")
     most = min(max_new_tokens, engine.info.context_tokens - len(prompt_ids))
@@ -90,18 +98,26 @@ def complete(
     return Decoded(shown, tuple(ids), mean, finished)
 
 
-def score(engine: Engine, prompt_ids: Sequence[int], target_ids: Sequence[int], text: str, cancel: Cancel) -> Score:
+def score(
+    engine: Engine,
+    prompt_ids: Sequence[int],
+    target_ids: Sequence[int],
+    text: str,
+    cancel: Cancel,
+    spans: Sequence[Span] = (),
+) -> Score:
     """The negative log-likelihood of a text after a prompt (teacher forcing).
 
     Args:
         target_ids: `PromptBuilder.encode_middle(text)`.
+        spans: what of the prompt is remembered.
 
     Raises:
         Cancelled: `cancel` was set.
         ModelError: the prompt is empty or too long.
     """
     nats = 0.0
-    logits = engine.prefill(prompt_ids, cancel).unsqueeze(0)
+    logits = engine.prefill(prompt_ids, cancel, spans).unsqueeze(0)
     for begin in range(0, len(target_ids), _SCORED_AT_ONCE):
         if cancel.is_set():
             raise Cancelled

@@ -15,6 +15,7 @@ from uuid import UUID
 import torch
 
 from npllm.models.base import BaseInfo
+from npllm.models.fim import Span
 
 Logits = torch.Tensor  # float, [V] for one position, [T, V] for several
 
@@ -56,9 +57,9 @@ class Engine(Protocol):
         """Tokens in the cache."""
         ...
 
-    def prefill(self, ids: Sequence[int], cancel: Cancel) -> Logits:
-        """Make the sequence `ids`; logits [V] of what follows. Raises Cancelled, ModelError (too long,
-        empty)."""
+    def prefill(self, ids: Sequence[int], cancel: Cancel, spans: Sequence[Span] = ()) -> Logits:
+        """Make the sequence `ids`, in which `spans` are remembered; logits [V] of what follows. Raises Cancelled,
+        ModelError (too long, empty)."""
         ...
 
     def step(self, token: int) -> Logits:

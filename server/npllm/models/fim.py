@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,17 @@ from npllm.models.codec import TextCodec
 from npllm.models.formats import FORMATS, PREFIX_ONLY, SNIPPETS, FimFormat, choose_by_vocabulary
 from npllm.types import ModelError, Snippet
 
-__all__ = ["FORMATS", "PREFIX_ONLY", "FimFormat", "Prompt", "PromptBuilder", "PromptParts", "choose", "unix_lines"]
+__all__ = [
+    "FORMATS",
+    "PREFIX_ONLY",
+    "FimFormat",
+    "Prompt",
+    "PromptBuilder",
+    "PromptParts",
+    "Span",
+    "choose",
+    "unix_lines",
+]
 
 _SUFFIX_SHARE = 4  # one in so many tokens of the room
 _SUFFIX_STEP = 128  # room that the prefix leaves goes to the suffix in such steps, so that it rarely changes
@@ -47,11 +58,21 @@ class PromptParts:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Where a remembered piece stands in a prompt, and how satisfying it proved."""
+
+    begin: int  # its first token
+    end: int  # behind its last one
+    satisfaction: float  # reward, [-1, 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids, and the experiences whose snippets are among them."""
+    """Token ids, the experiences whose snippets are among them, and where these stand, in order of place."""
 
     ids: tuple[int, ...]
     used_snippets: tuple[UUID, ...] = ()
+    spans: tuple[Span, ...] = ()
 
 
 def choose(tokenizer: Any) -> FimFormat:
@@ -101,7 +122,7 @@ class PromptBuilder:
         """
         parts = replace(parts, prefix=unix_lines(parts.prefix), suffix=unix_lines(parts.suffix))
         room = self.context_tokens - min(reserve, self.context_tokens // 2)
-        snippets, used = self._snippets(parts, min(snippet_budget, room // 2))
+        snippets, used, spans = self._snippets(parts, min(snippet_budget, room // 2))
         layout = self.format.repo if snippets else self.format.layout
         fixed = len(self.codec.bos) + len(snippets) + sum(len(self._piece(p, parts)) for p in layout)
         room = max(8, room - fixed)
@@ -109,6 +130,7 @@ class PromptBuilder:
         ids = list(self.codec.bos)
         for piece in layout:
             if piece == SNIPPETS:
+                spans = [replace(span, begin=span.begin + len(ids), end=span.end + len(ids)) for span in spans]
                 ids += snippets
             elif "{prefix}" in piece:
                 head = piece.partition("{prefix}")[0]
@@ -119,7 +141,7 @@ class PromptBuilder:
                 ids += suffix_ids
             else:
                 ids += self._piece(piece, parts)
-        return Prompt(tuple(ids), tuple(used))
+        return Prompt(tuple(ids), tuple(used), tuple(spans))
 
     def encode_middle(self, text: str) -> list[int]:
         """Ids of a text that stands at the cursor, as decoding would have produced it."""
@@ -134,11 +156,13 @@ class PromptBuilder:
             return [token]
         return self._encoded(_fill(piece.partition("{prefix}")[0], parts))
 
-    def _snippets(self, parts: PromptParts, budget: int) -> tuple[list[int], list[UUID]]:
-        """Ids of the snippets that fit, the most alike last (nearest to the cursor), and their experiences."""
+    def _snippets(self, parts: PromptParts, budget: int) -> tuple[list[int], list[UUID], list[Span]]:
+        """Ids of the snippets that fit, the most alike last (nearest to the cursor), their experiences, and where
+        those of an experience stand among the ids."""
         if budget <= 0:
-            return [], []
+            return [], [], []
         chosen: list[list[int]] = []
+        shown: list[Snippet] = []
         first = ""
         used: list[UUID] = []
         for snippet in parts.snippets:
@@ -149,12 +173,19 @@ class PromptBuilder:
             if len(ids) <= budget:
                 budget -= len(ids)
                 chosen.insert(0, ids)
+                shown.insert(0, snippet)
                 first = _fill_snippet(self.format.snippet[0], snippet, parts.path)
                 if snippet.experience_id is not None:
                     used.append(snippet.experience_id)
         if chosen and self._prefix_begins():
             chosen[0] = self.codec.encode(first, begins=True)
-        return [token for ids in chosen for token in ids], used
+        ends = list(accumulate(len(ids) for ids in chosen))
+        spans = [
+            Span(end - len(ids), end, snippet.satisfaction)
+            for ids, end, snippet in zip(chosen, ends, shown, strict=True)
+            if snippet.experience_id is not None
+        ]
+        return [token for ids in chosen for token in ids], used, spans
 
     def _around(self, parts: PromptParts, room: int, *, begins: bool) -> tuple[list[int], list[int]]:
         """Ids of the prefix's tail and of the suffix's head, together at most `room`."""

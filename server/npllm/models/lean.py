@@ -6,8 +6,9 @@ same weight tensors (nothing is copied) and computes, for each layer (Touvron et
     h = x + Wo Attention(RoPE(Wq n), RoPE(Wk n), Wv n),  n = RMSNorm(x)
     x = h + Wd (silu(Wg m) * Wu m),                      m = RMSNorm(h)
 
-with LoRA terms s B A x where adapters act. Tests hold its logits to transformers'. It knows no sliding windows, no
-other activations and no rotary scaling that depends on the length: `fits` says no, and transformers' forward serves.
+with LoRA terms s B A x where adapters act, and the bias of neuromodulated attention where that does. Tests hold its
+logits to transformers'. It knows no sliding windows, no other activations and no rotary scaling that depends on the
+length: `fits` says no, and transformers' forward serves.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from peft.tuners.lora import LoraLayer
 from torch.nn import functional
 from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
+from npllm.models.attention import Bias, with_mask
 from npllm.models.engine import AdapterChoice
 
 _FIRST_POSITIONS = 2048
@@ -101,7 +103,9 @@ class LeanForward:
         self._rotary = inner.rotary_emb
         self._cos = self._sin = torch.empty(0)
 
-    def __call__(self, tokens: Sequence[int], cache: Any, past: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, tokens: Sequence[int], cache: Any, past: int, rows: int, bias: Bias | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append T tokens at position `past`; logits [rows, V] and the last hidden state [H]."""
         count = len(tokens)
         end = past + count
@@ -110,7 +114,7 @@ class LeanForward:
         mask = None if count == 1 else torch.ones(count, end, dtype=torch.bool).tril_(past)
         for index, layer in enumerate(self._layers):
             n = functional.rms_norm(x, (x.shape[-1],), layer.attention_norm, layer.eps)
-            x = x.add_(layer.o(self._attend(layer, n, cache, index, cos, sin, mask)))
+            x = x.add_(layer.o(self._attend(layer, n, cache, index, cos, sin, mask, bias)))
             n = functional.rms_norm(x, (x.shape[-1],), layer.mlp_norm, layer.eps)
             x = x.add_(layer.down(functional.silu(layer.gate(n)).mul_(layer.up(n))))
         hidden = functional.rms_norm(x[-rows:], (x.shape[-1],), self._norm, self._eps)
@@ -125,6 +129,7 @@ class LeanForward:
         cos: torch.Tensor,
         sin: torch.Tensor,
         mask: torch.Tensor | None,
+        bias: Bias | None,
     ) -> torch.Tensor:
         count, heads, kv, size = n.shape[0], self._heads, self._kv_heads, self._size
         both = torch.cat((layer.q(n), layer.k(n)), -1).view(count, heads + kv, size)
@@ -132,9 +137,13 @@ class LeanForward:
         both = torch.addcmul(both * cos, both.roll(size // 2, -1), sin).transpose(0, 1)
         v = layer.v(n).view(1, count, kv, size).transpose(1, 2)
         keys, values = cache.update(both[heads:].unsqueeze(0), v, index)
+        if bias is not None:
+            mask = with_mask(bias.over(index, keys.shape[2]), mask, both)
         if count == 1:  # the heads of one group ask the same keys: they are its queries, and nothing is repeated
             q = both[:heads].view(1, kv, heads // kv, size)
-            out = functional.scaled_dot_product_attention(q, keys, values, scale=self._scale)
+            if mask is not None:
+                mask = mask.view(1, kv, heads // kv, -1)
+            out = functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=self._scale)
             return out.reshape(1, heads * size)
         q = both[:heads].unsqueeze(0)
         out = functional.scaled_dot_product_attention(

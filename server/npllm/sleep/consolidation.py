@@ -25,7 +25,7 @@ from npllm.config import Config
 from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
 from npllm.models.manifest import WEIGHTS
-from npllm.sleep import archive, details, project
+from npllm.sleep import archive, attending, details, project
 from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import Job, gather
@@ -97,6 +97,8 @@ class Sleep:
             return Finished(Ending.NOTHING, text)
         report = await self._mark(current, ConsolidationState.RUNNING, report)
         try:
+            gains = await attending.consolidate(self._store, self._config, base, current.id, self._stop, self._tell)
+            report = replace(report, contexts=(*report.contexts, *gains))
             total = sum(len(job.part.learn) for job in jobs)
             before = 0.0
             for job in jobs:
