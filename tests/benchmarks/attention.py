@@ -6,7 +6,7 @@ A morning's lines are asked for one after the other as the server does (retrieva
 base's own say on whether that helps, a suggestion, a reward by what the person wrote), then gains are learned from
 those in whose prompts something remembered stood. Prints bits per UTF-8 byte of the held-out lines in whose prompts
 something remembered stands: standard attention; learned gains; gains learned and judged with satisfaction shuffled
-among the memories; and with the same satisfaction for all. Intervals are 90 %, by file where there are enough.
+among the memories; and with the same satisfaction for all. Intervals are the gate's, by file where there are enough.
 """
 
 from __future__ import annotations
