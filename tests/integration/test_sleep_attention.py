@@ -31,7 +31,7 @@ COUNT = 100
 
 @pytest.fixture
 def config(home: Path, tiny_model: Path) -> Config:
-    made = config_for(home, tiny_model, layers="output", epochs=1, project_share=0.0)
+    made = config_for(home, tiny_model, layers="output", epochs=1, project_share=0.0, max_minutes=60.0)
     return replace(made, attention=AttentionConfig(enabled=True, learning_rate=0.2))
 
 
