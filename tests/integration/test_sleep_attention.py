@@ -21,10 +21,11 @@ from npllm.models.manifest import read_manifest, sha256_file
 from npllm.sleep.attending import NAME
 from npllm.sleep.protocol import Ending, Phase, Progress
 from npllm.sleep.report import ContextReport, Verdict
+from npllm.sleep.supervisor import Ended, Sleeper
 from npllm.types import AttentionVersion, Experience, Suggestion, VersionState, new_id
 from tests.fixtures_attention import write_version
 from tests.fixtures_sleep import MORNING, config_for, from_source
-from tests.integration.test_sleep_child import log_of, sleep
+from tests.integration.test_sleep_child import log_of
 
 COUNT = 100
 
@@ -40,6 +41,22 @@ async def store(config: Config) -> AsyncIterator[Store]:
     store = await Store.connect(config)
     yield store
     await store.close()
+
+
+async def sleep(config: Config, until: Callable[[Progress], bool] = lambda _: False) -> Ended:
+    """One sleep through the supervisor, sent away (or killed, where it is slow to go) when `until` says so."""
+    enough = asyncio.Event()
+    sleeper = Sleeper(config, on_progress=lambda progress: enough.set() if until(progress) else None)
+    await sleeper.start(new_id(), "test")
+    life = asyncio.create_task(sleeper.wait())
+    waiting = asyncio.create_task(enough.wait())
+    await asyncio.wait({life, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done():
+        await sleeper.wake("test")
+    waiting.cancel()
+    ended = await life
+    assert ended is not None
+    return ended
 
 
 def suggestion_for(item: Experience, *remembered: Experience) -> Suggestion:

@@ -25,7 +25,7 @@ from npllm.models.attention import Bias, Gains, acting
 from npllm.models.fim import Span
 from npllm.sleep import checkpoint
 from npllm.sleep.checkpoint import Position
-from npllm.sleep.interruption import Interrupted, look
+from npllm.sleep.interruption import look
 from npllm.sleep.objectives import Sample, answer_nats, token_nll
 
 OnStep = Callable[[int, int, float], None]  # step, of so many, loss in nats per answer token
@@ -74,10 +74,10 @@ def learn(
 
     Args:
         activate: makes a context's adapters act.
-        file: a checkpoint that is gone on with, if it has this `key`, and written when interrupted.
+        file: a checkpoint that is gone on with, if it has this `key`, and written after each step.
 
     Raises:
-        Interrupted: the person is back; the checkpoint is written.
+        Interrupted: the person is back; at most the step under way is lost.
     """
     gains = start.values.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([gains], lr=recipe.learning_rate)
@@ -95,18 +95,15 @@ def learn(
         order = list(range(len(prompts)))
         random.Random(f"{recipe.seed}:{epoch}").shuffle(order)
         batch = [prompts[index] for index in order[part * recipe.batch : (part + 1) * recipe.batch]]
-        try:
-            loss = _step(model, batch, replace(start, values=gains), optimizer, stop, activate)
-        except Interrupted:
-            if file is not None and position.step > 0:
-                state = {name: optimizer.state[gains][name] for name in ("exp_avg", "exp_avg_sq")}
-                checkpoint.write(file, {"gains": gains, **state}, position, key)
-            raise
+        loss = _step(model, batch, replace(start, values=gains), optimizer, stop, activate)
         with torch.no_grad():
             gains.clamp_(-recipe.max_gain, recipe.max_gain)
         position.step += 1
         position.tokens += sum(len(one.sample.ids) for one in batch)
         position.seconds = before + time.monotonic() - began
+        if file is not None:
+            state = {name: optimizer.state[gains][name] for name in ("exp_avg", "exp_avg_sq")}
+            checkpoint.write(file, {"gains": gains, **state}, position, key)
         on_step(position.step, position.total, loss)
     return replace(start, values=gains.detach()), position
 
