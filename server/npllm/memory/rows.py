@@ -160,7 +160,7 @@ def attention_row(v: AttentionVersion) -> dict[str, Any]:
         "sha256": v.sha256,
         "state": v.state.value,
         "reason": text(v.reason),
-        "metrics": _to_json(v.metrics),
+        "metrics": to_json(v.metrics),
         "created_at": v.created_at,
     }
 
