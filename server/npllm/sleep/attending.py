@@ -205,9 +205,6 @@ def _learned(
     if base.digest() != digest:
         raise ModelError("Learning gains changed the base, which must never happen: the gains are thrown away.")
     judgement = judge(scored, min_held_out=MIN_HELD_OUT, seed=sleep.seed)
-    if judgement.passed and judgement.gain_low <= 0:
-        reason = "The held-out texts are likelier, but that may be chance; what is in use stays."
-        judgement = replace(judgement, passed=False, reason=reason)
     report = _report(task, len(learn), len(judged), position, judgement, time.monotonic() - began)
     meter.phase(Phase.PUBLISHING)
     version = _written(config, task, fingerprint, consolidation, gains, report)
