@@ -22,7 +22,7 @@ TAIL = (
 ALIKE = (
     "    def migrate_flock(self, zebra_width, gnu_height):\n" + TAIL.split("\n", 1)[1] + "return self.herd_register\n"
 )
-UNLIKE = 'SELECT = """select name from table where id = 3 order by 7"""\nassert b"\\x00\\x01" not in blob, [1, 2, 3]\n'
+UNLIKE = '<div class="a"><p>The quick brown fox</p></div>\n<span id="x">Lorem ipsum dolor sit amet.</span>\n'
 
 
 @pytest.fixture
