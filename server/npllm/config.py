@@ -110,6 +110,23 @@ class SleepConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CerebellumConfig:
+    enabled: bool = True  # have a cerebellum, where its model is there
+    model: str = "starter"  # "starter" (the shipped base's small sister), a folder, or a Hugging Face id
+    reflex: bool = True  # let it answer alone where it is sure
+    draft: bool = True  # let it draft for the base, where that is measured to pay
+    plastic: bool = False  # learn a plastic layer (Backpropamine); off, since it was measured to harm
+    precision: float = 0.7  # of a hundred reflexes, so many shall be what the person writes
+    min_confidence: float = 0.0  # of a reflex; 0 = as calibrated in sleep
+    context_tokens: int = 512  # prompt and answer together, of a reflex and in learning
+    learning_rate: float = 1e-3  # at its highest
+    batch_tokens: int = 2048  # of one optimizer step
+    epochs: int = 2  # passes over what is learned
+    time_share: float = 0.25  # of the sleep's time
+    mas_lambda: float = 0.0  # how much Memory Aware Synapses hold; 0 = off
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseConfig:
     url: str = ""  # "" = the embedded PostgreSQL
     pool_size: int = 4  # connections
@@ -132,6 +149,7 @@ class Config:
     adapters: AdapterConfig = field(default_factory=AdapterConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     sleep: SleepConfig = field(default_factory=SleepConfig)
+    cerebellum: CerebellumConfig = field(default_factory=CerebellumConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     journal: JournalConfig = field(default_factory=JournalConfig)
 
@@ -142,6 +160,10 @@ class Config:
     @property
     def attention_dir(self) -> Path:
         return self.home / "attention"
+
+    @property
+    def cerebellum_dir(self) -> Path:
+        return self.home / "cerebellum"
 
     @property
     def journal_dir(self) -> Path:
@@ -160,6 +182,7 @@ SECTIONS: dict[str, type[Any]] = {
     "adapters": AdapterConfig,
     "attention": AttentionConfig,
     "sleep": SleepConfig,
+    "cerebellum": CerebellumConfig,
     "database": DatabaseConfig,
     "journal": JournalConfig,
 }
@@ -223,6 +246,14 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sleep.max_general_loss": (0, 1),
     "sleep.keep_rejected": (0, 1000),
     "sleep.checkpoint_s": (0.1, 3600),
+    "cerebellum.precision": (0.05, 0.999),
+    "cerebellum.min_confidence": (0, 1),
+    "cerebellum.context_tokens": (64, 131072),
+    "cerebellum.learning_rate": (0, 1),
+    "cerebellum.batch_tokens": (64, 1048576),
+    "cerebellum.epochs": (1, 1000),
+    "cerebellum.time_share": (0.01, 0.9),
+    "cerebellum.mas_lambda": (0, 1e9),
     "database.pool_size": (1, 100),
     "database.connect_timeout_s": (0.1, 600),
     "journal.flush_ms": (1, 60000),

@@ -79,7 +79,7 @@ class Suggestion:
     mean_logprob: float  # nats per token, of the text that was shown
     latency_ms: float
     created_at: datetime
-    source: str = "model"  # "model" | "cache"
+    source: str = "model"  # "model" | "cache" | "reflex": the cerebellum alone; adapter_versions then names its version
     kind: str = "inline"  # "inline" | "completion" | "rewrite"
 
 
@@ -198,6 +198,32 @@ class AttentionVersion:
     reason: str
     metrics: Mapping[str, float]
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CerebellumVersion:
+    """A whole small model that a sleep produced, and its lineage. It belongs to no base."""
+
+    id: UUID
+    origin: str  # fingerprint of the weights that the first version began with
+    parent: UUID | None
+    consolidation_id: UUID
+    folder: str  # relative to the data folder
+    sha256: str  # of model.safetensors
+    state: VersionState
+    reason: str
+    metrics: Mapping[str, float]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A line that the person writes again and again."""
+
+    language: str  # LSP language id
+    text: str  # without what surrounds it
+    count: int  # how often it was written, and stands in the project
+    last_seen: datetime
 
 
 class ConsolidationState(enum.StrEnum):

@@ -127,8 +127,8 @@ class Assistant:
         info = self.resources.worker.info
         if not config.completion.enabled or info is None:
             return None
-        if self._model != (info.fingerprint, self.resources.adapters):
-            self._model = (info.fingerprint, self.resources.adapters)
+        if self._model != (info.fingerprint, self.resources.versions):
+            self._model = (info.fingerprint, self.resources.versions)
             self._cache.clear()  # another model answers now
         prefix, suffix = context.window(text, place.offset)
         hit = self._cache.lookup(place, prefix, suffix)
@@ -157,7 +157,7 @@ class Assistant:
         timer = asyncio.get_running_loop().call_later(config.completion.timeout_ms / 1000, cancel.set)
         self._think(+1)
         try:
-            request = Request(place, prefix, suffix, snippets, config)
+            request = Request(place, prefix, suffix, snippets, config, lambda text: self._unwanted(place, text))
             made = await self.resources.worker.run(lambda desk: writing.suggest(desk, request, cancel, kind), cancel)
         except ModelError as error:
             self.resources.problem("base", str(error))

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from npllm.assist import attending, context
+from npllm.assist.small import Small
 from npllm.assist.worker import Desk, EngineWorker
 from npllm.config import Config
 from npllm.memory.embedder import Embedder
@@ -56,15 +57,24 @@ class Resources:
         self.retriever: Retriever | None = None
         self.adapters: tuple[UUID, ...] = ()
         self.off_limits: tuple[str, ...] = ()  # files and folders of which nothing is written down
+        self._small = Small(
+            self.worker, lambda text: self.problem("cerebellum", text) if text else self.solved("cerebellum")
+        )
         self.journal = Journal(config.journal_dir)
         self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
-        self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "server"
+        self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "cerebellum"...
         self._embedder: Embedder | None = None
         self._embeds = False  # its weights are loaded
         self._pump: Pump | None = None
         self._base_tried = asyncio.Event()
         self._loading = asyncio.Lock()  # of base and adapters: one change after the other
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def versions(self) -> tuple[UUID, ...]:
+        """All versions that take part in a suggestion: adapters, and the cerebellum's."""
+        small = self._small.version
+        return self.adapters if small is None else (*self.adapters, small)
 
     # -- life -----------------------------------------------------------------------------------------
 
@@ -104,7 +114,7 @@ class Resources:
             return
         if config.base != old.base:
             self.background(self._load_base())
-        elif config.attention != old.attention:
+        elif config.attention != old.attention or config.cerebellum != old.cerebellum:
             self.background(self._try_refresh())
         if config.database != old.database:
             self.config = replace(config, database=old.database)
@@ -264,8 +274,13 @@ class Resources:
     async def _try_refresh(self) -> None:
         try:
             await self.refresh_adapters()
+            async with self._loading:
+                changed = await self._small.refresh(self.config, self.store)
         except NpllmError as error:
             self.problem("adapters", str(error))
+            return
+        if changed:
+            self._on_change()
 
     async def _count(self) -> None:
         while True:

@@ -12,16 +12,19 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from npllm.config import BaseConfig
+from npllm.config import BaseConfig, CerebellumConfig
 from npllm.types import ModelError
 
 if TYPE_CHECKING:
     from npllm.models.adapters import AdapterSet
     from npllm.models.attention import Neuromodulation
     from npllm.models.base import Base, BaseInfo
+    from npllm.models.cerebellum import Cerebellum
+    from npllm.models.drafting import Drafting
     from npllm.models.fim import PromptBuilder
     from npllm.models.torch_engine import TorchEngine
 
@@ -31,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a job gets to work with."""
+    """What a job gets to work with; `cerebellum` and `drafting` where there are such."""
 
     base: Base
     engine: TorchEngine
@@ -39,6 +42,8 @@ class Desk:
     adapters: AdapterSet
     neuromodulation: Neuromodulation
     info: BaseInfo
+    cerebellum: Cerebellum | None = None
+    drafting: Drafting | None = None
 
 
 class EngineWorker:
@@ -47,7 +52,8 @@ class EngineWorker:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._desk: Desk | None = None
-        self._running: threading.Event | None = None
+        self._cerebellum: Cerebellum | None = None
+        self._drafts = False
 
     @property
     def info(self) -> BaseInfo | None:
@@ -60,10 +66,44 @@ class EngineWorker:
         Raises:
             ModelError: the base cannot be loaded; the old one stays.
         """
-        desk = await self._submit(lambda: _load(config))
+        desk = await self._submit(lambda: _beside(_load(config), self._cerebellum, self._drafts))
         self._desk = desk
         log.info("base %s loaded: %s parameters, %s", desk.info.name, desk.info.parameters, desk.info.fingerprint)
         return desk.info
+
+    async def use_cerebellum(self, folder: Path | None, config: CerebellumConfig, device: str) -> None:
+        """Load a cerebellum and let it serve beside the base, in the place of the one that does; None: none.
+
+        Raises:
+            ModelError: it cannot be loaded, or there is no base yet; what serves goes on.
+        """
+
+        def load(desk: Desk) -> tuple[Desk, Cerebellum | None]:
+            from npllm.models.cerebellum import Cerebellum
+
+            made = None
+            if folder is not None:
+                made = Cerebellum.load(folder, context_tokens=config.context_tokens, device=device)
+            return _beside(desk, made, config.enabled and config.draft), made
+
+        self._desk, self._cerebellum = await self.run(load)
+        self._drafts = config.enabled and config.draft
+
+    async def look_at_cerebellum(self, spec: str, cache: Path) -> tuple[Path, str]:
+        """The folder of the model that a cerebellum begins with, and its fingerprint.
+
+        Raises:
+            ModelError: there is none.
+        """
+
+        def look() -> tuple[Path, str]:
+            from npllm.models.base import fingerprint
+            from npllm.models.cerebellum import origin
+
+            folder = origin(spec)
+            return folder, fingerprint(folder, cache)
+
+        return await self._submit(look)
 
     async def run(self, job: Callable[[Desk], T], cancel: threading.Event | None = None) -> T:
         """Run `job` in the model's thread. If the caller is cancelled, so is the job.
@@ -93,6 +133,19 @@ def _inferring(job: Callable[[Desk], T], desk: Desk) -> T:
 
     with torch.inference_mode():
         return job(desk)
+
+
+def _beside(desk: Desk, cerebellum: Cerebellum | None, drafts: bool) -> Desk:
+    """The desk with a cerebellum, and what may draft for its base, measured."""
+    import torch
+
+    from npllm.models.drafting import set_up
+
+    drafting = None
+    if drafts:
+        with torch.inference_mode():
+            drafting = set_up(desk.engine, cerebellum.drafter(desk.base.tokenizer) if cerebellum else None)
+    return replace(desk, cerebellum=cerebellum, drafting=drafting)
 
 
 def _load(config: BaseConfig) -> Desk:

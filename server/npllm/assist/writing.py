@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from npllm.assist import reflexes
 from npllm.assist.context import family
 from npllm.assist.filters import worth_showing
 from npllm.assist.worker import Desk
@@ -28,13 +30,18 @@ MIN_SPARE = 16  # tokens kept free behind a rewritten selection's own length
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One place, and everything that goes into its prompt."""
+    """One place, and everything that goes into its prompt; `unwanted` says what the person does not want there."""
 
     place: Place
     prefix: str
     suffix: str
     snippets: tuple[Snippet, ...]
     config: Config
+    unwanted: Callable[[str], bool] = lambda _: False
+
+    def with_line_ends(self, text: str) -> str:
+        """Generated text with the document's line ends."""
+        return text.replace("\n", "\r\n") if "\r\n" in self.prefix or "\r\n" in self.suffix else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,12 @@ class LineScore:
 
 
 def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) -> Suggestion | None:
-    """The completion of a place, or None where there is none worth showing or the request was cancelled."""
+    """The completion of a place, or None where there is none worth showing or the request was cancelled.
+
+    A reflex where the cerebellum is sure, else what the base writes.
+    """
+    if (reflex := reflexes.suggest(desk, request, cancel, kind)) is not None:
+        return reflex
     from npllm.models.fim import unix_lines
     from npllm.models.stops import StopRules
 
@@ -102,14 +114,20 @@ def _write(
     request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, max_new_tokens)
     decoded = decoding.complete(
-        desk.engine, prompt.ids, stop=stop, max_new_tokens=max_new_tokens, cancel=cancel, spans=prompt.spans
+        desk.engine,
+        prompt.ids,
+        stop=stop,
+        max_new_tokens=max_new_tokens,
+        cancel=cancel,
+        spans=prompt.spans,
+        drafts=desk.drafting,
     )
     if decoded.finished == "cancelled" or not decoded.text:
         return None
     return Suggestion(
         id=new_id(),
         place=request.place,
-        text=_with_line_ends(decoded.text, request),
+        text=request.with_line_ends(decoded.text),
         prefix=request.prefix,
         suffix=request.suffix,
         context=family(request.place.language),
@@ -121,11 +139,6 @@ def _write(
         created_at=datetime.now(UTC),
         kind=kind,
     )
-
-
-def _with_line_ends(text: str, request: Request) -> str:
-    """Generated text with the document's line ends."""
-    return text.replace("\n", "\r\n") if "\r\n" in request.prefix or "\r\n" in request.suffix else text
 
 
 def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:

@@ -19,6 +19,7 @@ import asyncpg
 
 from npllm.config import Config
 from npllm.memory import rows
+from npllm.memory.cerebellum import CerebellumRecords
 from npllm.memory.database import QUERIES, Connection, Database
 from npllm.memory.forgetting import Forgetting
 from npllm.memory.lineage import Lineage
@@ -64,6 +65,7 @@ class Store:
         self.lineage = Lineage(database)
         self.forgetting = Forgetting(database)
         self.replay = ReplayRecords(database)
+        self.cerebellum = CerebellumRecords(database)
         self._listeners: list[asyncio.Task[None]] = []
 
     @classmethod

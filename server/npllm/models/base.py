@@ -69,7 +69,9 @@ class Base:
         )
 
     @classmethod
-    def load(cls, spec: str, *, device: str = "auto", threads: int = 0, cache: Path | None = None) -> Base:
+    def load(
+        cls, spec: str, *, device: str = "auto", threads: int = 0, cache: Path | None = None, shared: bool = True
+    ) -> Base:
         """Load a base.
 
         Args:
@@ -78,6 +80,7 @@ class Base:
             threads: torch threads for the whole process; 0 leaves them as they are.
             cache: folder for what is derived from a base: the shared copy of its weights, fingerprints of large
                 files. By default one in the data folder.
+            shared: map the weights that all processes share, on a CPU; False gives it weights of its own.
 
         Raises:
             ModelError: it is not there or cannot be used; the message says why and what to do.
@@ -92,7 +95,7 @@ class Base:
             config = read_config(folder)
             tokenizer = read_tokenizer(folder)
             digest = fingerprint(folder, cache)
-            if target.type == "cpu":
+            if target.type == "cpu" and shared:
                 model = network.share(folder, config, digest, cache or default_home() / "cache", seen)
             else:
                 model = network.load(folder, config, dtype).to(target)

@@ -1,4 +1,4 @@
-"""Greedy decoding until a rule says stop, and the likelihood of a text that is given.
+"""Greedy decoding until a rule says stop, drafts or not, and the likelihood of a text that is given.
 
 Both go through `Engine.prefill`, so they see the same prompt in the same cache. Between any two tokens the
 request can be taken back.
@@ -7,9 +7,10 @@ request can be taken back.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
@@ -44,6 +45,18 @@ class Score:
         return self.nats / math.log(2) / self.utf8_bytes if self.utf8_bytes else 0.0
 
 
+class Drafts(Protocol):
+    """Guesses what comes next, and hears what came of it; `drafting.Drafting` is one."""
+
+    def guess(self, prompt_ids: Sequence[int], ids: Sequence[int], room: int, cancel: Cancel) -> Sequence[int]:
+        """At most `room` tokens that may follow a prompt and `ids`; none where that does not pay. Raises Cancelled."""
+        ...
+
+    def judged(self, guessed: int, agreed: int) -> None:
+        """So many of the tokens last guessed were right."""
+        ...
+
+
 def complete(
     engine: Engine,
     prompt_ids: Sequence[int],
@@ -52,6 +65,7 @@ def complete(
     max_new_tokens: int,
     cancel: Cancel,
     spans: Sequence[Span] = (),
+    drafts: Drafts | None = None,
 ) -> Decoded:
     """What most likely follows a prompt, greedily.
 
@@ -60,6 +74,7 @@ def complete(
         max_new_tokens: no more than this many.
         cancel: asked between prefill chunks and between tokens.
         spans: what of the prompt is remembered.
+        drafts: guesses what comes next, for the engine to verify; the text is the same without.
 
     Raises:
         ModelError: the prompt is empty or longer than the base takes.
@@ -74,10 +89,11 @@ def complete(
     ends: list[int] = []  # length of the text up to and with each token
     text = ""
     finished: Finish = "length"
+    ready = deque([best(logits)])  # what comes next, as far as it is known
     while len(ids) < most:
         if cancel.is_set():
             return Decoded("", tuple(ids), 0.0, "cancelled")
-        token, logprob = _best(logits)
+        token, logprob = ready.popleft()
         if token in stop.end_ids:
             finished = "stop"
             break
@@ -88,14 +104,39 @@ def complete(
         if stop.check(text) is not None:
             finished = "stop"
             break
-        if len(ids) < most:
-            logits = engine.step(token)
+        if not ready and len(ids) < most:
+            try:
+                guess = drafts.guess(prompt_ids, ids, most - len(ids), cancel) if drafts else ()
+            except Cancelled:
+                return Decoded("", tuple(ids), 0.0, "cancelled")
+            ready.extend(following(engine, token, guess))
+            if drafts and guess:
+                drafts.judged(len(guess), len(ready) - 1)
     if finished == "length":
         text = without_loop(_whole_lines(text))
     shown = stop.trim(text)
     count = sum(1 for before in (0, *ends[:-1]) if before < len(shown)) if ids else 0
     mean = sum(logprobs[:count]) / count if count else 0.0
     return Decoded(shown, tuple(ids), mean, finished)
+
+
+def following(engine: Engine, token: int, guess: Sequence[int]) -> list[tuple[int, float]]:
+    """Append `token` and what of a guess the model would have written itself; what it writes then, token by token.
+
+    Greedy speculative decoding (Leviathan et al., 2211.17192): one forward over all of it; the longest prefix of the
+    guess that agrees is kept, and the model's own next token comes with it. At least one (token, log-probability in
+    nats).
+    """
+    if not guess:
+        return [best(engine.step(token))]
+    rows = engine.verify([token, *guess])
+    found = [best(row) for row in rows]
+    agreed = 0
+    while agreed < len(guess) and found[agreed][0] == guess[agreed]:
+        agreed += 1
+    if agreed < len(guess):
+        engine.crop(engine.length - (len(guess) - agreed))
+    return found[: agreed + 1]
 
 
 def score(
@@ -131,7 +172,7 @@ def score(
     return Score(nats, len(target_ids), len(text.encode("utf-8")))
 
 
-def _best(logits: Logits) -> tuple[int, float]:
+def best(logits: Logits) -> tuple[int, float]:
     """The likeliest token and its log-probability in nats."""
     value, index = logits.max(-1)
     both = torch.stack([index.double(), (value - logits.logsumexp(-1)).double()]).tolist()

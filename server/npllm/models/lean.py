@@ -23,6 +23,7 @@ from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
 from npllm.models.attention import Bias, with_mask
 from npllm.models.engine import AdapterChoice
+from npllm.models.plastic import ATTRIBUTE, PlasticLayer
 
 _FIRST_POSITIONS = 2048
 _ROTARY = {"default", "linear", "llama3"}  # angles that are the same whatever the length
@@ -100,6 +101,7 @@ class LeanForward:
         self._norm: torch.Tensor = inner.norm.weight
         self._eps: float = inner.norm.variance_epsilon
         self._head = _Linear(model.lm_head, choice)
+        self._plastic: PlasticLayer | None = getattr(model, ATTRIBUTE, None)
         self._rotary = inner.rotary_emb
         self._cos = self._sin = torch.empty(0)
 
@@ -118,6 +120,8 @@ class LeanForward:
             n = functional.rms_norm(x, (x.shape[-1],), layer.mlp_norm, layer.eps)
             x = x.add_(layer.down(functional.silu(layer.gate(n)).mul_(layer.up(n))))
         hidden = functional.rms_norm(x[-rows:], (x.shape[-1],), self._norm, self._eps)
+        if self._plastic is not None:
+            hidden = self._plastic(hidden)
         return self._head(hidden), hidden[-1]
 
     def _attend(

@@ -26,6 +26,7 @@ from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
 from npllm.models.manifest import WEIGHTS
 from npllm.sleep import archive, attending, details, project
+from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import Job, gather
@@ -96,13 +97,15 @@ class Sleep:
             text = " ".join(part.text for part in waiting) or "There is nothing new to learn."
             return Finished(Ending.NOTHING, text)
         report = await self._mark(current, ConsolidationState.RUNNING, report)
+        cerebellum = CerebellumStep(self._store, self._config, self._tell, checkpoints, self._stop)
+        await cerebellum.look()
         try:
             gains = await attending.consolidate(self._store, self._config, base, current.id, self._stop, self._tell)
             report = replace(report, contexts=(*report.contexts, *gains))
             total = sum(len(job.part.learn) for job in jobs)
             before = 0.0
             for job in jobs:
-                share = len(job.part.learn) / total
+                share = len(job.part.learn) / total * (1.0 - cerebellum.share)
                 folder = checkpoints / folder_name(job.context)
                 meter = Meter(self._tell, job.context, before, share, Curve(folder))
                 before += share
@@ -110,6 +113,7 @@ class Sleep:
                 made = await self._context(current, job, report.base_fingerprint, folder, budget, meter)
                 report = replace(report, contexts=(*report.contexts, made))
                 report = await self._mark(current, ConsolidationState.RUNNING, report)
+            report = replace(report, cerebellum=await cerebellum.run(current) or report.cerebellum)
         except Interrupted:
             report = await self._mark(current, ConsolidationState.INTERRUPTED, report)
             return Finished(Ending.INTERRUPTED, "A checkpoint waits for the next sleep.", report)

@@ -113,12 +113,79 @@ class ContextReport:
 
 
 @dataclass(frozen=True, slots=True)
+class CerebellumReport:
+    """The cerebellum's part of a sleep. Without a version it has not learned, and `reason` says why.
+
+    Attributes:
+        nll_before, nll_after: nats per UTF-8 byte of the held-out text, under what was in use and what would serve now;
+            `nll_plain` without the plastic layer, `nll_plastic` with it, `nll_zeroed` with its trace zeroed (None:
+            there is none).
+        gain, gain_low, gain_high: (before - after) / before, and its `LEVEL` bootstrap interval.
+        plastic: whether the plastic layer serves.
+        threshold: the least confidence of a reflex, None: no reflexes; of `judged_lines` unseen lines `answered` were
+        as
+            sure, `right` of them exactly what was written.
+        patterns: frequent ones that it now knows.
+        seconds: spent in this part of the sleep.
+    """
+
+    reason: str
+    version: str = ""
+    parent: str = ""
+    published: bool = False
+    new: int = 0
+    old: int = 0
+    passages: int = 0
+    held_out: int = 0
+    nll_before: float = 0.0
+    nll_after: float = 0.0
+    gain: float = 0.0
+    gain_low: float = 0.0
+    gain_high: float = 0.0
+    nll_plain: float = 0.0
+    nll_plastic: float | None = None
+    nll_zeroed: float | None = None
+    plastic: bool = False
+    threshold: float | None = None
+    judged_lines: int = 0
+    answered: int = 0
+    right: int = 0
+    patterns: int = 0
+    steps: int = 0
+    tokens: int = 0
+    tokens_per_s: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """One or two sentences."""
+        if not self.version:
+            return f"cerebellum: {self.reason}"
+        before, after = self.nll_before / math.log(2), self.nll_after / math.log(2)
+        layer = "with" if self.plastic else "without"
+        reflexes = (
+            f"Reflexes from a confidence of {self.threshold:.2f} on ({self.right} of {self.answered} right, among "
+            f"{self.judged_lines} unseen lines)."
+            if self.threshold is not None
+            else f"No reflexes: among {self.judged_lines} unseen lines it was not sure and right often enough."
+        )
+        return (
+            f"cerebellum: {'published' if self.published else 'rejected'}. Learned from {self.new} new and {self.old} "
+            f"old experiences and {self.passages} passages; {self.held_out} held-out texts went from {before:.3f} to "
+            f"{after:.3f} bits per byte ({-self.gain:+.1%}, {LEVEL:.0%} interval {-self.gain_high:+.1%} to "
+            f"{-self.gain_low:+.1%}), {layer} its plastic layer, in {self.seconds:.0f} s. {self.reason} {reflexes} "
+            f"It knows {self.patterns} frequent patterns."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """A whole sleep."""
+    """A whole sleep; `cerebellum` None: its part was switched off, or not reached."""
 
     base: str  # name
     base_fingerprint: str
     contexts: tuple[ContextReport, ...] = ()
+    cerebellum: CerebellumReport | None = None
     seconds: float = 0.0
     parts: int = 1  # 1 + how often it was interrupted
     problem: str = ""  # why it failed or was given up
@@ -127,6 +194,7 @@ class Report:
     def text(self) -> str:
         """One sentence a context."""
         lines = [part.text for part in self.contexts] or ["Nothing was consolidated."]
+        lines += [self.cerebellum.text] if self.cerebellum else []
         return "\n".join([*lines, *([self.problem] if self.problem else [])])
 
     def to_json(self) -> dict[str, Any]:
@@ -155,6 +223,8 @@ class Report:
             )
             for part in data.get("contexts", ())
         )
+        if data.get("cerebellum"):
+            values["cerebellum"] = CerebellumReport(**_known(CerebellumReport, data["cerebellum"]))
         return cls(**values)
 
 

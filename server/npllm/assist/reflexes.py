@@ -1,0 +1,58 @@
+"""Reflexes: the rest of a line from the cerebellum alone, where it is sure enough. Otherwise the base is asked.
+
+Runs in `EngineWorker`'s thread, under `torch.inference_mode()`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from npllm.assist.context import family
+from npllm.assist.filters import worth_showing
+from npllm.assist.worker import Desk
+from npllm.types import Suggestion, new_id
+
+if TYPE_CHECKING:
+    from npllm.assist.writing import Request
+
+SOURCE = "reflex"
+
+
+def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) -> Suggestion | None:
+    """A reflex at a place; None where there is no cerebellum, it is not sure, or what it says is not wanted."""
+    settings, small = request.config.cerebellum, desk.cerebellum
+    if small is None or not (settings.enabled and settings.reflex):
+        return None
+    floor = small.least(settings.min_confidence)
+    if floor is None:
+        return None
+    from npllm.models.fim import PromptParts, unix_lines
+
+    started = time.perf_counter()
+    parts = PromptParts(request.place.path, request.prefix, request.suffix)
+    stop = small.stops(unix_lines(request.prefix), unix_lines(request.suffix))
+    line = small.line(parts, stop, cancel, floor=floor)
+    if line is None or not worth_showing(line.text, line.mean_logprob, request.suffix, request.config.completion):
+        return None
+    text = request.with_line_ends(line.text)
+    if request.unwanted(text):
+        return None
+    return Suggestion(
+        id=new_id(),
+        place=request.place,
+        text=text,
+        prefix=request.prefix,
+        suffix=request.suffix,
+        context=family(request.place.language),
+        base_fingerprint=desk.info.fingerprint,
+        adapter_versions=() if small.version_id is None else (small.version_id,),
+        memory_ids=(),
+        mean_logprob=line.mean_logprob,
+        latency_ms=(time.perf_counter() - started) * 1000,
+        created_at=datetime.now(UTC),
+        source=SOURCE,
+        kind=kind,
+    )

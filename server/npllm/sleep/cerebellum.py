@@ -1,0 +1,331 @@
+"""The cerebellum's part of a sleep, after the contexts': what is new for it, its training, the gate, publication.
+
+It has its own lineage, per model that it grew from, and counts what is new by itself: a change of the base leaves it
+alone, and it learns from all contexts at once. Resumable as the rest of the sleep: what is decided stands in the
+database (a version of this consolidation), what is under way in `checkpoints/<consolidation>/cerebellum/`. That there
+is no cerebellum is
+no error: the report says so. Asynchronous where the database is; the arithmetic runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from npllm.config import Config
+from npllm.memory.store import Store
+from npllm.sleep import project
+from npllm.sleep.dataset import Part, distinct, divide, file_of, teaches
+from npllm.sleep.files import TEMPORARY
+from npllm.sleep.interruption import look
+from npllm.sleep.meter import Meter
+from npllm.sleep.plan import Plan
+from npllm.sleep.project import Passage
+from npllm.sleep.protocol import Message, Phase
+from npllm.sleep.report import CerebellumReport
+from npllm.types import CerebellumVersion, Consolidation, Experience, ModelError, VersionState, new_id
+
+if TYPE_CHECKING:
+    from npllm.models.cerebellum import Calibration
+    from npllm.sleep import cerebellum_learner
+    from npllm.sleep.checkpoint import Position
+
+log = logging.getLogger(__name__)
+
+NAME = "cerebellum"  # its folder among the checkpoints, and what progress is told of
+MOST_NEW = 4000  # experiences that are looked at
+MOST_OLD = 4000
+CHARACTERS = 3  # of a passage, for each token that an example may have
+TRAIN_SHARE = 0.6  # of its time; the rest is for the plastic layer, judging and calibrating
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What it learns in this sleep, and from where it goes on.
+
+    Attributes:
+        origin: fingerprint of the model that it grew from; `start`: the folder that it begins with now.
+        parent: the version in use, or None.
+        until: when the newest experience was made.
+    """
+
+    origin: str
+    start: Path
+    parent: CerebellumVersion | None
+    part: Part
+    until: datetime
+
+
+class CerebellumStep:
+    """One sleep's.
+
+    Args:
+        folder: of the checkpoints of this consolidation.
+        stop: set when the person is back.
+    """
+
+    def __init__(
+        self, store: Store, config: Config, tell: Callable[[Message], None], folder: Path, stop: threading.Event
+    ) -> None:
+        self._store, self._config, self._tell, self._stop = store, config, tell, stop
+        self._folder = folder / NAME
+        self._origin: tuple[Path, str] | None = None
+        self._absent = ""
+        self.share = 0.0  # of the sleep's time
+
+    async def look(self) -> None:
+        """See whether there is a cerebellum; then it gets its share of the time."""
+        settings = self._config.cerebellum
+        if not settings.enabled:
+            return
+        try:
+            self._origin = await asyncio.to_thread(_origin, self._config)
+        except ModelError as error:
+            self._absent = str(error)
+        else:
+            self.share = settings.time_share
+
+    async def run(self, current: Consolidation) -> CerebellumReport | None:
+        """After `look`: train, judge and publish; None where it is off, or has been decided in this consolidation.
+
+        Raises:
+            Interrupted: the person is back; what was done is kept.
+            StoreError: the database is away.
+        """
+        if self._origin is None:
+            return CerebellumReport(reason=self._absent) if self._absent else None
+        _sweep(self._config.cerebellum_dir)
+        try:
+            found = await self._job(current.id, *self._origin)
+            return found if found is None or isinstance(found, CerebellumReport) else await self._learn(current, found)
+        except ModelError as error:  # the adapters' part of the sleep stands
+            return CerebellumReport(reason=str(error))
+
+    async def _job(self, consolidation: UUID, origin: Path, fingerprint: str) -> Job | CerebellumReport | None:
+        versions = await self._store.cerebellum.versions(origin=fingerprint)
+        if any(version.consolidation_id == consolidation for version in versions):
+            return None
+        parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)
+        since = _new_since(parent)
+        new = await self._store.experiences_since(since, limit=MOST_NEW, newest_first=True)
+        old: list[Experience] = []
+        if since is not None:
+            old = await self._store.experiences_before(since, limit=MOST_OLD)
+        look(self._stop)
+        sleep = replace(self._config.sleep, epochs=1)  # no inner validation: the gate alone decides
+        part = divide(new, (), sleep, seed=f"{consolidation}|{NAME}")
+        if isinstance(part, int):
+            return CerebellumReport(
+                reason=f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait.",
+                new=len(new),
+            )
+        part = replace(part, replay=_replayed(part, old, self._config.sleep.new_share, str(consolidation)))
+        start = await asyncio.to_thread(_start, self._config.home, parent, origin)
+        return Job(fingerprint, start, parent, part, max(item.created_at for item in new))
+
+    async def _learn(self, current: Consolidation, job: Job) -> CerebellumReport:
+        began = time.monotonic()
+        meter = Meter(self._tell, NAME, 1.0 - self.share, self.share)
+        meter.phase(Phase.PREPARING)
+        plan, experiences, passages = await self._planned(job)
+        final = self._config.cerebellum_dir / str(plan.version_id)
+
+        from npllm.sleep.cerebellum_learner import CerebellumLearner
+
+        learner = await asyncio.to_thread(
+            CerebellumLearner,
+            *(self._config, job.start, plan, experiences, passages, self._folder, self._stop, meter),
+        )
+        position = await asyncio.to_thread(learner.train)
+        verdict = await asyncio.to_thread(learner.judge)
+        calibration = await asyncio.to_thread(learner.calibrate)
+        known = await asyncio.to_thread(learner.known) if verdict.judgement.passed else []
+        look(self._stop)
+        meter.phase(Phase.PUBLISHING)
+        made = _report(plan, learner.passages, position, verdict, calibration, len(known), time.monotonic() - began)
+        metrics = _metrics(made, verdict, plan)
+        version = CerebellumVersion(
+            id=plan.version_id,
+            origin=job.origin,
+            parent=plan.parent,
+            consolidation_id=current.id,
+            folder=final.relative_to(self._config.home).as_posix(),
+            sha256=await asyncio.to_thread(learner.write, final, current.id, metrics, calibration, verdict.lives),
+            state=VersionState.PUBLISHED if verdict.judgement.passed else VersionState.REJECTED,
+            reason=verdict.judgement.reason,
+            metrics=metrics,
+            created_at=datetime.now(UTC),
+        )
+        if verdict.judgement.passed:
+            await self._store.cerebellum.publish(version, known)
+        else:
+            await self._store.cerebellum.insert(version)
+        return made
+
+    async def _planned(self, job: Job) -> tuple[Plan, dict[UUID, Experience], tuple[Passage, ...]]:
+        """The plan kept from an earlier part of this sleep, where it still holds; else a new one, kept now."""
+        parent = job.parent.id if job.parent else None
+        kept = Plan.read(self._folder)
+        if kept is not None and (kept.context, kept.base_fingerprint, kept.parent) == (NAME, job.origin, parent):
+            found = await self._experiences(kept, job)
+            passages = project.kept(self._folder)
+            if found is not None and passages is not None:
+                return kept, found, passages
+        shutil.rmtree(self._folder, ignore_errors=True)
+        budget = self._config.sleep.max_minutes * 60 * self.share * TRAIN_SHARE
+        plan = Plan.new(NAME, job.origin, parent, job.part, until=job.until, budget_s=budget, version_id=new_id())
+        off_limits = await self._store.forgetting.off_limits()
+        passages = await asyncio.to_thread(self._passages, job, str(plan.version_id), off_limits)
+        project.keep(self._folder, passages)
+        plan.write(self._folder)
+        found = await self._experiences(plan, job)
+        assert found is not None
+        return plan, found, passages
+
+    def _passages(self, job: Job, seed: str, off_limits: Sequence[str]) -> tuple[Passage, ...]:
+        """Of the project's files in each language that the experiences are in, so many as their share of what is
+        learned."""
+        share = self._config.sleep.project_share
+        items = job.part.all
+        held_out = (*job.part.held_out, *job.part.inner)
+        made: list[Passage] = []
+        for language, number in Counter(item.place.language for item in items).most_common():
+            made += project.passages(
+                language,
+                items,
+                held_out=held_out,
+                count=round(number * share / (1 - share)),
+                characters=CHARACTERS * self._config.cerebellum.context_tokens,
+                seed=seed,
+                stop=self._stop,
+                off_limits=off_limits,
+            )
+        random.Random(seed).shuffle(made)
+        return tuple(made[: project.MOST])
+
+    async def _experiences(self, plan: Plan, job: Job) -> dict[UUID, Experience] | None:
+        """Those that a plan names; None if one is gone from the database."""
+        known = {item.id: item for item in job.part.all}
+        found: dict[UUID, Experience] = {}
+        for id in plan.ids:
+            look(self._stop)
+            item = known.get(id) or await self._store.experience(id)
+            if item is None:
+                return None
+            found[id] = item
+        return found
+
+
+def _origin(config: Config) -> tuple[Path, str]:
+    """The folder of the model that a cerebellum begins with, and its fingerprint. Raises ModelError: there is none."""
+    from npllm.models.base import fingerprint
+    from npllm.models.cerebellum import origin
+
+    folder = origin(config.cerebellum.model)
+    return folder, fingerprint(folder, config.home / "cache")
+
+
+def _start(home: Path, parent: CerebellumVersion | None, origin: Path) -> Path:
+    """The version in use, if it is whole; else the model as it came."""
+    if parent is None:
+        return origin
+    from npllm.models.cerebellum import WEIGHTS
+    from npllm.models.manifest import read_manifest, sha256_file
+    from npllm.sleep.plastic_days import layer_in
+
+    folder = home / parent.folder
+    try:
+        if sha256_file(folder / WEIGHTS) != read_manifest(folder).sha256:
+            raise ModelError(f"{folder / WEIGHTS} is not what its manifest says (sha256 differs).")
+        layer_in(folder)
+    except (ModelError, OSError) as error:
+        log.warning("the cerebellum in use cannot be learned on from, so it begins anew: %s", error)
+        return origin
+    return folder
+
+
+def _new_since(parent: CerebellumVersion | None) -> datetime | None:
+    """What is made at this time or later is new, counted from the version in use; None: everything."""
+    if parent is None or "until" not in parent.metrics:
+        return None
+    return datetime.fromtimestamp(parent.metrics["until"], UTC) + timedelta(microseconds=1)
+
+
+def _replayed(part: Part, old: Sequence[Experience], new_share: float, seed: str) -> tuple[Experience, ...]:
+    """Old experiences by chance, so many that the new ones have their share; nothing of what is held out."""
+    whole = {file_of(item) for item in part.held_out} - {file_of(item) for item in part.learn}
+    judged = {item.final_text.strip() for item in part.held_out}
+    pool = [
+        item
+        for item in distinct(item for item in old if teaches(item))
+        if file_of(item) not in whole and item.final_text.strip() not in judged
+    ]
+    share = max(new_share, 0.01)
+    count = min(len(pool), round(len(part.learn) * (1 - share) / share))
+    chosen = random.Random(seed).sample(pool, count)
+    return tuple(sorted(chosen, key=lambda item: (item.created_at, item.id)))
+
+
+def _report(
+    plan: Plan,
+    passages: Sequence[Passage],
+    position: Position,
+    verdict: cerebellum_learner.Verdict,
+    calibration: Calibration,
+    patterns: int,
+    seconds: float,
+) -> CerebellumReport:
+    judgement = verdict.judgement
+    return CerebellumReport(
+        version=str(plan.version_id),
+        parent=str(plan.parent) if plan.parent else "",
+        published=judgement.passed,
+        reason=judgement.reason,
+        new=len(plan.learn),
+        old=len(plan.replay),
+        passages=len(passages),
+        held_out=len(plan.held_out),
+        nll_before=judgement.nll_before,
+        nll_after=judgement.nll_after,
+        gain=judgement.gain,
+        gain_low=judgement.gain_low,
+        gain_high=judgement.gain_high,
+        nll_plain=verdict.nll["plain"],
+        nll_plastic=verdict.nll.get("plastic"),
+        nll_zeroed=verdict.nll.get("zeroed"),
+        plastic=verdict.lives,
+        threshold=calibration.threshold,
+        judged_lines=calibration.lines,
+        answered=calibration.answered,
+        right=calibration.right,
+        patterns=patterns,
+        steps=position.step,
+        tokens=position.tokens,
+        tokens_per_s=position.tokens / max(position.seconds, 1e-6),
+        seconds=seconds,
+    )
+
+
+def _metrics(made: CerebellumReport, verdict: cerebellum_learner.Verdict, plan: Plan) -> dict[str, float]:
+    names = ("nll_before", "nll_after", "gain", "gain_low", "gain_high", "steps", "tokens_per_s", "seconds")
+    counts = ("new", "old", "held_out", "judged_lines", "answered", "right", "patterns")
+    values = {name: float(getattr(made, name)) for name in (*names, *counts)}
+    return values | {f"nll_{name}": value for name, value in verdict.nll.items()} | {"until": plan.until.timestamp()}
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed sleep left half-written."""
+    for path in folder.glob(TEMPORARY + "*"):
+        log.info("removing %s, left by a sleep that did not end", path)
+        shutil.rmtree(path, ignore_errors=True)

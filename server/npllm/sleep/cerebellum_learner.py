@@ -1,0 +1,348 @@
+"""The cerebellum's part of a sleep where torch is: train it, let its plastic layer live through the day, judge it.
+
+In this order: all parameters learn (`cerebellum_trainer`); over the network as it then is, the plastic layer learns
+through the mornings and is rolled through the newest one (`backpropamine`); held-out texts decide whether the new
+network is better than the one in use, and whether the layer is better than none and than its own trace zeroed;
+held-out lines tell what its confidence is worth (`calibration`). Runs in a thread of the child, looks at `stop`
+between any two pieces of work, and does not touch the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import torch
+from safetensors.torch import save_file
+
+from npllm.config import Config
+from npllm.models import examples, hub, plastic
+from npllm.models.base import Base
+from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration, Cerebellum
+from npllm.models.fim import PromptBuilder, PromptParts, choose, unix_lines
+from npllm.models.manifest import Manifest, publish_folder, read_manifest, sha256_file, write_manifest
+from npllm.sleep import mas, patterns, plastic_days
+from npllm.sleep.backpropamine import Moment
+from npllm.sleep.calibration import calibrate
+from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
+from npllm.sleep.checkpoint import Position
+from npllm.sleep.dataset import file_of
+from npllm.sleep.files import TEMPORARY
+from npllm.sleep.gate import Judgement, Scored, judge
+from npllm.sleep.interruption import look
+from npllm.sleep.learner import control_tokens
+from npllm.sleep.meter import Meter
+from npllm.sleep.objectives import Sample, answer_nats
+from npllm.sleep.plan import STATE, Plan
+from npllm.sleep.process import threads
+from npllm.sleep.project import ENDINGS, Passage, files_of
+from npllm.sleep.protocol import Phase
+from npllm.sleep.trainer import Step
+from npllm.types import Experience, ModelError, Pattern
+
+log = logging.getLogger(__name__)
+
+ASIDE = 6  # one passage in so many is not learned: confidence is judged by it
+MOST_JUDGED = 200  # lines that confidence is judged by
+MOST_MOMENTS = 1000  # the newest ones, of the mornings
+LANGUAGE_OF = {ending: language for language, endings in ENDINGS.items() for ending in endings}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What held-out texts say.
+
+    Attributes:
+        judgement: the gate's word on what is to be served.
+        lives: whether the plastic layer serves: only if it beats both none and its own trace zeroed.
+        nll: nats per byte, "plain" without the layer, and with it "plastic" and "zeroed".
+    """
+
+    judgement: Judgement
+    lives: bool
+    nll: Mapping[str, float]
+
+
+class CerebellumLearner:
+    """One sleep's.
+
+    Args:
+        start: the folder of the version in use, or of the model as it came.
+        plan, experiences, passages: as of an adapter's learner.
+        folder: for the training's state.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        start: Path,
+        plan: Plan,
+        experiences: Mapping[UUID, Experience],
+        passages: Sequence[Passage],
+        folder: Path,
+        stop: threading.Event,
+        meter: Meter,
+    ) -> None:
+        self._config, self._start, self._plan, self._folder = config, start, plan, folder
+        self._stop, self._meter = stop, meter
+        look(stop)
+        device = config.base.device
+        self._before = Base.load(str(start), device=device, threads=threads(config.sleep.threads), shared=False)
+        self._base = Base.load(str(start), device=device, shared=False)
+        self._base.model.float()
+        most = min(config.cerebellum.context_tokens, self._base.info.context_tokens)
+        self._builder = PromptBuilder(self._base.tokenizer, choose(self._base.tokenizer), most)
+        self._learn = [experiences[id] for id in plan.learn]
+        self._replay = [experiences[id] for id in plan.replay]
+        self._held_out = [experiences[id] for id in plan.held_out]
+        self._aside = tuple(passages[::ASIDE])
+        self.passages = tuple(passage for number, passage in enumerate(passages) if number % ASIDE)
+        ordered = sorted((*self._replay, *self._learn), key=lambda item: (item.created_at, item.id))
+        self._mornings = ordered[-MOST_MOMENTS:]
+        self._seen = patterns.count(ordered, self.passages, LANGUAGE_OF)
+        self._importance: mas.Importance | None = None
+        self._plastic: dict[str, torch.Tensor] | None = None
+
+    def train(self) -> Position:
+        """Train everything, or go on. Raises Interrupted: the person is back; the checkpoint is written."""
+        settings, sleep = self._config.cerebellum, self._config.sleep
+        recipe = Recipe(
+            learning_rate=settings.learning_rate,
+            batch_tokens=settings.batch_tokens,
+            epochs=settings.epochs,
+            mas_lambda=settings.mas_lambda,
+            seed=sleep.seed,
+        )
+        trainer = CerebellumTrainer(
+            self._base.model,
+            self._samples(),
+            recipe,
+            key=self._before.info.fingerprint,
+            control=control_tokens(self._base, self._builder),
+            pad=self._builder.end_id or 0,
+            file=self._folder / STATE,
+            stop=self._stop,
+            checkpoint_s=sleep.checkpoint_s,
+            on_step=self._stepped,
+            penalty=self._penalty(),
+        )
+        self._meter.phase(Phase.LEARNING)
+        position = trainer.run(self._plan.budget_s)
+        if settings.mas_lambda > 0:
+            self._importance = self._measure_importance()
+        if settings.plastic and self._base.model.get_output_embeddings() is not None:
+            self._plastic = self._live_through()
+        return position
+
+    def judge(self) -> Verdict:
+        """The gate; afterwards the model serves as it will. Raises Interrupted."""
+        self._meter.phase(Phase.JUDGING)
+        model = self._base.model
+        sizes = [len(item.final_text.encode()) for item in self._held_out]
+        plastic.attach(self._before.model, plastic_days.layer_in(self._start))
+        before = self._nats(self._before)
+        layers = {"plain": None, **self._layers()}
+        nats: dict[str, list[float]] = {}
+        for name, layer in layers.items():
+            plastic.attach(model, layer)
+            nats[name] = self._nats(self._base)
+        mean = {name: sum(found) / max(1, sum(sizes)) for name, found in nats.items()}
+        lives = len(layers) > 1 and mean["plastic"] < min(mean["plain"], mean["zeroed"])
+        chosen = "plastic" if lives else "plain"
+        plastic.attach(model, layers[chosen])
+        scored = [
+            Scored(file_of(item), size, one, other)
+            for item, size, one, other in zip(self._held_out, sizes, before, nats[chosen], strict=True)
+        ]
+        judgement = judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
+        return Verdict(judgement, lives, mean)
+
+    def calibrate(self) -> Calibration:
+        """What its confidence is worth on lines that it has not learned. Raises Interrupted."""
+        places = [(i.place.path, i.prefix, i.suffix, i.final_text) for i in self._held_out]
+        places += [(p.path, p.prefix, p.suffix, p.line) for p in self._aside]
+        small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
+        judged: list[tuple[float, bool]] = []
+        for number, (path, prefix, suffix, text) in enumerate(places[:MOST_JUDGED]):
+            look(self._stop)
+            with torch.inference_mode():
+                stop = small.stops(unix_lines(prefix), unix_lines(suffix))
+                line = small.line(PromptParts(path, prefix, suffix), stop, self._stop)
+            wanted = unix_lines(text).split("\n")[0].rstrip()
+            if line is not None and line.text:
+                judged.append((line.confidence, line.text.rstrip() == wanted))
+            self._meter.step(number + 1, min(MOST_JUDGED, len(places)))
+        return calibrate(judged, self._config.cerebellum.precision)
+
+    def known(self) -> list[Pattern]:
+        """The frequent patterns that it would now write itself, token by token, where the person wrote them last."""
+        found = []
+        for pattern, item in patterns.frequent(self._seen):
+            look(self._stop)
+            sample = self._sample(item.prefix, item.suffix, item.place.path, item.final_text.strip("\n").split("\n")[0])
+            ids = torch.tensor([sample.ids], device=self._base.device)
+            with torch.inference_mode():
+                rows = self._base.model(input_ids=ids, use_cache=False).logits[0, sample.loss_start - 1 : -1]
+            last = -1 if sample.ids[-1] == self._builder.end_id else None
+            if torch.equal(rows.argmax(-1)[:last], ids[0, sample.loss_start :][:last]):
+                found.append(pattern)
+        return found
+
+    def write(
+        self, folder: Path, consolidation: UUID, metrics: Mapping[str, float], calibration: Calibration, lives: bool
+    ) -> str:
+        """Write the model with its manifest to `folder`, whole or not at all; returns the weights' sha256.
+
+        Args:
+            lives: whether the plastic layer serves; it is kept in any case, to be learned on.
+
+        Raises:
+            ModelError: the disk refuses.
+        """
+        plan = self._plan
+        temporary = folder.with_name(TEMPORARY + folder.name)
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True, mode=0o700)
+            self._base.model.save_pretrained(str(temporary), safe_serialization=True, max_shard_size="1TB")
+            for name in (*hub.TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+                if (self._start / name).is_file():
+                    shutil.copyfile(self._start / name, temporary / name)
+            data: dict[str, Any] = {
+                "until": plan.until.isoformat(),
+                "learned": [str(id) for id in (*plan.learn, *plan.replay)],
+                "validated": [str(id) for id in plan.inner],
+                "held_out": [str(id) for id in plan.held_out],
+                "project_files": files_of((*self.passages, *self._aside)),
+                "calibration": calibration.to_json(),
+            }
+            if self._importance is not None:
+                mas.save(self._importance, temporary / mas.IMPORTANCE)
+                data["importance_sha256"] = sha256_file(temporary / mas.IMPORTANCE)
+            if self._plastic is not None:
+                save_file(self._plastic, temporary / plastic.WEIGHTS)
+                if lives:
+                    content = (temporary / plastic.WEIGHTS).read_bytes()
+                    data["plastic_sha256"] = hashlib.sha256(content).hexdigest()
+            digest = sha256_file(temporary / WEIGHTS)
+            manifest = Manifest(
+                version_id=plan.version_id,
+                context=CONTEXT,
+                base_fingerprint=plan.base_fingerprint,
+                parent=plan.parent,
+                consolidation_id=consolidation,
+                sha256=digest,
+                created_at=datetime.now(UTC),
+                data=data,
+                metrics=metrics,
+            )
+            write_manifest(temporary, manifest)
+            if folder.exists():  # of this sleep, killed before it was announced: nobody uses it
+                shutil.rmtree(folder)
+            publish_folder(temporary, folder)
+        except OSError as error:
+            raise ModelError(f"{folder} cannot be written: {error}. Is there room on the disk?") from error
+        return digest
+
+    # -- what mattered before ----------------------------------------------------------------------------------
+
+    def _penalty(self) -> mas.Penalty | None:
+        """What holds the parameters that mattered in earlier sleeps; None where it is off, or nothing is known yet."""
+        settings = self._config.cerebellum
+        if settings.mas_lambda <= 0 or (importance := self._former_importance()) is None:
+            return None
+        anchor = {name: parameter.detach() for name, parameter in self._base.model.named_parameters()}
+        return mas.Penalty(settings.mas_lambda, importance, anchor, rate=settings.learning_rate)
+
+    def _former_importance(self) -> mas.Importance | None:
+        file = self._start / mas.IMPORTANCE
+        if not file.is_file():
+            return None
+        try:
+            if sha256_file(file) != read_manifest(self._start).data.get("importance_sha256"):
+                raise ModelError(f"{file} is not what its manifest says (sha256 differs).")
+            return mas.load(file)
+        except (ModelError, OSError) as error:
+            log.warning("what mattered so far is not held: %s", error)
+            return None
+
+    def _measure_importance(self) -> mas.Importance:
+        samples = [
+            self._sample(item.prefix, item.suffix, item.place.path, item.final_text)
+            for item in self._learn[-mas.EXAMPLES :]
+        ]
+        model = self._base.model.requires_grad_(True)
+        try:
+            return mas.accumulate(self._former_importance(), mas.estimate(model, samples, stop=self._stop))
+        finally:
+            model.requires_grad_(False)
+
+    # -- samples ---------------------------------------------------------------------------------------------
+
+    def _samples(self) -> list[Sample]:
+        """Experiences, the frequent ones weighing more, and passages; the mean weight is 1."""
+        items = [*self._learn, *self._replay]
+        weights = [patterns.weight_of(item, self._seen) for item in items]
+        mean = sum(weights) / len(weights)
+        made = []
+        for item, own in zip(items, weights, strict=True):
+            look(self._stop)
+            made.append(self._sample(item.prefix, item.suffix, item.place.path, item.final_text, own / mean))
+        for passage in self.passages:
+            look(self._stop)
+            made.append(self._sample(passage.prefix, passage.suffix, passage.path, passage.line))
+        return made
+
+    def _sample(self, prefix: str, suffix: str, path: str, text: str, weight: float = 1.0) -> Sample:
+        made = examples.encode(self._builder, prefix, suffix, path, text)
+        return Sample(made.ids, made.loss_start, weight)
+
+    def _nats(self, base: Base) -> list[float]:
+        """Of each held-out text, the token that ends it left out."""
+        found = []
+        for item in self._held_out:
+            look(self._stop)
+            sample = self._sample(item.prefix, item.suffix, item.place.path, item.final_text)
+            text = len(sample.ids) - sample.loss_start - (sample.ids[-1] == self._builder.end_id)
+            found.append(answer_nats(base.model, sample, last=text))
+        return found
+
+    def _stepped(self, step: Step) -> None:
+        self._meter.step(step.step, step.total, step.loss, step.tokens_per_s)
+
+    # -- the plastic layer ------------------------------------------------------------------------------------
+
+    def _live_through(self) -> dict[str, torch.Tensor]:
+        """What the plastic layer has become, having learned through the mornings and lived through what is new."""
+        plastic.attach(self._base.model, None)
+        moments = {item.id: self._moment(item) for item in self._mornings}
+        days = [list(day) for _, day in itertools.groupby(self._mornings, key=lambda item: item.created_at.date())]
+        return plastic_days.live_through(
+            self._base,
+            [[moments[item.id] for item in day] for day in days],
+            [moments[item.id] for item in self._learn if item.id in moments],
+            start=self._start,
+            seed=self._config.sleep.seed,
+            stop=self._stop,
+        )
+
+    def _moment(self, item: Experience) -> Moment:
+        """An experience as the plastic layer lives through it."""
+        look(self._stop)
+        sample = self._sample(item.prefix, item.suffix, item.place.path, item.final_text)
+        return plastic_days.moment(self._base, sample, item.reward)
+
+    def _layers(self) -> dict[str, plastic.PlasticLayer]:
+        if self._plastic is None:
+            return {}
+        placed = {name: tensor.to(self._base.device) for name, tensor in self._plastic.items()}
+        return {"plastic": plastic.of(placed), "zeroed": plastic.of(placed, zeroed=True)}

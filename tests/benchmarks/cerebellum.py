@@ -1,0 +1,121 @@
+"""Is the small cerebellum, having slept, ahead of the frozen base on the person's next lines?
+
+    python -m tests.benchmarks.cerebellum --seed 10
+    python -m tests.benchmarks.cerebellum --seed 10 --model server/npllm/starter/model --morning 80   # a stand-in
+
+A real project's older and newer release give a morning's lines and the next ones. The cerebellum sleeps with the
+sleep's trainer on the morning and on passages of the project's other files, then its plastic layer lives through the
+morning. Prints bits per UTF-8 byte of the next lines: frozen base, cerebellum as it came, after the sleep, with the
+plastic layer (retroactive and simple), and with its trace zeroed; and how many lines are right exactly. Releases are
+downloaded once, into `.eval/wheels`. The reward of a line is 0: nobody was there to judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from npllm.evaluation import lines, sources
+from npllm.evaluation import plan as days
+from npllm.models import plastic
+from npllm.models.base import Base
+from npllm.models.cerebellum import origin
+from npllm.models.fim import PromptBuilder, choose
+from npllm.sleep import plastic_days
+from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
+from npllm.sleep.learner import control_tokens
+from npllm.sleep.objectives import Sample, answer_nats
+from npllm.sleep.plan import STATE
+from tests.benchmarks.adapter_layers import asked, beside
+
+Judged = Sequence[tuple[Sample, int]]
+
+
+def bits(base: Base, judged: Judged) -> tuple[float, float]:
+    """Bits per byte of the lines (the token that ends them left out), and the share that is right token by token."""
+    nats, right = 0.0, 0
+    for sample, _ in judged:
+        count = len(sample.ids) - sample.loss_start - 1
+        nats += answer_nats(base.model, sample, last=count)
+        ids = torch.tensor([sample.ids])
+        with torch.inference_mode():
+            rows = base.model(input_ids=ids, use_cache=False, logits_to_keep=count + 2).logits[0, -count - 2 : -1]
+        right += bool(torch.equal(rows.argmax(-1)[:count], ids[0, sample.loss_start :][:count]))
+    return nats / math.log(2) / sum(size for _, size in judged), right / len(judged)
+
+
+def say(name: str, found: tuple[float, float], against: float) -> None:
+    print(f"{name:44} {found[0]:.4f}  {found[0] / against - 1:+7.1%}  {found[1]:6.1%}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--package", default="textual")
+    parser.add_argument("--old", default="0.40.0")
+    parser.add_argument("--new", default="0.60.0")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--base", default="starter")
+    parser.add_argument("--model", default="starter", help="the cerebellum: starter, a folder, or a Hugging Face id")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--context", type=int, default=512)
+    parser.add_argument("--project-share", type=float, default=0.7)
+    parser.add_argument("--morning", type=int, default=200)
+    parser.add_argument("--heldout", type=int, default=200)
+    args = parser.parse_args()
+    pair = sources.package(args.package, args.old, args.new, Path(".eval/wheels"))
+    parts = days.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
+
+    base = Base.load(args.base, device="cpu", threads=1)
+    wide = PromptBuilder(base.tokenizer, choose(base.tokenizer), 1024)
+    frozen = bits(base, asked(wide, parts.held_out))
+    print(f"{'':44} bits    to base   exact")
+    say(f"frozen base, {base.info.parameters / 1e6:.2f}M parameters", frozen, frozen[0])
+
+    folder = origin(args.model)
+    small = Base.load(str(folder), device="cpu", shared=False)
+    builder = PromptBuilder(small.tokenizer, choose(small.tokenizer), args.context)
+    judged = asked(builder, parts.held_out)
+    say(f"cerebellum as it came, {small.info.parameters / 1e6:.2f}M", bits(small, judged), frozen[0])
+
+    morning = [sample for sample, _ in asked(builder, parts.morning)]
+    count = round(len(morning) * args.project_share / (1 - args.project_share))
+    learned = [*morning, *beside(builder, pair, parts.morning, count)]
+    recipe = Recipe(learning_rate=args.rate, epochs=args.epochs)
+    stop, began = threading.Event(), time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        trainer = CerebellumTrainer(
+            small.model,
+            learned,
+            recipe,
+            key=small.info.fingerprint,
+            control=control_tokens(small, builder),
+            pad=builder.end_id or 0,
+            file=Path(temporary) / STATE,
+            stop=stop,
+        )
+        position = trainer.run(3600.0)
+    seconds = time.monotonic() - began
+    say(f"after a sleep of {seconds:.0f} s, {position.tokens} tokens", bits(small, judged), frozen[0])
+
+    episode = [plastic_days.moment(small, sample, 0.0) for sample in morning]
+    for name, retroactive in (("retroactive", True), ("simple", False)):
+        tensors = plastic_days.live_through(
+            small, [episode], episode, start=folder, seed=args.seed, stop=stop, retroactive=retroactive
+        )
+        for zeroed in (False, True):
+            plastic.attach(small.model, plastic.of(tensors, zeroed=zeroed))
+            shown = f"with plastic layer, {name}" + (", trace zeroed" if zeroed else "")
+            say(shown, bits(small, judged), frozen[0])
+        plastic.attach(small.model, None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The cerebellum's learning: resumable to the bit, frequent patterns weigh more, confidence is judged with caution."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from npllm.models.base import Base
+from npllm.sleep.calibration import calibrate, lower_bound
+from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
+from npllm.sleep.interruption import Interrupted
+from npllm.sleep.objectives import Sample
+from npllm.sleep.patterns import count, frequent, key, weight_of
+from npllm.sleep.project import Passage
+from npllm.sleep.trainer import Step
+from tests.fixtures_sleep import experience
+
+SAMPLES = [Sample(tuple((7 * k + 3 * i) % 500 + 20 for i in range(24)), 10) for k in range(24)]
+
+
+def trainer(model: Path, file: Path, stop: threading.Event, **options: object) -> tuple[Base, CerebellumTrainer]:
+    base = Base.load(str(model), device="cpu", threads=1, shared=False)
+    recipe = Recipe(batch_tokens=96, micro_tokens=48, epochs=2, learning_rate=3e-3)
+    made = CerebellumTrainer(
+        base.model,
+        SAMPLES,
+        recipe,
+        key="start",
+        control=frozenset(),
+        pad=0,
+        file=file,
+        stop=stop,
+        **options,  # type: ignore[arg-type]
+    )
+    return base, made
+
+
+def weights(base: Base) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in base.model.parameters()]
+
+
+def test_interrupted_anywhere_it_ends_equal_to_the_bit(tiny_model: Path, tmp_path: Path) -> None:
+    base, whole = trainer(tiny_model, tmp_path / "whole", threading.Event())
+    before = weights(base)
+    position = whole.run(3600.0)
+    assert position.step == position.total > 8
+    wanted = weights(base)
+    assert all(not torch.equal(a, b) for a, b in zip(before, wanted, strict=True)), "every parameter learns"
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+
+    for stop_at in (3, 7):
+        stop = threading.Event()
+
+        def interrupt(step: Step, stop: threading.Event = stop, at: int = stop_at) -> None:
+            if step.step == at:
+                stop.set()
+
+        _, part = trainer(tiny_model, tmp_path / "parts", stop, on_step=interrupt)
+        with pytest.raises(Interrupted):
+            part.run(3600.0)
+        assert part.position.step == stop_at
+    base, rest = trainer(tiny_model, tmp_path / "parts", threading.Event())
+    assert rest.run(3600.0).step == position.total
+    assert all(torch.equal(a, b) for a, b in zip(wanted, weights(base), strict=True))
+    again, done = trainer(tiny_model, tmp_path / "parts", threading.Event())
+    assert done.run(3600.0).step == position.total, "what is over is not learned twice"
+    assert all(torch.equal(a, b) for a, b in zip(wanted, weights(again), strict=True))
+
+
+def test_a_short_time_means_fewer_steps_and_the_rate_still_falls_to_its_end(tiny_model: Path, tmp_path: Path) -> None:
+    rates = []
+    base, short = trainer(tiny_model, tmp_path / "short", threading.Event())
+    short._on_step = lambda _: rates.append(short._optimizer.param_groups[0]["lr"])
+    position = short.run(1e-6)
+    assert position.step == position.total == 1
+    assert base.model is short._model and len(rates) == 1
+
+
+def test_a_pattern_is_counted_in_experiences_and_project_and_weighs_by_its_frequency() -> None:
+    items = [experience(n, final="return  self.value\nmore", prefix=f"def f{n}():\n    ") for n in range(3)]
+    rare = experience(9, final="raise KeyError(name)")
+    passages = [
+        Passage("/p", "b.py", "def g():\n    ", "return self.value", "\n"),
+        Passage("/p", "c.txt", "", "zz", ""),
+    ]
+    seen = count([*items, rare], passages, {".py": "python"})
+    assert seen[key("python", "return self.value")].count == 4
+    assert weight_of(items[0], seen) > 2 * weight_of(rare, seen)
+    ((pattern, last),) = frequent(seen)
+    assert (pattern.language, pattern.text, pattern.count) == ("python", "return self.value", 4)
+    assert last.id == items[2].id and pattern.last_seen == items[2].created_at
+    only_project = count([rare], [passages[0]] * 2, {".py": "python"})
+    assert frequent(only_project) == [], "what the person never wrote is no pattern of theirs"
+
+
+def test_the_threshold_promises_no_more_than_the_lines_show() -> None:
+    sure = [(0.9 - k / 1000, True) for k in range(40)]
+    unsure = [(0.3 - k / 1000, k % 4 == 0) for k in range(40)]
+    found = calibrate([*sure, *unsure], 0.8)
+    assert found.threshold is not None
+    assert 0.25 < found.threshold < 0.9, "as far down as the precision lasts"
+    assert lower_bound(found.right, found.answered) >= 0.8
+    assert found.lines == 80
+    assert calibrate(unsure, 0.8).threshold is None
+    assert calibrate(sure[:4], 0.5).threshold is None, "four right ones promise nothing"
+    tied = calibrate([(0.5, True)] * 10 + [(0.5, False)] * 30, 0.7)
+    assert tied.threshold is None, "lines of one confidence stand or fall together"
+    assert calibrate([], 0.7).lines == 0
+
+
+def test_mas_holds_what_mattered(tiny_model: Path, tmp_path: Path) -> None:
+    from npllm.sleep import mas
+
+    def moved(penalty_weight: float) -> float:
+        base, made = trainer(tiny_model, tmp_path / f"mas{penalty_weight}", threading.Event())
+        start = {name: parameter.detach().clone() for name, parameter in base.model.named_parameters()}
+        held = mas.Importance({name: torch.ones_like(tensor) for name, tensor in start.items()})
+        if penalty_weight:
+            made._penalty = mas.Penalty(penalty_weight, held, start, rate=3e-3)
+        made._recipe = replace(made._recipe, clip=1e9)
+        made.run(3600.0)
+        return sum(float((p.detach() - start[n]).square().sum()) for n, p in base.model.named_parameters())
+
+    assert moved(100.0) < 0.5 * moved(0.0)
