@@ -121,13 +121,14 @@ class Report:
     contexts: tuple[ContextReport, ...] = ()
     seconds: float = 0.0
     parts: int = 1  # 1 + how often it was interrupted
+    policy: str = ""  # what became of the modulator's policy, in a sentence
     problem: str = ""  # why it failed or was given up
 
     @property
     def text(self) -> str:
         """One sentence a context."""
         lines = [part.text for part in self.contexts] or ["Nothing was consolidated."]
-        return "\n".join([*lines, *([self.problem] if self.problem else [])])
+        return "\n".join([*lines, *(line for line in (self.policy, self.problem) if line)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
