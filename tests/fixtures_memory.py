@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from npllm import config
+from npllm import config, contexts
 from npllm.memory.postgres import EmbeddedPostgres, Endpoint, destroy
 from npllm.memory.store import Store
 from npllm.types import (
@@ -105,7 +105,7 @@ def make_suggestion(**changes: Any) -> Suggestion:
         "latency_ms": 12.5,
         "created_at": datetime.now(UTC),
     }
-    return Suggestion(**{**given, **changes})
+    return Suggestion(**_with_contexts({**given, **changes}))
 
 
 def make_outcome(suggestion: Suggestion, **changes: Any) -> Outcome:
@@ -139,7 +139,11 @@ def make_experience(**changes: Any) -> Experience:
         "decision": Decision.KEEP,
         "created_at": datetime.now(UTC),
     }
-    return Experience(**{**given, **changes})
+    return Experience(**_with_contexts({**given, **changes}))
+
+
+def _with_contexts(given: dict[str, Any]) -> dict[str, Any]:
+    return {"contexts": contexts.of(given["place"], given["prefix"]), **given}
 
 
 def unit_vector(index: int, other: int | None = None, share: float = 0.0) -> tuple[float, ...]:

@@ -74,6 +74,14 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ModulatorConfig:
+    policy: str = "rules"  # "rules": the most specific adapter acts; "learned": what sleep makes of it
+    exploration: float = 0.1  # of a learned policy's choices, made evenly; 0 = none, and nothing new is learned
+    sticky_s: float = 120.0  # how long a choice is kept while the person stays about there
+    min_decisions: int = 200  # with an outcome, before a policy is learned
+
+
+@dataclass(frozen=True, slots=True)
 class SleepConfig:
     enabled: bool = True  # fall asleep by itself
     idle_s: float = 600.0  # seconds without activity in any window
@@ -92,6 +100,7 @@ class SleepConfig:
     batch_tokens: int = 4096  # of one optimizer step
     max_tokens: int = 1024  # one example: prompt and answer
     epochs: int = 1  # passes over what is learned
+    families: str = "language"  # contexts with adapters of their own: "language", "language+project", "all"
     new_share: float = 0.7  # of the experiences; the rest is replayed from earlier days
     project_share: float = 0.7  # of what is learned, passages of the project's own files; 0 = experiences alone
     mas_lambda: float = 0.0  # weight of the penalty on moving what mattered in earlier sleeps; 0 = none
@@ -148,6 +157,7 @@ class Config:
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     adapters: AdapterConfig = field(default_factory=AdapterConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
+    modulator: ModulatorConfig = field(default_factory=ModulatorConfig)
     sleep: SleepConfig = field(default_factory=SleepConfig)
     cerebellum: CerebellumConfig = field(default_factory=CerebellumConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
@@ -166,6 +176,10 @@ class Config:
         return self.home / "cerebellum"
 
     @property
+    def policies_dir(self) -> Path:
+        return self.home / "policies"
+
+    @property
     def journal_dir(self) -> Path:
         return self.home / "journal"
 
@@ -181,6 +195,7 @@ SECTIONS: dict[str, type[Any]] = {
     "feedback": FeedbackConfig,
     "adapters": AdapterConfig,
     "attention": AttentionConfig,
+    "modulator": ModulatorConfig,
     "sleep": SleepConfig,
     "cerebellum": CerebellumConfig,
     "database": DatabaseConfig,
@@ -189,6 +204,8 @@ SECTIONS: dict[str, type[Any]] = {
 
 # What may be chosen from, by "section.key"; anything else is refused.
 CHOICES: dict[str, tuple[str, ...]] = {
+    "modulator.policy": ("rules", "learned"),
+    "sleep.families": ("language", "language+project", "all"),
     "sleep.layers": ("auto", "output", "all"),
     "sleep.replay": ("prioritised", "uniform", "off"),
 }
@@ -219,6 +236,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "adapters.strength": (0, 4),
     "attention.learning_rate": (0, 1),
     "attention.max_gain": (0, 10),
+    "modulator.exploration": (0, 0.5),
+    "modulator.sticky_s": (0, 86400),
+    "modulator.min_decisions": (20, 1000000),
     "sleep.idle_s": (0.1, 604800),
     "sleep.min_experiences": (1, 1000000),
     "sleep.max_minutes": (0.01, 1440),

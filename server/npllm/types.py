@@ -64,6 +64,18 @@ class Snippet:
 
 
 @dataclass(frozen=True, slots=True)
+class Modulation:
+    """Which adapters were to act and how strongly, and how likely that choice was when it was made."""
+
+    decision: UUID  # one decision may serve many suggestions in a row
+    policy: UUID | None  # the policy's version; None = the rules
+    families: tuple[str, ...]  # contexts with a loaded adapter here, the most specific first
+    action: tuple[float, ...]  # how strongly each of them acts, in [0, 1]
+    propensity: float  # the probability with which this action was chosen, in (0, 1]
+    features: tuple[float, ...]  # what the policy saw; see models.modulator
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """One text that was offered, and everything needed to know later how it came about."""
 
@@ -72,7 +84,7 @@ class Suggestion:
     text: str
     prefix: str  # the document before the cursor, its last few thousand characters
     suffix: str  # the document behind the cursor, its first few thousand characters
-    context: str  # adapter family, e.g. "language:python"
+    context: str  # its language's adapter family, e.g. "language:python"
     base_fingerprint: str
     adapter_versions: tuple[UUID, ...]
     memory_ids: tuple[UUID, ...]  # experiences that stood in the prompt
@@ -81,6 +93,8 @@ class Suggestion:
     created_at: datetime
     source: str = "model"  # "model" | "cache" | "reflex": the cerebellum alone; adapter_versions then names its version
     kind: str = "inline"  # "inline" | "completion" | "rewrite"
+    contexts: tuple[str, ...] = ()  # all that the place belongs to, the most specific first; see npllm.contexts
+    modulation: Modulation | None = None  # None where there was nothing to choose from
 
 
 class OutcomeKind(enum.StrEnum):
@@ -157,6 +171,7 @@ class Experience:
     created_at: datetime
     revision: int = 0
     embedding: tuple[float, ...] | None = None  # EMBEDDING_DIM numbers, unit length
+    contexts: tuple[str, ...] = ()  # as the suggestion's
 
 
 class VersionState(enum.StrEnum):
@@ -210,6 +225,22 @@ class CerebellumVersion:
     consolidation_id: UUID
     folder: str  # relative to the data folder
     sha256: str  # of model.safetensors
+    state: VersionState
+    reason: str
+    metrics: Mapping[str, float]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """A modulator's policy that a sleep produced, for one base."""
+
+    id: UUID
+    base_fingerprint: str
+    parent: UUID | None
+    consolidation_id: UUID
+    folder: str  # relative to the data folder
+    sha256: str  # of its weights
     state: VersionState
     reason: str
     metrics: Mapping[str, float]

@@ -32,7 +32,7 @@ TOMORROW = MORNING + timedelta(days=1)
 PYTHON, BASE = "language:python", "base"
 
 
-async def draw(store: Store, seed: str = "s", limit: int = 100, **changes: Any) -> list[Drawn]:
+async def draw(store: Store, seed: str = "s", limit: int = 100, context: str = PYTHON, **changes: Any) -> list[Drawn]:
     given: dict[str, Any] = {
         "alpha": replay.ALPHA,
         "epsilon": replay.EPSILON,
@@ -40,7 +40,7 @@ async def draw(store: Store, seed: str = "s", limit: int = 100, **changes: Any) 
         "discard": replay.DECISION[Decision.DISCARD],
         "pause_s": replay.PAUSE_S,
     }
-    return await store.replay.draw(PYTHON, BASE, TOMORROW, seed=seed, limit=limit, **{**given, **changes})
+    return await store.replay.draw(context, BASE, TOMORROW, seed=seed, limit=limit, **{**given, **changes})
 
 
 def day(count: int, **changes: Any) -> list[Experience]:
@@ -121,11 +121,13 @@ async def test_only_what_is_old_of_this_context_and_has_something_to_teach_is_dr
     deleted = make_experience(created_at=MORNING, final_text="", suggested="theirs()")
     others = [
         make_experience(created_at=TOMORROW),
-        make_experience(created_at=MORNING, context="language:go"),
+        make_experience(created_at=MORNING, context="language:go", contexts=("language:go", "generic")),
         make_experience(created_at=MORNING, final_text=" \n", suggested="\t"),
     ]
     await store.write([old, deleted, *others])
     assert {item.experience.id for item in await draw(store)} == {old.id, deleted.id}
+    go = others[1].id  # of another language, in the same project
+    assert {item.experience.id for item in await draw(store, context="generic")} == {old.id, deleted.id, go}
 
 
 async def test_a_pause_ends_a_session(store: Store) -> None:

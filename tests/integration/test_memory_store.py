@@ -364,6 +364,26 @@ async def test_two_people_share_a_database_and_see_only_their_own(
         await admin.close()
 
 
+async def test_an_experience_belongs_to_several_contexts(store: Store) -> None:
+    one = make_experience(contexts=("project:/project", "framework:pytest", "language:python", "generic"))
+    there = make_place(project="/other")
+    old = make_experience(prefix="import pytest\n", place=there, contexts=())  # of an earlier version's journal
+    await store.write([one, old, make_suggestion(prefix="import flask\n")])
+    assert await store.families() == {
+        "framework:pytest": 2,
+        "generic": 2,
+        "language:python": 2,
+        "project:/other": 1,
+        "project:/project": 1,
+    }
+    found = await store.experiences_since(None, context="project:/other")
+    assert [item.id for item in found] == [old.id]
+    assert found[0].contexts == ("project:/other", "framework:pytest", "language:python", "generic")
+    assert len(await store.experiences_since(None, context="framework:pytest")) == 2
+    latest = await store.latest_suggestion()
+    assert latest is not None and "framework:flask" in latest.contexts
+
+
 async def test_migrations_run_once_each_even_from_several_processes_at_once(
     store_config: config.Config,
     database_url: str,

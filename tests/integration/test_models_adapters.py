@@ -106,7 +106,7 @@ def test_an_adapter_acts_as_in_peft_itself(base: Base, tiny_model: Path, tmp_pat
     before = logits(engine)
     adapters.load(version, tmp_path / "a", PYTHON)
     assert torch.equal(logits(engine), before), "loaded is not yet acting"
-    acting = logits(engine, adapters.choose(PYTHON))
+    acting = logits(engine, adapters.choose((PYTHON,)))
 
     reference = peft_model(tiny_model, tmp_path / "a")
     with torch.inference_mode():
@@ -120,13 +120,13 @@ def test_strength_scales_what_an_adapter_does(base: Base, tiny_model: Path, tmp_
     version = make_adapter(tmp_path / "a", tiny_model, base.info.fingerprint)
     adapters, engine = AdapterSet(base), TorchEngine(base)
     adapters.load(version, tmp_path / "a", PYTHON)
-    plain, full = logits(engine), logits(engine, adapters.choose(PYTHON))
+    plain, full = logits(engine), logits(engine, adapters.choose((PYTHON,)))
     faint = logits(engine, AdapterChoice(((version, 1e-4),)))
     half = logits(engine, AdapterChoice(((version, 0.5),)))
     torch.testing.assert_close(faint, plain, atol=1e-2, rtol=1e-2)
     assert not torch.allclose(half, full, atol=1e-2)
-    assert adapters.choose(PYTHON, 0.0) == NO_ADAPTERS
-    assert torch.equal(logits(engine, adapters.choose(PYTHON)), full), "strengths do not add up over requests"
+    assert adapters.choose((PYTHON,), 0.0) == NO_ADAPTERS
+    assert torch.equal(logits(engine, adapters.choose((PYTHON,))), full), "strengths do not add up over requests"
 
 
 def test_several_adapters_at_once_and_by_context(base: Base, tiny_model: Path, tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_several_adapters_at_once_and_by_context(base: Base, tiny_model: Path, t
     adapters.load(one, tmp_path / "a", PYTHON)
     adapters.load(two, tmp_path / "b", "generic")
     assert adapters.loaded() == (one, two)
-    assert adapters.choose(PYTHON).versions == (one,)
-    assert adapters.choose("language:rust").versions == (two,)
+    assert adapters.choose((PYTHON,)).versions == (one,)
+    assert adapters.choose(("language:rust", "generic")).versions == (two,)
     alone = logits(engine, AdapterChoice(((one, 1.0),)))
     both = logits(engine, AdapterChoice(((one, 1.0), (two, 1.0))))
     assert not torch.allclose(alone, both, atol=1e-2)
@@ -153,7 +153,7 @@ def test_the_cache_of_one_adapter_is_not_used_with_another(base: Base, tiny_mode
     version = make_adapter(tmp_path / "a", tiny_model, base.info.fingerprint)
     adapters, engine = AdapterSet(base), TorchEngine(base)
     adapters.load(version, tmp_path / "a", PYTHON)
-    choice = adapters.choose(PYTHON)
+    choice = adapters.choose((PYTHON,))
     logits(engine, kept=True)
     logits(engine, choice, kept=True)
     assert engine.prefilled == 50
@@ -172,7 +172,7 @@ def test_an_adapter_on_the_output_layer_leaves_the_cache_valid(
     adapters, engine = AdapterSet(base), TorchEngine(base, lean=lean)
     adapters.load(version, tmp_path / "a", PYTHON)
     adapters.load(inner, tmp_path / "b", "language:rust")
-    choice = adapters.choose(PYTHON)
+    choice = adapters.choose((PYTHON,))
     plain, adapted = logits(engine), logits(engine, choice)
     assert not torch.allclose(plain, adapted, atol=1e-2)
     logits(engine)
@@ -183,9 +183,9 @@ def test_an_adapter_on_the_output_layer_leaves_the_cache_valid(
     newer = make_adapter(tmp_path / "c", tiny_model, base.info.fingerprint, seed=3, targets=("lm_head",))
     adapters.unload(version)
     adapters.load(newer, tmp_path / "c", PYTHON)
-    swapped = logits(engine, adapters.choose(PYTHON), kept=True)
+    swapped = logits(engine, adapters.choose((PYTHON,)), kept=True)
     assert engine.prefilled == 1, "a newer version is swapped in amid the work"
-    assert torch.allclose(swapped, logits(engine, adapters.choose(PYTHON)), atol=1e-4)
+    assert torch.allclose(swapped, logits(engine, adapters.choose((PYTHON,))), atol=1e-4)
     assert not torch.allclose(swapped, adapted, atol=1e-2)
     adapters.load(version, tmp_path / "a", PYTHON)
     logits(engine)
@@ -206,7 +206,7 @@ def test_an_adapter_on_the_embedding_is_not_one_of_the_output_layer(
     adapters, engine = AdapterSet(base), TorchEngine(base)
     adapters.load(version, tmp_path / "a", PYTHON)
     logits(engine)
-    logits(engine, adapters.choose(PYTHON), kept=True)
+    logits(engine, adapters.choose((PYTHON,)), kept=True)
     assert engine.prefilled == 50, "it changes every key"
 
 
@@ -229,7 +229,7 @@ def test_thousand_requests_leave_every_parameter_bit_identical(base: Base, tiny_
                 if version not in adapters.loaded():
                     adapters.load(version, folder, PYTHON)
                 engine.forget()
-            engine.use_adapters(adapters.choose(PYTHON if request % 3 else "language:c"))
+            engine.use_adapters(adapters.choose((PYTHON if request % 3 else "language:c",)))
             prefix, suffix = text[: 40 + request], text[40 + request : 90 + request]
             prompt = builder.build(PromptParts("t.py", prefix, suffix), reserve=4)
             stop = StopRules(prefix, suffix, end_ids=builder.end_ids)
@@ -277,12 +277,12 @@ def test_an_unloaded_version_that_comes_back_acts_again(base: Base, tiny_model: 
     version = make_adapter(tmp_path / "a", tiny_model, base.info.fingerprint)
     adapters, engine = AdapterSet(base), TorchEngine(base)
     adapters.load(version, tmp_path / "a", PYTHON)
-    acting = logits(engine, adapters.choose(PYTHON))
+    acting = logits(engine, adapters.choose((PYTHON,)))
     adapters.unload(version)
     adapters.unload(version)
     adapters.load(version, tmp_path / "a", PYTHON)
     engine.forget()
-    assert torch.equal(logits(engine, adapters.choose(PYTHON)), acting)
+    assert torch.equal(logits(engine, adapters.choose((PYTHON,))), acting)
 
 
 def damage(folder: Path, what: str) -> None:
@@ -345,7 +345,7 @@ def test_what_does_not_fit_is_refused_and_says_why(
         good = tmp_path / "b"
         other = make_adapter(good, tiny_model, base.info.fingerprint, seed=2)
         adapters.load(other, good, PYTHON)
-        choice = adapters.choose(PYTHON)
+        choice = adapters.choose((PYTHON,))
     before = logits(engine, choice)
     damage(tmp_path / "a", what)
     with pytest.raises(ModelError, match=says):

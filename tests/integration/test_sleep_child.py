@@ -308,7 +308,9 @@ async def test_killed_anywhere_nothing_half_done_is_published_and_the_next_sleep
 
 
 async def test_what_is_not_better_is_kept_as_rejected_with_its_reason(store: Store, config: Config) -> None:
-    await store.write([replace(item, context="language:go") for item in from_source(5)])
+    await store.write(
+        [replace(item, context="language:go", place=replace(item.place, language="go")) for item in from_source(5)]
+    )
     await store.write(from_source(40))
     ended = await sleep(replace(config, sleep=replace(config.sleep, learning_rate=0.0, epochs=1)))
     assert ended.ending is Ending.DONE, (ended, log_of(config))

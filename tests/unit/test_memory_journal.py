@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import os
 import signal
@@ -16,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npllm.memory import codec
+from npllm.memory.codec import decode, encode
 from npllm.memory.journal import Journal, forget, read_batch
-from npllm.types import Feedback, JournalRecord, StoreError, new_id
+from npllm.types import Feedback, JournalRecord, Modulation, StoreError, new_id
 from tests.fixtures_memory import make_experience, make_outcome, make_suggestion, unit_vector
 
 ANY_TEXT = st.text(st.characters(), max_size=60)  # lone surrogates and NUL too
@@ -68,6 +71,17 @@ def test_what_is_encoded_is_decoded(text: str, other: str, number: float, moment
 def test_what_is_no_record_is_a_value_error(line: bytes) -> None:
     with pytest.raises(ValueError):
         codec.decode(line)
+
+
+def test_a_record_of_before_contexts_and_modulation_is_read() -> None:
+    made = make_suggestion(
+        contexts=("language:python", "generic"),
+        modulation=Modulation(new_id(), None, ("language:python",), (0.5,), 0.25, (1.0, -0.5)),
+    )
+    assert decode(encode(made)) == made
+    line = json.loads(encode(made))
+    del line["data"]["contexts"], line["data"]["modulation"]
+    assert decode(json.dumps(line).encode()) == dataclasses.replace(made, contexts=(), modulation=None)
 
 
 def test_no_number_is_not_lost_as_nan() -> None:

@@ -8,6 +8,7 @@ never an error in the editor.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from npllm import contexts
 from npllm.assist import context, filters, writing
 from npllm.assist.recorder import Recorder
 from npllm.assist.resources import Resources
@@ -157,7 +159,8 @@ class Assistant:
         timer = asyncio.get_running_loop().call_later(config.completion.timeout_ms / 1000, cancel.set)
         self._think(+1)
         try:
-            request = Request(place, prefix, suffix, snippets, config, lambda text: self._unwanted(place, text))
+            unwanted = functools.partial(self._unwanted, place)
+            request = Request(place, prefix, suffix, snippets, config, contexts.of(place, text), unwanted)
             made = await self.resources.worker.run(lambda desk: writing.suggest(desk, request, cancel, kind), cancel)
         except ModelError as error:
             self.resources.problem("base", str(error))
@@ -186,7 +189,8 @@ class Assistant:
         prefix, _ = context.window(text, start.offset)
         _, suffix = context.window(text, end)
         old = text[start.offset : end]
-        request = Request(start, prefix, suffix, await self.resources.recall(start, prefix, suffix), self.config)
+        snippets = await self.resources.recall(start, prefix, suffix)
+        request = Request(start, prefix, suffix, snippets, self.config, contexts.of(start, text))
         self._rewriting[1].set()
         cancel = threading.Event()
         self._rewriting = (start.uri, cancel)
@@ -212,7 +216,8 @@ class Assistant:
             ModelError: no base is loaded.
         """
         prefix, suffix = context.window(text, place.offset)
-        request = Request(place, prefix, suffix, await self.resources.recall(place, prefix, suffix), self.config)
+        snippets = await self.resources.recall(place, prefix, suffix)
+        request = Request(place, prefix, suffix, snippets, self.config, contexts.of(place, text))
         cancel = threading.Event()
         return await self.resources.worker.run(lambda desk: writing.score(desk, request, target, cancel), cancel)
 

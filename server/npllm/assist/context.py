@@ -1,11 +1,11 @@
-"""What is on the desk at one request: the text around the cursor, and which adapter family it belongs to."""
+"""What is on the desk at one request: the text around the cursor, and where it stands."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from npllm.types import GENERIC_CONTEXT, Place
+from npllm.types import Place
 
 PREFIX_CHARS = 6000
 SUFFIX_CHARS = 2000
@@ -14,11 +14,6 @@ SUFFIX_CHARS = 2000
 def window(text: str, offset: int) -> tuple[str, str]:
     """The document's text before and behind the cursor, cut to what a prompt can hold."""
     return text[max(0, offset - PREFIX_CHARS) : offset], text[offset : offset + SUFFIX_CHARS]
-
-
-def family(language: str) -> str:
-    """The adapter family of a place, by rule: its language, "generic" where the editor names none."""
-    return f"language:{language}" if language and language != "plaintext" else GENERIC_CONTEXT
 
 
 def place(uri: str, language: str, offset: int, folders: tuple[str, ...]) -> Place:

@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from npllm.assist.context import family
+from npllm import contexts
 from npllm.assist.filters import worth_showing
 from npllm.assist.worker import Desk
 from npllm.types import Suggestion, new_id
@@ -46,7 +46,7 @@ def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) ->
         text=text,
         prefix=request.prefix,
         suffix=request.suffix,
-        context=family(request.place.language),
+        context=contexts.language(request.place.language),
         base_fingerprint=desk.info.fingerprint,
         adapter_versions=() if small.version_id is None else (small.version_id,),
         memory_ids=(),

@@ -160,7 +160,7 @@ class Resources:
     # -- adapters -------------------------------------------------------------------------------------
 
     async def refresh_adapters(self) -> None:
-        """Swap in the published adapters for the present base.
+        """Swap in the published adapters for the present base, and the policy that chooses among them.
 
         Raises:
             StoreError: the database does not answer.
@@ -172,6 +172,7 @@ class Resources:
             versions = await store.adapter_versions(state=VersionState.PUBLISHED, base_fingerprint=info.fingerprint)
             home = self.config.home
             wanted = {version.id: (version.context, home / version.folder) for version in versions}
+            policy = await store.policies.published(info.fingerprint)
 
             def swap(desk: Desk) -> tuple[tuple[UUID, ...], list[str]]:
                 refused = []
@@ -184,6 +185,10 @@ class Resources:
                             desk.adapters.load(version_id, folder, family)
                         except ModelError as error:
                             refused.append(str(error))
+                try:
+                    desk.modulator.use(policy.id if policy else None, home / policy.folder if policy else home)
+                except ModelError as error:
+                    refused.append(str(error))
                 return desk.adapters.loaded(), refused
 
             self.adapters, refused = await self.worker.run(swap)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from npllm.models.cerebellum import Cerebellum
     from npllm.models.drafting import Drafting
     from npllm.models.fim import PromptBuilder
+    from npllm.models.modulator import Modulator
     from npllm.models.torch_engine import TorchEngine
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Desk:
     builder: PromptBuilder
     adapters: AdapterSet
     neuromodulation: Neuromodulation
+    modulator: Modulator
     info: BaseInfo
     cerebellum: Cerebellum | None = None
     drafting: Drafting | None = None
@@ -167,6 +169,7 @@ def _load_checked(config: BaseConfig) -> Desk:
     from npllm.models.attention import Neuromodulation
     from npllm.models.base import Base
     from npllm.models.fim import PromptBuilder, choose
+    from npllm.models.modulator import Modulator
     from npllm.models.torch_engine import TorchEngine
 
     threads = config.threads or max(1, (os.cpu_count() or 2) // 2)
@@ -178,5 +181,6 @@ def _load_checked(config: BaseConfig) -> Desk:
         builder=PromptBuilder(base.tokenizer, choose(base.tokenizer), context),
         adapters=AdapterSet(base),
         neuromodulation=Neuromodulation(base),
+        modulator=Modulator(int(base.model.config.hidden_size), base.info.fingerprint),
         info=base.info,
     )

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from npllm import contexts
 from npllm.assist import reflexes
-from npllm.assist.context import family
 from npllm.assist.filters import worth_showing
 from npllm.assist.worker import Desk
 from npllm.config import Config
-from npllm.types import Place, Snippet, Suggestion, new_id
+from npllm.types import Modulation, Place, Snippet, Suggestion, new_id
 
 if TYPE_CHECKING:
     from npllm.models.engine import AdapterChoice
@@ -37,6 +37,7 @@ class Request:
     suffix: str
     snippets: tuple[Snippet, ...]
     config: Config
+    contexts: tuple[str, ...] = ()  # all that the place belongs to; without any, those that the prefix tells
     unwanted: Callable[[str], bool] = lambda _: False
 
     def with_line_ends(self, text: str) -> str:
@@ -97,7 +98,7 @@ def score(desk: Desk, request: Request, target: str, cancel: threading.Event) ->
     """How well the base predicts `target` at a place, with the prompt and the adapters of `suggest`."""
     from npllm.models import decoding
 
-    _choose_adapters(desk, request)
+    _choose_adapters(desk, request, explore=False)
     request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, request.config.completion.max_new_tokens)
     made = decoding.score(desk.engine, prompt.ids, desk.builder.encode_middle(target), target, cancel, prompt.spans)
@@ -110,7 +111,7 @@ def _write(
     from npllm.models import decoding
 
     started = time.perf_counter()
-    choice = _choose_adapters(desk, request)
+    choice, modulation = _choose_adapters(desk, request)
     request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, max_new_tokens)
     decoded = decoding.complete(
@@ -130,7 +131,7 @@ def _write(
         text=request.with_line_ends(decoded.text),
         prefix=request.prefix,
         suffix=request.suffix,
-        context=family(request.place.language),
+        context=contexts.language(request.place.language),
         base_fingerprint=desk.info.fingerprint,
         adapter_versions=choice.versions,
         memory_ids=prompt.used_snippets,
@@ -138,6 +139,8 @@ def _write(
         latency_ms=(time.perf_counter() - started) * 1000,
         created_at=datetime.now(UTC),
         kind=kind,
+        contexts=_contexts(request),
+        modulation=modulation,
     )
 
 
@@ -180,13 +183,19 @@ def _prompt(desk: Desk, request: Request, reserve: int) -> Prompt:
     return desk.builder.build(parts, reserve=reserve, snippet_budget=request.config.memory.token_budget)
 
 
-def _choose_adapters(desk: Desk, request: Request) -> AdapterChoice:
-    from npllm.models.engine import NO_ADAPTERS
+def _choose_adapters(desk: Desk, request: Request, *, explore: bool = True) -> tuple[AdapterChoice, Modulation | None]:
+    """Make those adapters act that the modulator wants; also what it decided."""
+    from npllm.models.modulator import Sight, choice_of
 
     settings = request.config.adapters
-    if settings.enabled and settings.strength > 0:
-        choice = desk.adapters.choose(family(request.place.language), settings.strength)
-    else:
-        choice = NO_ADAPTERS
+    place, belongs = request.place, _contexts(request)
+    fitting = desk.adapters.fitting(belongs) if settings.enabled and settings.strength > 0 else ()
+    sight = Sight(place.uri, place.language, place.offset, request.prefix, request.suffix, belongs)
+    decided = desk.modulator.decide(fitting, sight, desk.engine, request.config.modulator, explore=explore)
+    choice = choice_of(decided, fitting, settings.strength)
     desk.engine.use_adapters(choice)
-    return choice
+    return choice, decided
+
+
+def _contexts(request: Request) -> tuple[str, ...]:
+    return request.contexts or contexts.of(request.place, request.prefix)

@@ -43,4 +43,5 @@ def experience(
         decision=reward.decide(relevant, frustration, config),
         created_at=suggestion.created_at,
         revision=outcome.revision,
+        contexts=suggestion.contexts,
     )

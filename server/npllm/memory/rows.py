@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 from pgvector import HalfVector
 
+from npllm import contexts
 from npllm.types import (
     EMBEDDING_DIM,
     AdapterVersion,
@@ -25,9 +26,11 @@ from npllm.types import (
     Decision,
     Experience,
     Feedback,
+    Modulation,
     Outcome,
     OutcomeKind,
     Place,
+    PolicyVersion,
     Suggestion,
     VersionState,
 )
@@ -81,7 +84,26 @@ def suggestion_row(s: Suggestion) -> dict[str, Any]:
         "created_at": s.created_at,
         "source": s.source,
         "kind": s.kind,
+        "contexts": _contexts(s),
+        **_modulation_row(s.modulation),
     }
+
+
+def _modulation_row(m: Modulation | None) -> dict[str, Any]:
+    return {
+        "decision_id": m and m.decision,
+        "policy_version": m and m.policy,
+        "families": m and [text(name) for name in m.families],
+        "action": m and list(m.action),
+        "propensity": m and m.propensity,
+        "features": m and list(m.features),
+    }
+
+
+def _contexts(record: Suggestion | Experience) -> list[str]:
+    """Of a record; one that was written before they were stored gets them by the rules."""
+    found = record.contexts or contexts.of(record.place, record.prefix)
+    return [text(name) for name in found]
 
 
 def outcome_row(o: Outcome) -> dict[str, Any]:
@@ -131,6 +153,7 @@ def experience_row(e: Experience) -> dict[str, Any]:
         "created_at": e.created_at,
         "revision": e.revision,
         "embedding": vector(e.embedding),
+        "contexts": _contexts(e),
     }
 
 
@@ -191,6 +214,21 @@ def suggestion(row: Row) -> Suggestion:
         created_at=row["created_at"],
         source=row["source"],
         kind=row["kind"],
+        contexts=tuple(row["contexts"]),
+        modulation=modulation(row),
+    )
+
+
+def modulation(row: Row) -> Modulation | None:
+    if row["decision_id"] is None:
+        return None
+    return Modulation(
+        decision=uuid(row["decision_id"]),
+        policy=None if row["policy_version"] is None else uuid(row["policy_version"]),
+        families=tuple(row["families"]),
+        action=tuple(row["action"]),
+        propensity=row["propensity"],
+        features=tuple(row["features"]),
     )
 
 
@@ -212,6 +250,7 @@ def experience(row: Row) -> Experience:
         decision=Decision(row["decision"]),
         created_at=row["created_at"],
         revision=row["revision"],
+        contexts=tuple(row["contexts"]),
     )
 
 
@@ -236,7 +275,7 @@ def version(row: Row) -> AdapterVersion:
         sha256=row["sha256"],
         state=VersionState(row["state"]),
         reason=row["reason"],
-        metrics={key: math.nan if value is None else value for key, value in json.loads(row["metrics"]).items()},
+        metrics=_metrics(row["metrics"]),
         created_at=row["created_at"],
         pinned=row["pinned"],
     )
@@ -252,9 +291,43 @@ def attention_version(row: Row) -> AttentionVersion:
         sha256=row["sha256"],
         state=VersionState(row["state"]),
         reason=row["reason"],
-        metrics={key: math.nan if value is None else value for key, value in json.loads(row["metrics"]).items()},
+        metrics=_metrics(row["metrics"]),
         created_at=row["created_at"],
     )
+
+
+def policy_row(v: PolicyVersion) -> dict[str, Any]:
+    return {
+        "id": v.id,
+        "base_fingerprint": v.base_fingerprint,
+        "parent": v.parent,
+        "consolidation_id": v.consolidation_id,
+        "folder": v.folder,
+        "sha256": v.sha256,
+        "state": v.state.value,
+        "reason": text(v.reason),
+        "metrics": to_json(v.metrics),
+        "created_at": v.created_at,
+    }
+
+
+def policy(row: Row) -> PolicyVersion:
+    return PolicyVersion(
+        id=uuid(row["id"]),
+        base_fingerprint=row["base_fingerprint"],
+        parent=None if row["parent"] is None else uuid(row["parent"]),
+        consolidation_id=uuid(row["consolidation_id"]),
+        folder=row["folder"],
+        sha256=row["sha256"],
+        state=VersionState(row["state"]),
+        reason=row["reason"],
+        metrics=_metrics(row["metrics"]),
+        created_at=row["created_at"],
+    )
+
+
+def _metrics(stored: str) -> dict[str, float]:
+    return {key: math.nan if value is None else value for key, value in json.loads(stored).items()}
 
 
 def consolidation(row: Row) -> Consolidation:

@@ -24,6 +24,7 @@ from npllm.memory.database import QUERIES, Connection, Database
 from npllm.memory.forgetting import Forgetting
 from npllm.memory.lineage import Lineage
 from npllm.memory.places import off_limits
+from npllm.memory.policies import Policies
 from npllm.memory.replay import ReplayRecords
 from npllm.memory.similarity import find_similar
 from npllm.types import (
@@ -67,6 +68,7 @@ class Store:
         self.replay = ReplayRecords(database)
         self.cerebellum = CerebellumRecords(database)
         self._listeners: list[asyncio.Task[None]] = []
+        self.policies = Policies(database)
 
     @classmethod
     async def connect(cls, config: Config) -> Store:
@@ -175,6 +177,10 @@ class Store:
         """The contexts with experiences since then, most first."""
         found = await self._all("contexts_with_new", since=since)
         return [ContextCount(row["context"], row["count"]) for row in found]
+
+    async def families(self) -> dict[str, int]:
+        """Experiences by context, most first; an experience belongs to several (see `npllm.contexts`)."""
+        return {row["context"]: row["count"] for row in await self._all("families")}
 
     async def avoided(self, project: str | None, limit: int = 1000) -> list[Experience]:
         """What is never to be suggested again, newest first, of one project or (None) of all."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from npllm.models.manifest import (
     sha256_file,
     write_manifest,
 )
-from npllm.types import GENERIC_CONTEXT, ModelError
+from npllm.types import ModelError
 
 __all__ = [
     "MANIFEST",
@@ -128,15 +128,15 @@ class AdapterSet:
             self._remove(version_id.hex)
             self._act(self._active)
 
-    def choose(self, context: str, strength: float = 1.0) -> AdapterChoice:
-        """What should act in a context: its newest version, else the newest generic one, else none."""
-        if strength == 0:
-            return NO_ADAPTERS
-        for wanted in (context, GENERIC_CONTEXT):
-            found = [version for version, family in self._contexts.items() if family == wanted]
-            if found:
-                return AdapterChoice(((found[-1], strength),))
-        return NO_ADAPTERS
+    def fitting(self, contexts: Sequence[str]) -> tuple[tuple[str, UUID], ...]:
+        """Of the given contexts those with an adapter, each with its newest version, in the given order."""
+        newest = {family: version for version, family in self._contexts.items()}
+        return tuple((context, newest[context]) for context in contexts if context in newest)
+
+    def choose(self, contexts: Sequence[str], strength: float = 1.0) -> AdapterChoice:
+        """What acts by the rules: the adapter of the first context that has one, alone; else none."""
+        found = self.fitting(contexts)[:1] if strength else ()
+        return AdapterChoice(tuple((version, strength) for _, version in found))
 
     def apply(self, choice: AdapterChoice) -> None:
         """Make a choice act.

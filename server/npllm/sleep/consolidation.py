@@ -25,7 +25,7 @@ from npllm.config import Config
 from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
 from npllm.models.manifest import WEIGHTS
-from npllm.sleep import archive, attending, details, project
+from npllm.sleep import archive, attending, details, policy_learning, project
 from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
@@ -114,6 +114,8 @@ class Sleep:
                 report = replace(report, contexts=(*report.contexts, made))
                 report = await self._mark(current, ConsolidationState.RUNNING, report)
             report = replace(report, cerebellum=await cerebellum.run(current) or report.cerebellum)
+            policy = await policy_learning.learn(self._store, self._config, base, current.id, self._stop)
+            report = replace(report, policy=policy or report.policy)
         except Interrupted:
             report = await self._mark(current, ConsolidationState.INTERRUPTED, report)
             return Finished(Ending.INTERRUPTED, "A checkpoint waits for the next sleep.", report)
@@ -261,7 +263,7 @@ class Sleep:
         sleep = self._config.sleep
         learned = len(job.part.learn) + len(job.part.replay)
         return project.passages(
-            job.context.partition(":")[2],
+            job.language,
             job.part.all,
             held_out=(*job.part.held_out, *job.part.inner),
             off_limits=off_limits,

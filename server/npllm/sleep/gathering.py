@@ -1,5 +1,8 @@
 """What there is to learn, by context: the new experiences since the version in use, and the old ones to replay.
 
+An experience belongs to several contexts; `sleep.families` says which of them have adapters of their own. One without a
+version begins at that of the next more general context, which acts in its place, and must beat it.
+
 "New" is counted from the newest experience that a version of this context *for this base* has learned from; after a
 change of the base everything is new again. A rejected version moves nothing: what it tried is tried again, with more;
 nor does one that was rolled back or forgotten. A context whose version is pinned is left alone. What any published
@@ -9,11 +12,13 @@ version held out, on whatever base, stays apart: it is never learned, and judged
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from npllm import contexts
 from npllm.config import Config
 from npllm.memory.replay import Drawn
 from npllm.memory.store import Store
@@ -48,11 +53,16 @@ class Job:
     judged_again: tuple[Experience, ...] = ()
     apart: tuple[Experience, ...] = ()
 
+    @property
+    def language(self) -> str:
+        """Of most of its experiences."""
+        return Counter(item.place.language for item in self.part.all).most_common(1)[0][0]
+
 
 async def gather(
     store: Store, config: Config, base_fingerprint: str, consolidation: UUID, stop: threading.Event
 ) -> tuple[list[Job], tuple[ContextReport, ...]]:
-    """The contexts to train, most experiences first, and reports on those that must wait.
+    """The contexts to train, the most general first, and reports on those that must wait.
 
     Contexts that this consolidation has decided already are left out.
 
@@ -61,25 +71,28 @@ async def gather(
     """
     jobs: list[Job] = []
     waiting: list[ContextReport] = []
-    for item in await store.contexts_with_new(None):
+    every = await store.adapter_versions(base_fingerprint=base_fingerprint)
+    every = [version for version in every if version.state is not VersionState.FORGOTTEN]
+    decided = {version.context for version in every if version.consolidation_id == consolidation}
+    for context in contexts.trained(await store.families(), contexts.kinds(config.sleep.families)):
         look(stop)
-        versions = await store.adapter_versions(base_fingerprint=base_fingerprint, context=item.context)
-        versions = [version for version in versions if version.state is not VersionState.FORGOTTEN]
-        if any(version.consolidation_id == consolidation for version in versions):
+        if context in decided:
             continue
-        pinned = next((version for version in versions if version.pinned), None)
+        own = [version for version in every if version.context == context]
+        pinned = next((version for version in own if version.pinned), None)
         if pinned is not None:
             reason = f"{pinned.id} is pinned, so nothing is learned (`npllm adapters unpin {pinned.id.hex[-8:]}`)."
-            waiting.append(ContextReport(item.context, Verdict.WAITING, reason))
+            waiting.append(ContextReport(context, Verdict.WAITING, reason))
             continue
-        start = _new_since(versions)
-        new = await store.experiences_since(start, context=item.context, limit=MOST_NEW, newest_first=True)
+        parent = await _beginning(store, context, every, consolidation)
+        acting = [replace(parent, state=VersionState.PUBLISHED)] if parent else []
+        start = _new_since(own or acting)
+        new = await store.experiences_since(start, context=context, limit=MOST_NEW, newest_first=True)
         if not new:
             continue
-        parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)
-        lineage = [version for version in versions if version.state is not VersionState.REJECTED]
-        apart = await store.replay.apart(item.context, limit=MOST_APART)
-        old = await _old(store, config, base_fingerprint, item.context, start, str(consolidation), len(new))
+        lineage = [version for version in own if version.state is not VersionState.REJECTED]
+        apart = await store.replay.apart(context, limit=MOST_APART)
+        old = await _old(store, config, base_fingerprint, context, start, str(consolidation), len(new))
         taken = {one.id for one in apart}
         part = divide(
             [one for one in new if one.id not in taken],
@@ -90,13 +103,35 @@ async def gather(
             versions=len(lineage),
         )
         if isinstance(part, int):
-            reason = f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait."
-            waiting.append(ContextReport(item.context, Verdict.WAITING, reason, new=len(new)))
+            if contexts.kind(context) == "language":  # the others' experiences are learned by their language
+                reason = f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait."
+                waiting.append(ContextReport(context, Verdict.WAITING, reason, new=len(new)))
             continue
-        slices, texts = await _slices(store, item.context, lineage, str(consolidation))
+        slices, texts = await _slices(store, context, lineage, str(consolidation))
         until = max(one.created_at for one in new)
-        jobs.append(Job(item.context, part, until, parent, slices, texts, tuple(apart)))
+        jobs.append(Job(context, part, until, parent, slices, texts, tuple(apart)))
     return jobs, tuple(waiting)
+
+
+async def _beginning(
+    store: Store, context: str, versions: Sequence[AdapterVersion], consolidation: UUID
+) -> AdapterVersion | None:
+    """The version to train on from and to beat: the context's own in use, else that of the next more general one.
+
+    What this consolidation has published does not count: a sleep that is gone on with begins where it began.
+    """
+    newest = await store.experiences_since(None, context=context, limit=1, newest_first=True)
+    more_general = [name for one in newest for name in one.contexts if contexts.wider(name, context)]
+    for name in (context, *more_general):
+        for version in versions:
+            if version.context != name or version.state is not VersionState.PUBLISHED:
+                continue
+            if version.consolidation_id != consolidation:
+                return version
+            before = next((one for one in versions if one.id == version.parent), None)
+            if before is not None:
+                return before
+    return None
 
 
 def _new_since(versions: Sequence[AdapterVersion]) -> datetime | None:

@@ -188,6 +188,7 @@ class Report:
     cerebellum: CerebellumReport | None = None
     seconds: float = 0.0
     parts: int = 1  # 1 + how often it was interrupted
+    policy: str = ""  # what became of the modulator's policy, in a sentence
     problem: str = ""  # why it failed or was given up
 
     @property
@@ -195,7 +196,7 @@ class Report:
         """One sentence a context."""
         lines = [part.text for part in self.contexts] or ["Nothing was consolidated."]
         lines += [self.cerebellum.text] if self.cerebellum else []
-        return "\n".join([*lines, *([self.problem] if self.problem else [])])
+        return "\n".join([*lines, *(line for line in (self.policy, self.problem) if line)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

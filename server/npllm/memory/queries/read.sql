@@ -12,7 +12,7 @@ SELECT (SELECT count(*) FROM suggestions WHERE owner = current_user) AS suggesti
 SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
 WHERE e.owner = current_user
   AND (CAST(:since AS timestamptz) IS NULL OR e.created_at >= :since)
-  AND (CAST(:context AS text) IS NULL OR e.context = :context)
+  AND (CAST(:context AS text) IS NULL OR e.contexts @> ARRAY[CAST(:context AS text)])
 ORDER BY e.created_at, e.id LIMIT :limit;
 
 -- name: newest_experiences_since
@@ -20,13 +20,14 @@ ORDER BY e.created_at, e.id LIMIT :limit;
 SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
 WHERE e.owner = current_user
   AND (CAST(:since AS timestamptz) IS NULL OR e.created_at >= :since)
-  AND (CAST(:context AS text) IS NULL OR e.context = :context)
+  AND (CAST(:context AS text) IS NULL OR e.contexts @> ARRAY[CAST(:context AS text)])
 ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
 
 -- name: experiences_before
 -- Older ones, for replay: newest first.
 SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
-WHERE e.owner = current_user AND e.created_at < :before AND (CAST(:context AS text) IS NULL OR e.context = :context)
+WHERE e.owner = current_user AND e.created_at < :before
+  AND (CAST(:context AS text) IS NULL OR e.contexts @> ARRAY[CAST(:context AS text)])
 ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
 
 -- name: contexts_with_new
@@ -34,6 +35,11 @@ ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
 SELECT context, count(*) AS count FROM experiences
 WHERE owner = current_user AND (CAST(:since AS timestamptz) IS NULL OR created_at >= :since)
 GROUP BY context ORDER BY count DESC, context;
+
+-- name: families
+-- How many experiences belong to each context; one belongs to several.
+SELECT name AS context, count(*) AS count FROM experiences e, unnest(e.contexts) AS name
+WHERE e.owner = current_user GROUP BY name ORDER BY count DESC, name;
 
 -- name: avoided
 -- What is never to be suggested again: newest first, of one project or of all.

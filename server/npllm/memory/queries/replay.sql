@@ -13,10 +13,10 @@ WITH rated AS MATERIALIZED (
             * (0.5 + 0.5 * least(1.0, greatest(0.0, e.relevance, (1.0 + e.emotional) / 2.0))) AS priority
     FROM experiences e
     LEFT JOIN replay r ON r.experience_id = e.id AND r.context = :context AND r.base_fingerprint = :base_fingerprint
-    WHERE e.owner = current_user AND e.context = :context AND e.created_at < :before
+    WHERE e.owner = current_user AND e.contexts @> ARRAY[CAST(:context AS text)] AND e.created_at < :before
       AND (btrim(e.final_text, E' \t\r\n') <> '' OR btrim(e.suggested, E' \t\r\n') <> '')
       AND NOT EXISTS (SELECT 1 FROM held_out h WHERE h.experience_id = e.id AND h.context = :context)),
-whole AS (SELECT count(*) AS size, coalesce(max(priority), 1.0) AS highest FROM rated),
+whole AS MATERIALIZED (SELECT count(*) AS size, coalesce(max(priority), 1.0) AS highest FROM rated),
 massed AS (
     SELECT id, whole.size, sum(begins) OVER (ORDER BY created_at, id) AS session,
         coalesce(priority, whole.highest) AS priority,
@@ -64,7 +64,7 @@ ORDER BY h.version_id, h.number;
 -- What is kept apart, newest first: the end of what stood above, and the text.
 SELECT e.id, e.uri, e.path, e.language, e.cursor_offset, right(e.prefix, :tail) AS prefix, '' AS suffix, e.context,
     e.suggested, e.final_text, e.outcome, e.implicit, e.emotional, e.reward, e.relevance, e.decision, e.created_at,
-    e.revision, p.path AS project
+    e.revision, e.contexts, p.path AS project
 FROM held_out h JOIN experiences e ON e.id = h.experience_id JOIN projects p ON p.id = e.project_id
 WHERE h.owner = current_user AND h.context = :context
 ORDER BY h.held_at DESC, e.id LIMIT :limit;

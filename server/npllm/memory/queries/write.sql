@@ -5,10 +5,12 @@ INSERT INTO projects (path) VALUES (:path) ON CONFLICT (owner, path) DO NOTHING;
 -- name: insert_suggestions*!
 -- What was offered. A second arrival of the same one is the same one.
 INSERT INTO suggestions (id, project_id, uri, path, language, cursor_offset, text, prefix, suffix, context,
-    base_fingerprint, adapter_versions, memory_ids, mean_logprob, latency_ms, created_at, source, kind)
+    base_fingerprint, adapter_versions, memory_ids, mean_logprob, latency_ms, created_at, source, kind,
+    contexts, decision_id, policy_version, families, action, propensity, features)
 VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
     :language, :cursor_offset, :text, :prefix, :suffix, :context, :base_fingerprint, :adapter_versions, :memory_ids,
-    :mean_logprob, :latency_ms, :created_at, :source, :kind)
+    :mean_logprob, :latency_ms, :created_at, :source, :kind,
+    :contexts, :decision_id, :policy_version, :families, :action, :propensity, :features)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_outcomes*!
@@ -27,17 +29,17 @@ ON CONFLICT (id) DO NOTHING;
 -- A later look (higher revision) replaces an earlier one, in whatever order they arrive; an embedding that the newer
 -- one lacks is kept if the text is the same, and one that the older one lacked is filled in.
 INSERT INTO experiences AS kept (id, project_id, uri, path, language, cursor_offset, prefix, suffix, context,
-    suggested, final_text, outcome, implicit, emotional, reward, relevance, decision, created_at, revision, embedding)
+    suggested, final_text, outcome, implicit, emotional, reward, relevance, decision, created_at, revision, contexts, embedding)
 VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
     :language, :cursor_offset, :prefix, :suffix, :context, :suggested, :final_text, :outcome, :implicit, :emotional,
-    :reward, :relevance, :decision, :created_at, :revision, CAST(:embedding AS halfvec))
+    :reward, :relevance, :decision, :created_at, :revision, :contexts, CAST(:embedding AS halfvec))
 ON CONFLICT (id) DO UPDATE SET
     project_id = excluded.project_id, uri = excluded.uri, path = excluded.path, language = excluded.language,
     cursor_offset = excluded.cursor_offset, prefix = excluded.prefix, suffix = excluded.suffix,
     context = excluded.context, suggested = excluded.suggested, final_text = excluded.final_text,
     outcome = excluded.outcome, implicit = excluded.implicit, emotional = excluded.emotional,
     reward = excluded.reward, relevance = excluded.relevance, decision = excluded.decision,
-    created_at = excluded.created_at, revision = excluded.revision,
+    created_at = excluded.created_at, revision = excluded.revision, contexts = excluded.contexts,
     embedding = coalesce(excluded.embedding, CASE
         WHEN kept.final_text = excluded.final_text AND kept.prefix = excluded.prefix THEN kept.embedding END)
 WHERE excluded.revision > kept.revision

@@ -1,0 +1,140 @@
+"""The modulator's part of a sleep: its decisions since, PPO on one half, the gate on the other, publication.
+
+Does nothing unless `modulator.policy = "learned"`. It takes seconds, so it keeps no checkpoint: a sleep that is
+interrupted does it again. A policy is first a whole folder, then a row with its announcement, as adapters are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import threading
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from npllm.config import Config
+from npllm.memory.policies import Decided
+from npllm.memory.store import Store
+from npllm.sleep.files import TEMPORARY
+from npllm.types import ModelError, PolicyVersion, VersionState, new_id
+
+if TYPE_CHECKING:
+    from npllm.models.policy import Policy
+
+log = logging.getLogger(__name__)
+
+
+async def learn(store: Store, config: Config, base_fingerprint: str, consolidation: UUID, stop: threading.Event) -> str:
+    """Learn a policy from what the modulator decided by chance; a sentence for the report, "" where there is none.
+
+    Raises:
+        Interrupted, StoreError
+        ModelError: the disk refuses.
+    """
+    if config.modulator.policy != "learned":
+        return ""
+    for leftover in config.policies_dir.glob(TEMPORARY + "*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    known = await store.policies.versions(base_fingerprint)
+    if any(version.consolidation_id == consolidation for version in known):
+        return ""
+    decisions = await store.policies.decided(base_fingerprint)
+    if len(decisions) < config.modulator.min_decisions:
+        wanted = config.modulator.min_decisions
+        return f"modulator: {len(decisions)} decisions with an outcome; {wanted} are needed, so the policy waits."
+    parent = next((version for version in known if version.state is VersionState.PUBLISHED), None)
+    made = await asyncio.to_thread(_made, config, decisions, base_fingerprint, consolidation, parent, stop)
+    await store.policies.insert(made)
+    gain, low, high = (made.metrics[name] for name in ("gain", "gain_low", "gain_high"))
+    return (
+        f"modulator: {made.state.value}. Learned from {len(decisions)} decisions; mean reward "
+        f"{made.metrics['before']:.3f} to {made.metrics['after']:.3f} ({gain:+.3f}, 90 % interval {low:+.3f} to "
+        f"{high:+.3f}). {made.reason}"
+    )
+
+
+def _made(
+    config: Config,
+    decisions: list[Decided],
+    base_fingerprint: str,
+    consolidation: UUID,
+    parent: PolicyVersion | None,
+    stop: threading.Event,
+) -> PolicyVersion:
+    """Learn, judge and write a version; synchronous."""
+    from npllm.models.base import resolve
+    from npllm.models.folder import read_config
+    from npllm.models.policy import Policy, load_policy
+    from npllm.sleep import policy_gate, ppo
+
+    hidden = int(read_config(resolve(config.base.model)).hidden_size)
+    policy = Policy(hidden)
+    if parent is not None:
+        try:
+            policy = load_policy(config.home / parent.folder, parent.id, hidden, base_fingerprint)
+        except ModelError as error:
+            log.warning("the policy in use cannot be learned on from: %s", error)
+            parent = None
+    exploration, seed = config.modulator.exploration, config.sleep.seed
+    learned_from = [one for one in decisions if one.decision.int % 2 == 0]  # random bits of a UUIDv7
+    judged_by = [one for one in decisions if one.decision.int % 2 == 1]
+    learned = ppo.improve(policy, ppo.batch(learned_from), exploration=exploration, seed=seed, stop=stop)
+    judgement = policy_gate.judge(learned, policy, ppo.batch(judged_by), exploration=exploration, seed=seed)
+    metrics = {name: float(value) for name, value in asdict(judgement).items() if name not in ("passed", "reason")}
+    metrics["decisions"] = float(len(decisions))
+    version = new_id()
+    folder = config.policies_dir / str(version)
+    digest = _write(learned, folder, version, base_fingerprint, consolidation, parent, metrics)
+    return PolicyVersion(
+        id=version,
+        base_fingerprint=base_fingerprint,
+        parent=parent.id if parent else None,
+        consolidation_id=consolidation,
+        folder=folder.relative_to(config.home).as_posix(),
+        sha256=digest,
+        state=VersionState.PUBLISHED if judgement.passed else VersionState.REJECTED,
+        reason=judgement.reason,
+        metrics=metrics,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _write(
+    policy: Policy,
+    folder: Path,
+    version: UUID,
+    base_fingerprint: str,
+    consolidation: UUID,
+    parent: PolicyVersion | None,
+    metrics: dict[str, float],
+) -> str:
+    """Put a policy's folder in place, whole or not at all; the sha256 of its weights."""
+    import safetensors.torch
+
+    from npllm.models.manifest import Manifest, publish_folder, sha256_file, write_manifest
+    from npllm.models.policy import POLICY_CONTEXT, POLICY_WEIGHTS
+
+    temporary = folder.with_name(TEMPORARY + folder.name)
+    try:
+        temporary.mkdir(parents=True, mode=0o700)
+        safetensors.torch.save_file(policy.state_dict(), temporary / POLICY_WEIGHTS)
+        digest = sha256_file(temporary / POLICY_WEIGHTS)
+        made = Manifest(
+            version_id=version,
+            context=POLICY_CONTEXT,
+            base_fingerprint=base_fingerprint,
+            parent=parent.id if parent else None,
+            consolidation_id=consolidation,
+            sha256=digest,
+            created_at=datetime.now(UTC),
+            metrics=metrics,
+        )
+        write_manifest(temporary, made)
+        publish_folder(temporary, folder)
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written: {error}. Is there room on the disk?") from error
+    return digest
