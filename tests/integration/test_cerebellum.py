@@ -40,7 +40,9 @@ NEVER = threading.Event()
 @pytest.fixture(scope="module")
 def sister(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A smaller model with the tiny base's tokens, as the starter's small sister."""
-    return make_tiny_model(tmp_path_factory.mktemp("sister"), seed=3, hidden=32)
+    folder = make_tiny_model(tmp_path_factory.mktemp("sister"), seed=3, hidden=32)
+    (folder / "manifest.json").write_text('{"preset": "the shipped sister has a manifest of its own kind"}')
+    return folder
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ class Small:
         if wanted == self._serving:
             return False
         try:
-            await self._worker.use_cerebellum(folder, settings, config.base.device)
+            await self._worker.use_cerebellum(folder, settings, config.base.device, version=version is not None)
             self._problem("")
         except ModelError as error:
             self._problem(str(error))

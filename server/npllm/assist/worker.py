@@ -73,8 +73,13 @@ class EngineWorker:
         log.info("base %s loaded: %s parameters, %s", desk.info.name, desk.info.parameters, desk.info.fingerprint)
         return desk.info
 
-    async def use_cerebellum(self, folder: Path | None, config: CerebellumConfig, device: str) -> None:
+    async def use_cerebellum(
+        self, folder: Path | None, config: CerebellumConfig, device: str, *, version: bool = False
+    ) -> None:
         """Load a cerebellum and let it serve beside the base, in the place of the one that does; None: none.
+
+        Args:
+            version: whether a sleep made it; else it is a model as it came.
 
         Raises:
             ModelError: it cannot be loaded, or there is no base yet; what serves goes on.
@@ -85,7 +90,7 @@ class EngineWorker:
 
             made = None
             if folder is not None:
-                made = Cerebellum.load(folder, context_tokens=config.context_tokens, device=device)
+                made = Cerebellum.load(folder, context_tokens=config.context_tokens, device=device, version=version)
             return _beside(desk, made, config.enabled and config.draft), made
 
         self._desk, self._cerebellum = await self.run(load)

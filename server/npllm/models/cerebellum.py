@@ -26,7 +26,7 @@ from npllm.models.base import Base
 from npllm.models.decoding import best
 from npllm.models.engine import Cancel, Cancelled
 from npllm.models.fim import PromptBuilder, PromptParts, choose
-from npllm.models.manifest import MANIFEST, read_manifest, sha256_file
+from npllm.models.manifest import read_manifest, sha256_file
 from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
 from npllm.types import ModelError
@@ -102,13 +102,16 @@ class Cerebellum:
         self._engine = TorchEngine(base)
 
     @classmethod
-    def load(cls, folder: Path, *, context_tokens: int, device: str = "auto") -> Cerebellum:
-        """The version in a folder, or a model as it came, where there is no manifest.
+    def load(cls, folder: Path, *, context_tokens: int, device: str = "auto", version: bool = True) -> Cerebellum:
+        """The version in a folder.
+
+        Args:
+            version: False = a model as it came; a manifest in its folder is its maker's own.
 
         Raises:
             ModelError: it is not there, is damaged, or cannot be used.
         """
-        if not (folder / MANIFEST).is_file():
+        if not version:
             return cls(Base.load(str(folder), device=device, shared=False), context_tokens=context_tokens)
         manifest = read_manifest(folder)
         if manifest.context != CONTEXT:

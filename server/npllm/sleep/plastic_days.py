@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from npllm.models import plastic
 from npllm.models.base import Base
 from npllm.models.cerebellum import read_plastic
-from npllm.models.manifest import MANIFEST, read_manifest
+from npllm.models.manifest import read_manifest
 from npllm.sleep import backpropamine
 from npllm.sleep.backpropamine import Moment, Plastic
 from npllm.sleep.objectives import Sample, answer_nats
@@ -80,7 +80,7 @@ def layer_in(folder: Path) -> plastic.PlasticLayer | None:
     Raises:
         ModelError: it is damaged.
     """
-    if not (folder / MANIFEST).is_file():
+    if not (folder / plastic.WEIGHTS).is_file():  # the model as it came; a manifest there is its maker's own
         return None
     digest = read_manifest(folder).data.get("plastic_sha256")
     return read_plastic(folder, str(digest)) if digest else None
