@@ -44,6 +44,7 @@ from npllm.sleep.learner import control_tokens
 from npllm.sleep.lora import Shape
 from npllm.sleep.objectives import Sample
 from npllm.sleep.plan import STATE
+from npllm.sleep.policy_learning import halves
 from npllm.sleep.trainer import Recipe, Trainer
 from npllm.types import Modulation, new_id
 from tests.benchmarks.adapter_layers import CONTEXT, asked, beside
@@ -230,7 +231,7 @@ def main() -> None:
     policy = Policy(base.model.config.hidden_size)
     for number in range(NIGHTS):
         decisions = night(policy, known, args.exploration, args.seed * 100 + number)
-        learned_from, judged_by = decisions[::2], decisions[1::2]
+        learned_from, judged_by = halves(decisions)
         options = {"exploration": args.exploration, "seed": number}
         made = ppo.improve(policy, ppo.batch(learned_from), stop=NEVER, **options)
         judgement = policy_gate.judge(made, policy, ppo.batch(judged_by), **options)

@@ -22,6 +22,7 @@ from npllm.models.policy import (
 )
 from npllm.sleep import policy_gate, ppo
 from npllm.sleep.interruption import Interrupted
+from npllm.sleep.policy_learning import halves
 from npllm.types import new_id
 
 FAMILIES = ("project:/w", "language:python", "generic")
@@ -107,9 +108,9 @@ def test_it_finds_the_best_policy_from_what_the_rules_did_with_some_exploration(
     best = 0.7 * (1 - EXPLORATION) + EXPLORATION * (0.7 + 0.2) / 10
     accepted = 0
     for night in range(4):
-        decisions = play(policy, 2000, seed=night)
-        learned = ppo.improve(policy, ppo.batch(decisions[::2]), exploration=EXPLORATION, seed=night, stop=NEVER)
-        judged = policy_gate.judge(learned, policy, ppo.batch(decisions[1::2]), exploration=EXPLORATION)
+        learned_from, judged_by = halves(play(policy, 2000, seed=night))
+        learned = ppo.improve(policy, ppo.batch(learned_from), exploration=EXPLORATION, seed=night, stop=NEVER)
+        judged = policy_gate.judge(learned, policy, ppo.batch(judged_by), exploration=EXPLORATION)
         if judged.passed:
             policy, accepted = learned, accepted + 1
     assert accepted >= 2
@@ -163,3 +164,13 @@ def test_learning_stops_when_the_person_is_back() -> None:
     data = ppo.batch(play(Policy(HIDDEN), 100, seed=1))
     with pytest.raises(Interrupted):
         ppo.improve(Policy(HIDDEN), data, exploration=EXPLORATION, seed=0, stop=stop)
+
+
+def test_no_document_is_learned_from_and_judged_by() -> None:
+    decisions = play(Policy(HIDDEN), 200, seed=1)
+    learned_from, judged_by = halves(decisions)
+    assert len(learned_from) + len(judged_by) == 200
+    assert abs(len(learned_from) - len(judged_by)) <= 10
+    assert not {one.uri for one in learned_from} & {one.uri for one in judged_by}
+    one = [decision for decision in decisions if decision.uri == decisions[0].uri]
+    assert halves(one) == (one, [])

@@ -1,4 +1,4 @@
-"""The modulator's part of a sleep: its decisions since, PPO on one half, the gate on the other, publication.
+"""The modulator's part of a sleep: its decisions, PPO on those in some documents, the gate on the others', publication.
 
 Does nothing unless `modulator.policy = "learned"`. It takes seconds, so it keeps no checkpoint: a sleep that is
 interrupted does it again. A policy is first a whole folder, then a row with its announcement, as adapters are.
@@ -10,6 +10,8 @@ import asyncio
 import logging
 import shutil
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,8 +48,13 @@ async def learn(store: Store, config: Config, base_fingerprint: str, consolidati
     if len(decisions) < config.modulator.min_decisions:
         wanted = config.modulator.min_decisions
         return f"modulator: {len(decisions)} decisions with an outcome; {wanted} are needed, so the policy waits."
+    learned_from, judged_by = halves(decisions)
+    if not judged_by:
+        return "modulator: all decisions are of one document, so there is none to judge by; the policy waits."
     parent = next((version for version in known if version.state is VersionState.PUBLISHED), None)
-    made = await asyncio.to_thread(_made, config, decisions, base_fingerprint, consolidation, parent, stop)
+    made = await asyncio.to_thread(
+        _made, config, learned_from, judged_by, base_fingerprint, consolidation, parent, stop
+    )
     await store.policies.insert(made)
     gain, low, high = (made.metrics[name] for name in ("gain", "gain_low", "gain_high"))
     return (
@@ -57,9 +64,22 @@ async def learn(store: Store, config: Config, base_fingerprint: str, consolidati
     )
 
 
+def halves(decisions: Sequence[Decided]) -> tuple[list[Decided], list[Decided]]:
+    """To learn from and to judge by, about as many, and no document in both: what was learned judges nothing."""
+    sizes = Counter(one.uri for one in decisions)
+    parts: tuple[set[str], set[str]] = (set(), set())
+    filled = [0, 0]
+    for uri in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        part = 0 if filled[0] <= filled[1] else 1
+        parts[part].add(uri)
+        filled[part] += sizes[uri]
+    return [one for one in decisions if one.uri in parts[0]], [one for one in decisions if one.uri in parts[1]]
+
+
 def _made(
     config: Config,
-    decisions: list[Decided],
+    learned_from: list[Decided],
+    judged_by: list[Decided],
     base_fingerprint: str,
     consolidation: UUID,
     parent: PolicyVersion | None,
@@ -80,12 +100,10 @@ def _made(
             log.warning("the policy in use cannot be learned on from: %s", error)
             parent = None
     exploration, seed = config.modulator.exploration, config.sleep.seed
-    learned_from = [one for one in decisions if one.decision.int % 2 == 0]  # random bits of a UUIDv7
-    judged_by = [one for one in decisions if one.decision.int % 2 == 1]
     learned = ppo.improve(policy, ppo.batch(learned_from), exploration=exploration, seed=seed, stop=stop)
     judgement = policy_gate.judge(learned, policy, ppo.batch(judged_by), exploration=exploration, seed=seed)
     metrics = {name: float(value) for name, value in asdict(judgement).items() if name not in ("passed", "reason")}
-    metrics["decisions"] = float(len(decisions))
+    metrics["decisions"] = float(len(learned_from) + len(judged_by))
     version = new_id()
     folder = config.policies_dir / str(version)
     digest = _write(learned, folder, version, base_fingerprint, consolidation, parent, metrics)
