@@ -396,6 +396,7 @@ async def test_idle_it_falls_asleep_by_itself_and_a_keystroke_wakes_it(store: St
         await until(lambda: not psutil.pid_exists(pid) or niceness(pid) <= {19}, 0.5)
     await until(lambda: not psutil.pid_exists(pid), GONE_S)
     await until(lambda: scheduler.state is ServerState.AWAKE, 1.0)
+    assert states[-1] is ServerState.AWAKE, "and it is told"
 
     # Idle again it goes on with the interrupted sleep; another window's activity ends that, too.
     await until(lambda: scheduler.state is ServerState.SLEEPING)

@@ -135,6 +135,8 @@ def test_its_session_gives_way_to_other_sessions() -> None:
         assert group.read_text().split()[0] != ours[0] and group.read_text().split()[-1] == "7"
         process.give_way(child.pid)
         assert group.read_text().split()[-1] == "19" and Path("/proc/self/autogroup").read_text().split() == ours
+        process.let_die(child.pid)
+        assert group.read_text().split()[-1] == "0"
     finally:
         child.kill()
         child.wait()

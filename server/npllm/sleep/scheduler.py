@@ -280,7 +280,7 @@ class Scheduler:
 
     def _woken(self, task: asyncio.Task[None]) -> None:
         self._waking = None
-        self._on_change()  # the child's end was told while this was still under way
+        self._on_change()  # awake now; the child's end was told while this task still ran
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("waking up failed", exc_info=error)
             self._tell(f"The sleeping process could not be sent away: {error}.")

@@ -23,7 +23,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from npllm.config import SECTIONS, Config
-from npllm.sleep.process import give_way, threads
+from npllm.sleep.process import give_way, let_die, threads
 from npllm.sleep.protocol import Ending, Failed, Finished, NotAMessage, Progress, decode
 from npllm.sleep.report import Report
 from npllm.types import NpllmError, new_id
@@ -132,6 +132,7 @@ class Sleeper:
         if not done and process.returncode is None:
             log.warning("the sleeping process did not go within %s s and is killed", GRACE_S)
             process.kill()
+            let_die(process.pid)
         await asyncio.wait({life})
 
     async def wait(self) -> Ended | None:
