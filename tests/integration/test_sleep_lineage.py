@@ -137,7 +137,8 @@ async def test_what_gains_on_the_new_but_forgets_the_old_is_rejected_and_its_wei
 
 
 async def test_a_language_without_general_code_says_so(store: Store, config: Config) -> None:
-    await store.write([replace(item, context="language:cobol") for item in from_source(40)])
+    lines = from_source(40)
+    await store.write([replace(i, context="language:cobol", place=replace(i.place, language="cobol")) for i in lines])
     part = await sleep(config)
     assert [item.kind for item in part.slices] == [SliceKind.NEW]
     assert "General code was not judged" in part.text
