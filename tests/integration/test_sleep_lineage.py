@@ -113,7 +113,7 @@ async def test_what_a_sleep_held_out_is_judged_by_again_and_never_learned(store:
 async def test_what_gains_on_the_new_but_forgets_the_old_is_rejected_and_its_weights_go_in_time(
     store: Store, config: Config
 ) -> None:
-    careless = replace(config, sleep=replace(config.sleep, replay="off", keep_rejected=0, epochs=6))
+    careless = replace(config, sleep=replace(config.sleep, replay="off", keep_rejected=0, epochs=6, max_forgetting=0.0))
     await store.write(habit("return self total of_all values", 60, day=0))
     first = await sleep(careless)
     assert first.verdict is Verdict.PUBLISHED
@@ -134,6 +134,20 @@ async def test_what_gains_on_the_new_but_forgets_the_old_is_rejected_and_its_wei
     assert (config.home / published.folder / "adapter_model.safetensors").is_file()
     held_out = set(manifest(config, rejected).data["held_out"])
     assert not held_out & {str(item.id) for item in await store.replay.apart(PYTHON, limit=999)}, "it is new again"
+
+
+async def test_what_forgets_too_much_goes_back_a_part_of_its_way(store: Store, config: Config) -> None:
+    careless = replace(config, sleep=replace(config.sleep, replay="off", epochs=6, max_forgetting=0.02))
+    await store.write(habit("return self total of_all values", 60, day=0))
+    assert (await sleep(careless)).verdict is Verdict.PUBLISHED
+    await store.write(habit("QXZ ~~ VVV !! JKJK", 60, day=1))
+    part = await sleep(careless)
+    assert part.verdict is Verdict.PUBLISHED and part.gain_low > 0
+    assert any("of the way it learned" in note for note in part.notes)
+    (old,) = [item for item in part.slices if item.kind is SliceKind.OLD]
+    assert old.nll_after <= 1.02 * old.nll_best
+    newest, _ = await store.adapter_versions()
+    assert newest.metrics[f"slice.{newest.id}.nll"] == pytest.approx(part.nll_after, rel=0.2)  # of what serves
 
 
 async def test_a_language_without_general_code_says_so(store: Store, config: Config) -> None:

@@ -60,6 +60,7 @@ log = logging.getLogger(__name__)
 
 SUMS = "sums.safetensors"  # in the checkpoint folder: an estimate of importance that was interrupted
 MEASURE_SHARE = 0.1  # of the training's time, at most, to estimate what matters
+TAKEN_BACK = (0.5, 0.25)  # shares of the way from what is in use to what was learned that are tried when all is too far
 SMALL_BASE = 100_000_000  # parameters; below it "auto" adapts the output layer alone
 
 
@@ -114,6 +115,9 @@ class Learner:
         self.marks: dict[str, float] = {}  # for the next sleeps' gates; once judged
         self.notes: tuple[str, ...] = ()  # what the gate could not look at
         self._adapted: PeftModel | None = None
+        self._origin: dict[str, torch.Tensor] | None = (
+            None  # the adapter's weights as the training began; None: the base
+        )
         self._learned: list[Sample] = []
         self._importance: Importance | None = None
 
@@ -133,6 +137,7 @@ class Learner:
         adapted = self._adapted = lora.attach(self.base.model, self._recipe.shape, seed=self._recipe.seed)
         if self._parent is not None and self._continues:
             lora.load(adapted, self._parent)
+            self._origin = {name: tensor.clone() for name, tensor in lora.weights(adapted).items()}
         preferred = self._preferences(self._task.of((*plan.learn, *plan.replay, *plan.negatives)), builder)
         trainer = Trainer(
             adapted,
@@ -160,7 +165,7 @@ class Learner:
 
     def judge(self) -> Judgement:
         """The gate: new and older held-out texts and general code, under what is in use (the parent, or the bare base)
-        and the new adapter.
+        and the new adapter. Where it gains but forgets too much, the adapter goes back a part of its way, `TAKEN_BACK`.
 
         Raises:
             Interrupted: the person is back.
@@ -186,6 +191,17 @@ class Learner:
             adapted.delete_adapter("parent")
         judgement, self.marks = exam.judged(before, after, self._config.sleep)
         self.notes = (exam.note,) if exam.note else ()
+        if judgement.passed or judgement.gain_low <= 0:
+            return judgement
+        trained = {name: tensor.clone() for name, tensor in lora.weights(adapted).items()}
+        for share in TAKEN_BACK:
+            lora.put(adapted, lora.between(self._origin, trained, share))
+            milder, found = exam.judged(before, self._nats(adapted, samples, builder, None), self._config.sleep)
+            if milder.passed:
+                self.marks = found
+                self.notes += (f"It goes {share:.0%} of the way it learned: all of it forgot too much.",)
+                return milder
+        lora.put(adapted, trained)
         return judgement
 
     def surprise(self, ids: Sequence[UUID], *, within_s: float) -> dict[UUID, float]:
@@ -362,13 +378,20 @@ class Learner:
             log.info("training goes on in the shape of the version in use, %s, rather than %s", found, wanted)
         return found or wanted
 
-    def _nats(self, adapted: PeftModel, samples: Sequence[Sample], builder: PromptBuilder, first: int) -> list[float]:
-        """Of each sample's text; the token that ends it is learned, but is not the person's text."""
+    def _nats(
+        self, adapted: PeftModel, samples: Sequence[Sample], builder: PromptBuilder, first: int | None
+    ) -> list[float]:
+        """Of each sample's text; the token that ends it is learned, but is not the person's text.
+
+        Args:
+            first: how many were done before these, for the meter; None: it has heard of them.
+        """
         found = []
         for number, sample in enumerate(samples):
             look(self._stop)
             found.append(answer_nats(adapted, sample, last=_text(sample, builder)))
-            self._meter.step(first + number + 1, 2 * len(samples))
+            if first is not None:
+                self._meter.step(first + number + 1, 2 * len(samples))
         return found
 
     def _stepped(self, step: Step) -> None:

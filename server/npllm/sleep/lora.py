@@ -103,6 +103,19 @@ def put(adapted: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
     set_peft_model_state_dict(adapted, {name: tensor.clone() for name, tensor in tensors.items()})
 
 
+def between(
+    origin: dict[str, torch.Tensor] | None, trained: dict[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """Weights `share` of the way from `origin` to `trained`, tensor by tensor; without an origin, from the base.
+
+    Interpolation in weight space keeps most of a gain and loses more than its part of what was forgotten (Wortsman et
+    al., 2109.01903). From the base it scales B alone, and so the product B A.
+    """
+    if origin is None:
+        return {name: tensor * (share if "lora_B" in name else 1.0) for name, tensor in trained.items()}
+    return {name: torch.lerp(origin[name].to(tensor), tensor, share) for name, tensor in trained.items()}
+
+
 def save(adapted: PeftModel, folder: Path, base_name: str) -> None:
     """Write a plain PEFT folder (adapter_config.json, adapter_model.safetensors)."""
     adapted.peft_config["default"].base_model_name_or_path = base_name
