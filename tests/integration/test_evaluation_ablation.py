@@ -99,7 +99,8 @@ def test_days_go_on_after_a_kill(arguments: list[str], cells: Path, tmp_path: Pa
     made = json.loads(figures.read_text())["projects"][0]["arms"]
     assert made["base"]["gain"]["value"] == 0.0
     learned = made["+ LoRA"]
-    assert learned["cells"] == DAYS and learned["published"] + learned["rejected"] == DAYS
+    assert learned["cells"] == DAYS
+    assert 1 <= learned["published"] + learned["rejected"] <= DAYS, "on a day with too little new nothing is judged"
     assert learned["published"] and learned["gain"]["value"] != 0.0
     assert learned["tokens_per_s"] > 0 and learned["forgetting"] is not None
     assert not list(state.glob("*/*/*/*")), "a chain that has ended keeps nothing"
