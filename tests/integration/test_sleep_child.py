@@ -130,7 +130,7 @@ async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: S
     assert (version.state, version.context, version.parent) == (VersionState.PUBLISHED, PYTHON, None)
     assert version.consolidation_id == run_id
     await asyncio.wait_for(announced.wait(), 10.0)
-    assert heard == [str(version.id)]
+    assert str(version.id) in heard  # a cerebellum tells of itself, too
     await consistent(store, config)
     manifest = read_manifest(config.home / version.folder)
     held_out, learned = set(manifest.data["held_out"]), set(manifest.data["learned"])
