@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,12 +23,15 @@ from npllm.memory import codec
 from npllm.memory.journal import Journal
 from npllm.memory.pump import Pump
 from npllm.memory.store import Store
+from npllm.models.manifest import Manifest, sha256_file, write_manifest
 from npllm.sleep import project
 from npllm.types import (
+    CerebellumVersion,
     Consolidation,
     ConsolidationState,
     Counts,
     Feedback,
+    Pattern,
     Suggestion,
     VersionState,
     new_id,
@@ -159,6 +163,40 @@ async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, g
     assert (await run("remember", "/project/keys"))[0] == 1
     await store.write(case("keys/new.py"))  # type: ignore[arg-type]
     assert (await store.counts()).suggestions == 2
+
+
+async def test_a_cerebellum_that_learned_it_goes_with_the_patterns_it_knew(
+    store: Store, given: Config, run: Run
+) -> None:
+    good, bad = case("app.py"), case("keys/secret.py", SECRET)
+    await store.write([*good, *bad])  # type: ignore[list-item]
+    made: list[CerebellumVersion] = []
+    for learned in (good, [*good, *bad]):
+        id = new_id()
+        folder = given.cerebellum_dir / str(id)
+        shutil.copytree(given.base.model, folder)
+        digest, now, parent = (
+            sha256_file(folder / "model.safetensors"),
+            datetime.now(UTC),
+            made[-1].id if made else None,
+        )
+        data = {"learned": [str(one.id) for one in learned if isinstance(one, Suggestion)], "project_files": []}
+        write_manifest(folder, Manifest(id, "cerebellum", "origin", parent, new_id(), digest, now, data))
+        version = CerebellumVersion(
+            *(id, "origin", parent, new_id(), f"cerebellum/{id}", digest, VersionState.PUBLISHED, "", {}, now)
+        )
+        await store.cerebellum.publish(version, [Pattern("python", SECRET if made else "return total", 3, now)])
+        made.append(version)
+    assert "patterns" in await rows_with(given, SECRET)
+    status, out, err = await run("forget", "--path", "/project/keys", "--yes")
+    assert status == 0, err
+    assert f"{made[0].id} comes back into use" in out
+    assert {version.id: version.state for version in await store.cerebellum.versions()} == {
+        made[0].id: VersionState.PUBLISHED,
+        made[1].id: VersionState.FORGOTTEN,
+    }
+    assert [path.name for path in given.cerebellum_dir.iterdir()] == [str(made[0].id)]
+    assert await rows_with(given, SECRET) == []
 
 
 async def test_project_since_and_text(store: Store, given: Config, run: Run) -> None:

@@ -20,6 +20,7 @@ from npllm.memory.store import Store
 from npllm.models.adapters import AdapterSet
 from npllm.models.base import Base
 from npllm.models.engine import NO_ADAPTERS
+from npllm.models.manifest import read_manifest
 from npllm.models.modulator import Modulator, Sight, choice_of
 from npllm.models.policy import ACTIONS, POLICY_WEIGHTS, Policy, available, index_of, served
 from npllm.models.torch_engine import TorchEngine
@@ -220,6 +221,8 @@ async def test_a_better_policy_is_published_and_swapped_into_the_running_engine(
     finally:
         await resources.close()
     assert [path.name for path in config.policies_dir.iterdir()] == [str(version.id)]
+    data = read_manifest(config.home / version.folder).data  # so that forgetting finds it
+    assert len(data["learned"]) + len(data["held_out"]) == 920 and not set(data["learned"]) & set(data["held_out"])
 
     modulator = modulator_of(base)
     modulator.use(version.id, config.home / version.folder)

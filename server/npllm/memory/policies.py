@@ -25,6 +25,7 @@ class Decided:
     propensity: float
     features: tuple[float, ...]
     reward: float  # [-1, 1]
+    suggestions: tuple[UUID, ...] = ()  # that it served
 
 
 class Policies:
@@ -82,6 +83,7 @@ def _by_decision(found: Iterable[rows.Row]) -> list[Decided]:
             propensity=of_it[0]["propensity"],
             features=tuple(of_it[0]["features"]),
             reward=sum(row["reward"] for row in of_it) / len(of_it),
+            suggestions=tuple(rows.uuid(row["id"]) for row in of_it),
         )
         for decision, of_it in together.items()
     ]

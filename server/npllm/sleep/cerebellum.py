@@ -3,8 +3,7 @@
 It has its own lineage, per model that it grew from, and counts what is new by itself: a change of the base leaves it
 alone, and it learns from all contexts at once. Resumable as the rest of the sleep: what is decided stands in the
 database (a version of this consolidation), what is under way in `checkpoints/<consolidation>/cerebellum/`. That there
-is no cerebellum is
-no error: the report says so. Asynchronous where the database is; the arithmetic runs in a thread.
+is no cerebellum is no error: the report says so. Asynchronous where the database is; the arithmetic runs in a thread.
 """
 
 from __future__ import annotations

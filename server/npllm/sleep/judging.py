@@ -6,6 +6,7 @@ this order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -42,7 +43,8 @@ class Exam:
             experiences: those with these ids.
         """
         texts = (*experiences(plan.held_out), *(text for item in plan.slices for text in experiences(item.ids)))
-        passages, note = general(plan.context.partition(":")[2])
+        languages = Counter(item.place.language for item in texts)  # a project or a framework may have several
+        passages, note = general(languages.most_common(1)[0][0] if languages else "")
         return cls(plan, texts, passages, note)
 
     def judged(

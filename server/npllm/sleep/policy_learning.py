@@ -106,7 +106,11 @@ def _made(
     metrics["decisions"] = float(len(learned_from) + len(judged_by))
     version = new_id()
     folder = config.policies_dir / str(version)
-    digest = _write(learned, folder, version, base_fingerprint, consolidation, parent, metrics)
+    data = {
+        name: [str(id) for one in part for id in one.suggestions]
+        for name, part in (("learned", learned_from), ("held_out", judged_by))
+    }
+    digest = _write(learned, folder, version, base_fingerprint, consolidation, parent, metrics, data)
     return PolicyVersion(
         id=version,
         base_fingerprint=base_fingerprint,
@@ -129,6 +133,7 @@ def _write(
     consolidation: UUID,
     parent: PolicyVersion | None,
     metrics: dict[str, float],
+    data: dict[str, list[str]],
 ) -> str:
     """Put a policy's folder in place, whole or not at all; the sha256 of its weights."""
     import safetensors.torch
@@ -149,6 +154,7 @@ def _write(
             consolidation_id=consolidation,
             sha256=digest,
             created_at=datetime.now(UTC),
+            data=data,
             metrics=metrics,
         )
         write_manifest(temporary, made)

@@ -18,7 +18,7 @@ WHERE owner = current_user AND base_fingerprint = :base_fingerprint ORDER BY cre
 
 -- name: decided
 -- What the modulator decided by chance and what came of it, newest first; what nobody saw has no label.
-SELECT s.decision_id, s.uri, s.families, s.action, s.propensity, s.features, e.reward
+SELECT s.id, s.decision_id, s.uri, s.families, s.action, s.propensity, s.features, e.reward
 FROM suggestions s JOIN experiences e ON e.id = s.id AND e.owner = s.owner
 WHERE s.owner = current_user AND s.base_fingerprint = :base_fingerprint AND s.decision_id IS NOT NULL
   AND s.propensity < 1 AND e.outcome NOT IN ('unseen', 'superseded')
