@@ -63,6 +63,7 @@ function commands(running: Server, log: vscode.LogOutputChannel): vscode.Disposa
     'npllm.sleepNow': () => sleep(running),
     'npllm.wakeUp': () => execute(running, 'npllm.wake'),
     'npllm.showReport': () => showReport(running),
+    'npllm.showStatistics': () => showStatistics(running),
     'npllm.showLog': () => log.show(),
     'npllm.restartServer': () => follow(running),
     'npllm.showMenu': () => showMenu(),
@@ -92,12 +93,25 @@ async function showReport(running: Server): Promise<void> {
   }
 }
 
+/** The tables that `npllm stats` prints, in an editor of their own. */
+async function showStatistics(running: Server): Promise<void> {
+  const answer = await execute(running, 'npllm.stats');
+  const { text, reason } = (answer ?? {}) as { text?: string; reason?: string };
+  if (text !== undefined) {
+    const document = await vscode.workspace.openTextDocument({ content: text, language: 'plaintext' });
+    await vscode.window.showTextDocument(document, { preview: true });
+  } else if (reason !== undefined) {
+    void vscode.window.showInformationMessage(`npllm: ${reason}`);
+  }
+}
+
 async function showMenu(): Promise<void> {
   const entries = [
     { label: '$(feedback) Give feedback', command: 'npllm.giveFeedback' },
     { label: '$(moon) Sleep now', command: 'npllm.sleepNow' },
     { label: '$(sparkle) Wake up', command: 'npllm.wakeUp' },
     { label: '$(graph) Show last sleep report', command: 'npllm.showReport' },
+    { label: '$(pulse) Show statistics', command: 'npllm.showStatistics' },
     { label: '$(output) Show log', command: 'npllm.showLog' },
     { label: '$(refresh) Restart server', command: 'npllm.restartServer' },
   ];

@@ -1,4 +1,4 @@
-"""The command line: `npllm serve | status | doctor | sleep | base | adapters | memory | eval | demo | starter`.
+"""The command line: `npllm serve | status | stats | doctor | sleep | base | adapters | memory | eval | demo | starter`.
 
 Heavy rooms are imported by the command that needs them. Errors that the person can mend are one sentence on
 stderr and exit status 1.
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("adapters",): _adapters,
         ("memory",): _memory,
         ("sleep",): _sleep,
+        ("stats",): _stats,
     }
     for words, bringing in own.items():
         if tuple(arguments[: len(words)]) == words:  # these bring their own options
@@ -105,6 +106,12 @@ def _sleep(arguments: list[str]) -> int:
     return command.main(arguments)
 
 
+def _stats(arguments: list[str]) -> int:
+    from npllm import stats
+
+    return stats.main(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--version", action="version", version=f"npllm {__version__}")
@@ -118,6 +125,8 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="what is stored, and what is going on")
     status.add_argument("--json", action="store_true", help="as one JSON object")
+
+    commands.add_parser("stats", help="what became of the suggestions, in figures; see `npllm stats --help`")
 
     doctor = commands.add_parser("doctor", help="what is installed, what is wrong, how to mend it")
     doctor.add_argument("--json", action="store_true", help="as one JSON object")

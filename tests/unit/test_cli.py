@@ -29,6 +29,7 @@ from npllm.types import StoreError
         (["base", "use", "starter"], "npllm.bases.command"),
         (["adapters", "list"], "npllm.lineage.command"),
         (["memory", "off-limits"], "npllm.forgetting.command"),
+        (["stats", "--json"], "npllm.stats"),
     ],
 )
 @pytest.mark.parametrize("before", [["--home", "elsewhere"], ["--home=elsewhere"], []])
@@ -41,7 +42,7 @@ def test_home_goes_before_any_command(
     monkeypatch.setitem(sys.modules, module, fake)
     monkeypatch.setattr(sys.modules.get(package) or __import__(package, fromlist=["x"]), name, fake, raising=False)
     assert cli.main([*before, *words]) == 0
-    own = words[1:] if words[0] in ("demo", "base", "adapters", "memory") else words[2:]
+    own = words[1:] if words[0] in ("demo", "base", "adapters", "memory", "stats") else words[2:]
     assert given == [(own, str(Path("elsewhere").absolute()) if before else str(home))]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcInvalidParams
 
+from npllm import stats
 from npllm.lsp.features import as_id
 from npllm.lsp.server import NpllmServer
 from npllm.lsp.settings import plain
@@ -62,6 +63,20 @@ def register(server: NpllmServer) -> None:
         if record is None:
             return {"reason": "There is no report yet; each sleep that ends writes one."}
         return {"path": str(archive.page_of(home, record)), "html": page(record), "text": record.text}
+
+    @server.command("npllm.stats")
+    async def statistics(*arguments: Any) -> dict[str, Any]:
+        days = (_object(arguments, "npllm.stats") if arguments else {}).get("days", stats.DAYS)
+        if not isinstance(days, int):
+            raise JsonRpcInvalidParams("npllm.stats wants a whole number of days.")
+        store = server.assistant.resources.store
+        if store is None:
+            return {"reason": "The database is not connected yet."}
+        try:
+            made = await stats.ask(store, days)
+        except NpllmError as error:
+            return {"reason": str(error)}
+        return {**stats.as_json(made), "text": stats.as_text(made)}
 
     @server.command("npllm.status")
     async def status(*_arguments: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from npllm.memory.places import off_limits
 from npllm.memory.policies import Policies
 from npllm.memory.replay import ReplayRecords
 from npllm.memory.similarity import find_similar
+from npllm.memory.statistics import Statistician
 from npllm.types import (
     AdapterVersion,
     AttentionVersion,
@@ -69,6 +70,7 @@ class Store:
         self.cerebellum = CerebellumRecords(database)
         self._listeners: list[asyncio.Task[None]] = []
         self.policies = Policies(database)
+        self.statistics = Statistician(database)
 
     @classmethod
     async def connect(cls, config: Config) -> Store:

@@ -1,0 +1,41 @@
+-- name: statistics
+-- What became of suggestions since a moment (all if null), by the last word about each: in all, and by language, project,
+-- version and day. White space is no character. Taken: by a key, in whole or in part, whatever became of it; typed out by
+-- hand (accepted at 0.5 or less) is not. A suggestion with several versions counts with each; without one, with ''.
+WITH cases AS MATERIALIZED (
+    SELECT s.language, p.path AS project, s.adapter_versions,
+        to_char((s.created_at AT TIME ZONE 'UTC') + CAST(:offset AS interval), 'YYYY-MM-DD') AS day,
+        o.kind, o.kind NOT IN ('unseen', 'superseded') AS seen, o.survival,
+        o.kind IN ('edited', 'deleted', 'partially_accepted') OR (o.kind = 'accepted' AND o.implicit > 0.5) AS taken,
+        o.kind = 'accepted' AND o.implicit <= 0.5 AS typed,
+        length(regexp_replace(s.text, '\s', '', 'g')) AS size
+    FROM suggestions s JOIN projects p ON p.id = s.project_id
+    LEFT JOIN LATERAL (SELECT * FROM outcomes o WHERE o.suggestion_id = s.id AND o.owner = current_user
+        ORDER BY o.revision DESC LIMIT 1) o ON true
+    WHERE s.owner = current_user AND (CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since)),
+versioned AS (
+    SELECT c.*, v.id AS version
+    FROM cases c LEFT JOIN LATERAL (SELECT DISTINCT id FROM unnest(c.adapter_versions) AS id) v ON true),
+grouped AS (
+    SELECT CASE GROUPING(language, project, day) WHEN 3 THEN 'language' WHEN 5 THEN 'project' WHEN 6 THEN 'day'
+            ELSE 'all' END AS dimension,
+        coalesce(language, project, day, '') AS name,
+        count(*) AS offered, count(*) FILTER (WHERE seen) AS seen, count(*) FILTER (WHERE taken) AS taken,
+        count(*) FILTER (WHERE typed) AS typed, count(*) FILTER (WHERE kind = 'deleted') AS deleted,
+        coalesce(sum(size) FILTER (WHERE seen), 0) AS characters_seen,
+        coalesce(sum(size) FILTER (WHERE taken), 0) AS characters_taken,
+        coalesce(sum(survival * size) FILTER (WHERE taken), 0.0) AS characters_kept
+    FROM cases GROUP BY GROUPING SETS ((), (language), (project), (day))
+    UNION ALL
+    SELECT 'version', coalesce(CAST(version AS text), ''),
+        count(*), count(*) FILTER (WHERE seen), count(*) FILTER (WHERE taken),
+        count(*) FILTER (WHERE typed), count(*) FILTER (WHERE kind = 'deleted'),
+        coalesce(sum(size) FILTER (WHERE seen), 0),
+        coalesce(sum(size) FILTER (WHERE taken), 0),
+        coalesce(sum(survival * size) FILTER (WHERE taken), 0.0)
+    FROM versioned GROUP BY version)
+SELECT g.*, coalesce(a.context, CASE WHEN c.id IS NOT NULL THEN 'cerebellum' END, '') AS context
+FROM grouped g
+LEFT JOIN adapter_versions a ON g.dimension = 'version' AND a.owner = current_user AND CAST(a.id AS text) = g.name
+LEFT JOIN cerebellum_versions c ON g.dimension = 'version' AND c.owner = current_user AND CAST(c.id AS text) = g.name
+ORDER BY g.dimension, CASE WHEN g.dimension = 'day' THEN g.name END DESC, g.offered DESC, g.name;
