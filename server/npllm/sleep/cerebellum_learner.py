@@ -24,6 +24,7 @@ from uuid import UUID
 import torch
 from safetensors.torch import save_file
 
+from npllm import projects
 from npllm.config import Config
 from npllm.models import examples, hub, plastic
 from npllm.models.base import Base
@@ -44,7 +45,7 @@ from npllm.sleep.meter import Meter
 from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
-from npllm.sleep.project import ENDINGS, Passage, files_of
+from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
 from npllm.sleep.trainer import Step
 from npllm.types import Experience, ModelError, Pattern
@@ -54,7 +55,7 @@ log = logging.getLogger(__name__)
 ASIDE = 6  # one passage in so many is not learned: confidence is judged by it
 MOST_JUDGED = 200  # lines that confidence is judged by
 MOST_MOMENTS = 1000  # the newest ones, of the mornings
-LANGUAGE_OF = {ending: language for language, endings in ENDINGS.items() for ending in endings}
+LANGUAGE_OF = {ending: language for language, endings in projects.ENDINGS.items() for ending in endings}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import random
-import subprocess
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from npllm import projects
 from npllm.memory.places import covered, paths_of
 from npllm.sleep.files import sync_folder
 from npllm.sleep.interruption import look
@@ -34,35 +34,10 @@ log = logging.getLogger(__name__)
 PASSAGES = "passages.json"
 MOST = 2000  # passages in a sleep
 MOST_FILES = 20_000  # of a project that are looked at
-MOST_BYTES = 400_000  # larger files are data
-LONGEST_LINE = 1000  # characters; longer ones are generated or packed
 PER_FILE = 12  # passages of one file in a sleep, so that no file rules
 SHORTEST = 200  # characters of a passage
-GIT_S = 20.0  # then git has no answer, and nothing of that repository is read
 ALL_S = 60.0  # for finding and reading, then what was found is all: somebody opened their whole home
 TELLING = 30  # characters of a held-out line and the one above it; fewer stand everywhere
-TOOLS = frozenset({"node_modules", "site-packages", "venv", "env", "__pycache__", "build", "dist", "target", "vendor"})
-ENDINGS: dict[str, tuple[str, ...]] = {  # LSP language id -> names' endings
-    "c": (".c", ".h"),
-    "cpp": (".cpp", ".cc", ".cxx", ".hpp", ".hh", ".h"),
-    "csharp": (".cs",),
-    "go": (".go",),
-    "java": (".java",),
-    "javascript": (".js", ".mjs", ".cjs"),
-    "javascriptreact": (".jsx",),
-    "kotlin": (".kt", ".kts"),
-    "lua": (".lua",),
-    "php": (".php",),
-    "python": (".py", ".pyi"),
-    "ruby": (".rb",),
-    "rust": (".rs",),
-    "scala": (".scala",),
-    "shellscript": (".sh",),
-    "sql": (".sql",),
-    "swift": (".swift",),
-    "typescript": (".ts", ".mts", ".cts"),
-    "typescriptreact": (".tsx",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +75,8 @@ def passages(
     Raises:
         Interrupted: `stop` is set.
     """
-    endings = ENDINGS.get(language, ())
-    projects = sorted({item.place.project for item in experiences if item.place.project})
+    endings = projects.ENDINGS.get(language, ())
+    folders = sorted({item.place.project for item in experiences if item.place.project})
     if not endings or count <= 0:
         return ()
     chance = random.Random(seed)
@@ -110,8 +85,8 @@ def passages(
     needles = [one for item in held_out if (one := needle(item))]
     kept_apart = [one for item in apart if (one := needle(item))]
     found: list[tuple[str, str]] = []
-    for project in projects:
-        files = _files(Path(project), endings, stop, until)
+    for project in folders:
+        files = projects.files(Path(project), endings, lambda: look(stop), until)
         found += [(project, path) for path in chance.sample(files, min(len(files), MOST_FILES))]
     chance.shuffle(found)
     count = min(count, MOST)
@@ -122,14 +97,14 @@ def passages(
             break
         if off_limits and covered(paths_of(project, path, ""), off_limits):
             continue
-        text = _text(Path(project), path, taken)
+        text = projects.text(Path(project), path, taken) or ""
         if any(one in text for one in needles):
             continue
         lines = {one.rpartition("\n")[2].strip() for one in kept_apart if one in text}
         pieces = [piece for piece in _pieces(text, characters) if not any(line in piece for line in lines)]
         chance.shuffle(pieces)
         made += [cut for piece in pieces[:PER_FILE] if (cut := _cut(project, path, piece, chance)) is not None]
-    log.info("%d passages from %d files in %s", min(len(made), count), len(found), ", ".join(projects) or "no project")
+    log.info("%d passages from %d files in %s", min(len(made), count), len(found), ", ".join(folders) or "no project")
     return tuple(made[:count])
 
 
@@ -171,81 +146,6 @@ def needle(experience: Experience) -> str:
     line = begun + experience.final_text.replace("\r\n", "\n").split("\n")[0].rstrip()
     above = above.rpartition("\n")[2]
     return f"{above}\n{line}" if len(above.strip()) + len(line.strip()) >= TELLING else ""
-
-
-def _files(root: Path, endings: tuple[str, ...], stop: threading.Event, until: float) -> list[str]:
-    """Paths relative to a project's folder, each once, in a fixed order; none if the folder is gone."""
-    tracked = _tracked(root)
-    names = _walked(root, endings, stop, until) if tracked is None else tracked
-    return sorted({name for name in names if name.endswith(endings) and _is_text(name)})
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file's name can be written down; on Linux it may be any bytes."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _tracked(root: Path) -> list[str] | None:
-    """What git tracks below a folder; None where no repository knows the folder: there is none, or it ignores it."""
-    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
-        return None
-    try:
-        if _git(root, "check-ignore", "--quiet", ".").returncode == 0:
-            return None
-        done = _git(root, "ls-files", "-z")
-        done.check_returncode()
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("git cannot say which files of %s are tracked, so none is read: %s", root, error)
-        return []
-    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
-
-
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return subprocess.run(
-        # Without the file system monitor: a repository's own settings could make it run a program.
-        ["git", "-c", "core.fsmonitor=false", "-C", str(root), *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=GIT_S,
-        check=False,
-        env=environment | {"GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"},
-    )
-
-
-def _walked(root: Path, endings: tuple[str, ...], stop: threading.Event, until: float) -> Iterator[str]:
-    """All files but those of hidden folders and of tools; of a repository below, what git tracks."""
-    for folder, names, files in os.walk(root):
-        look(stop)
-        if time.monotonic() > until:
-            return
-        here = Path(folder).relative_to(root)
-        names[:] = sorted(name for name in names if not name.startswith(".") and name not in TOOLS)
-        for name in [name for name in names if (Path(folder) / name / ".git").exists()]:
-            names.remove(name)
-            yield from ((here / name / path).as_posix() for path in _tracked(Path(folder) / name) or ())
-        yield from ((here / name).as_posix() for name in files if name.endswith(endings) and not name.startswith("."))
-
-
-def _text(root: Path, path: str, taken: Collection[str]) -> str:
-    """A source file's text with plain line ends; empty for what is none, is taken, or lies elsewhere by a link."""
-    file = root / path
-    real = os.path.realpath(file)
-    try:
-        if real in taken or file.is_symlink() or not Path(real).is_relative_to(os.path.realpath(root)):
-            return ""
-        if not file.is_file() or file.stat().st_size > MOST_BYTES:
-            return ""
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return ""
-    if "\0" in text or any(len(line) > LONGEST_LINE for line in text.split("\n")):
-        return ""
-    return text
 
 
 def _pieces(text: str, characters: int) -> Iterator[str]:

@@ -1,0 +1,124 @@
+"""The files of a person's project, and their text, as the sleep and the memory read them.
+
+Read are the files that git tracks (where no repository knows the folder: all but hidden folders and those of tools),
+never a link, nothing large, nothing generated. Knows nothing of what they are read for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+MOST_BYTES = 400_000  # larger files are data
+LONGEST_LINE = 1000  # characters; longer ones are generated or packed
+GIT_S = 20.0  # then git has no answer, and nothing of that repository is read
+TOOLS = frozenset({"node_modules", "site-packages", "venv", "env", "__pycache__", "build", "dist", "target", "vendor"})
+ENDINGS: dict[str, tuple[str, ...]] = {  # LSP language id -> names' endings
+    "c": (".c", ".h"),
+    "cpp": (".cpp", ".cc", ".cxx", ".hpp", ".hh", ".h"),
+    "csharp": (".cs",),
+    "go": (".go",),
+    "java": (".java",),
+    "javascript": (".js", ".mjs", ".cjs"),
+    "javascriptreact": (".jsx",),
+    "kotlin": (".kt", ".kts"),
+    "lua": (".lua",),
+    "php": (".php",),
+    "python": (".py", ".pyi"),
+    "ruby": (".rb",),
+    "rust": (".rs",),
+    "scala": (".scala",),
+    "shellscript": (".sh",),
+    "sql": (".sql",),
+    "swift": (".swift",),
+    "typescript": (".ts", ".mts", ".cts"),
+    "typescriptreact": (".tsx",),
+}
+
+
+def files(root: Path, endings: tuple[str, ...], look: Callable[[], None], until: float) -> list[str]:
+    """Paths relative to a project's folder, each once, in a fixed order; none if the folder is gone.
+
+    Args:
+        endings: of the names wanted, e.g. ".py".
+        look: called now and then; what it raises ends the search.
+        until: `time.monotonic()`; then what was found is all.
+    """
+    tracked = _tracked(root)
+    names = _walked(root, endings, look, until) if tracked is None else tracked
+    return sorted({name for name in names if name.endswith(endings) and _is_text(name)})
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be written down; on Linux it may be any bytes."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _tracked(root: Path) -> list[str] | None:
+    """What git tracks below a folder; None where no repository knows the folder: there is none, or it ignores it."""
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return None
+    try:
+        if _git(root, "check-ignore", "--quiet", ".").returncode == 0:
+            return None
+        done = _git(root, "ls-files", "-z")
+        done.check_returncode()
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("git cannot say which files of %s are tracked, so none is read: %s", root, error)
+        return []
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(
+        # Without the file system monitor: a repository's own settings could make it run a program.
+        ["git", "-c", "core.fsmonitor=false", "-C", str(root), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=GIT_S,
+        check=False,
+        env=environment | {"GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"},
+    )
+
+
+def _walked(root: Path, endings: tuple[str, ...], look: Callable[[], None], until: float) -> Iterator[str]:
+    """All files but those of hidden folders and of tools; of a repository below, what git tracks."""
+    for folder, names, files in os.walk(root):
+        look()
+        if time.monotonic() > until:
+            return
+        here = Path(folder).relative_to(root)
+        names[:] = sorted(name for name in names if not name.startswith(".") and name not in TOOLS)
+        for name in [name for name in names if (Path(folder) / name / ".git").exists()]:
+            names.remove(name)
+            yield from ((here / name / path).as_posix() for path in _tracked(Path(folder) / name) or ())
+        yield from ((here / name).as_posix() for name in files if name.endswith(endings) and not name.startswith("."))
+
+
+def text(root: Path, path: str, taken: Collection[str] = ()) -> str | None:
+    """A source file's text with plain line ends; None for what is none, lies elsewhere by a link, or whose real path is
+    among `taken`."""
+    file = root / path
+    real = os.path.realpath(file)
+    try:
+        if real in taken or file.is_symlink() or not Path(real).is_relative_to(os.path.realpath(root)):
+            return None
+        if not file.is_file() or file.stat().st_size > MOST_BYTES:
+            return None
+        found = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if "\0" in found or any(len(line) > LONGEST_LINE for line in found.split("\n")):
+        return None
+    return found
