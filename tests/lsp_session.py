@@ -14,6 +14,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "completion": {"min_mean_logprob": -1000.0, "max_new_tokens": 12},
     "feedback": {"min_visible_ms": 0},
     "memory": {"wait_ms": 5000},
+    "pacing": {"enabled": False},
     "sleep": {"enabled": False},
 }
 

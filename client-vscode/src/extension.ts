@@ -63,6 +63,8 @@ function commands(running: Server, log: vscode.LogOutputChannel): vscode.Disposa
     'npllm.sleepNow': () => sleep(running),
     'npllm.wakeUp': () => execute(running, 'npllm.wake'),
     'npllm.showReport': () => showReport(running),
+    'npllm.snoozeHour': () => snooze(running, 60),
+    'npllm.suggestAgain': () => snooze(running, 0),
     'npllm.showStatistics': () => showStatistics(running),
     'npllm.showLog': () => log.show(),
     'npllm.restartServer': () => follow(running),
@@ -93,6 +95,12 @@ async function showReport(running: Server): Promise<void> {
   }
 }
 
+async function snooze(running: Server, minutes: number): Promise<void> {
+  const answer = await execute(running, 'npllm.snooze', { minutes });
+  const { message } = (answer ?? {}) as { message?: string };
+  if (message !== undefined) vscode.window.setStatusBarMessage(`npllm: ${message || 'suggests again'}`, 4000);
+}
+
 /** The tables that `npllm stats` prints, in an editor of their own. */
 async function showStatistics(running: Server): Promise<void> {
   const answer = await execute(running, 'npllm.stats');
@@ -111,6 +119,8 @@ async function showMenu(): Promise<void> {
     { label: '$(moon) Sleep now', command: 'npllm.sleepNow' },
     { label: '$(sparkle) Wake up', command: 'npllm.wakeUp' },
     { label: '$(graph) Show last sleep report', command: 'npllm.showReport' },
+    { label: '$(bell-slash) No suggestions for an hour', command: 'npllm.snoozeHour' },
+    { label: '$(bell) Suggest again', command: 'npllm.suggestAgain' },
     { label: '$(pulse) Show statistics', command: 'npllm.showStatistics' },
     { label: '$(output) Show log', command: 'npllm.showLog' },
     { label: '$(refresh) Restart server', command: 'npllm.restartServer' },

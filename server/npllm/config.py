@@ -61,6 +61,19 @@ class FeedbackConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PacingConfig:
+    enabled: bool = True  # hold back what is unlikely to be taken, be quiet after refusals, wait for the next key
+    threshold: float = 0.25  # chance of being taken below which a suggestion is not shown
+    min_outcomes: int = 50  # of suggestions that were seen, before a chance is estimated
+    audit_share: float = 0.05  # of those that would be held back, shown all the same
+    quiet_after: int = 5  # refusals in a row; 0 = never quiet
+    quiet_s: float = 60.0  # how long, the first time; twice as long with each further refusal, up to 15 minutes
+    debounce_ms: int = 100  # the longest that a request waits for the next key while the person types; 0 = never
+    comments: bool = True  # suggest in comments
+    languages_off: str = ""  # languages without suggestions, e.g. "markdown, plaintext"
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterConfig:
     enabled: bool = True  # let adapters act
     strength: float = 1.0  # 0 = the bare base, 1 = as trained
@@ -155,6 +168,7 @@ class Config:
     completion: CompletionConfig = field(default_factory=CompletionConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    pacing: PacingConfig = field(default_factory=PacingConfig)
     adapters: AdapterConfig = field(default_factory=AdapterConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     modulator: ModulatorConfig = field(default_factory=ModulatorConfig)
@@ -193,6 +207,7 @@ SECTIONS: dict[str, type[Any]] = {
     "completion": CompletionConfig,
     "memory": MemoryConfig,
     "feedback": FeedbackConfig,
+    "pacing": PacingConfig,
     "adapters": AdapterConfig,
     "attention": AttentionConfig,
     "modulator": ModulatorConfig,
@@ -233,6 +248,12 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "feedback.keep_above": (0, 1),
     "feedback.discard_below": (0, 1),
     "feedback.avoid_frustration": (0, 1),
+    "pacing.threshold": (0, 1),
+    "pacing.min_outcomes": (1, 1000000),
+    "pacing.audit_share": (0, 1),
+    "pacing.quiet_after": (0, 1000),
+    "pacing.quiet_s": (0, 3600),
+    "pacing.debounce_ms": (0, 2000),
     "adapters.strength": (0, 4),
     "attention.learning_rate": (0, 1),
     "attention.max_gain": (0, 10),

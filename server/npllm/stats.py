@@ -15,7 +15,7 @@ from npllm import config
 from npllm.types import NpllmError
 
 if TYPE_CHECKING:
-    from npllm.memory.statistics import Figures, Statistics
+    from npllm.memory.statistics import Figures, PacingFigures, Statistics
     from npllm.memory.store import Store
 
 DAYS = 30
@@ -56,6 +56,7 @@ def as_json(made: Statistics) -> dict[str, Any]:
     return {
         "since": made.since.isoformat() if made.since else None,
         "total": _plain(made.total),
+        "pacing": dataclasses.asdict(made.pacing),
         **{name: [_plain(one) for one in groups] for name, groups in made.groups.items()},
     }
 
@@ -71,7 +72,7 @@ def as_text(made: Statistics, by: Sequence[str] | dict[str, str] = TITLES) -> st
         tables.append(_table(TITLES[name], [(_label(name, one), one) for one in groups[:ROWS]]))
         if len(groups) > ROWS:
             tables[-1] += f"\n  ... and {len(groups) - ROWS} more (--json has all)"
-    return "\n\n".join(tables)
+    return "\n\n".join([*tables, *_pacing(made.pacing)])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,6 +95,17 @@ async def _ask(days: int) -> Statistics:
 
 def _plain(one: Figures) -> dict[str, Any]:
     return {**dataclasses.asdict(one), "acceptance": one.acceptance, "retention": one.retention}
+
+
+def _pacing(found: PacingFigures) -> list[str]:
+    """In a sentence, where there is something to say."""
+    if not (found.held_back or found.estimated):
+        return []
+    said = f"held back {found.held_back}, because they were unlikely to be taken"
+    if found.estimated:
+        said += f"; of {found.estimated} with an estimate, {found.expected_taken:.1f} were expected to be taken and "
+        said += f"{found.estimated_taken} were; of {found.audited} shown to check it, {found.audited_taken}"
+    return [said + "."]
 
 
 def _label(dimension: str, one: Figures) -> str:

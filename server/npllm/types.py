@@ -95,6 +95,22 @@ class Suggestion:
     kind: str = "inline"  # "inline" | "completion" | "rewrite"
     contexts: tuple[str, ...] = ()  # all that the place belongs to, the most specific first; see npllm.contexts
     modulation: Modulation | None = None  # None where there was nothing to choose from
+    chance: float | None = None  # estimated chance that it is taken, [0, 1]; None where too little is known
+    audited: bool = False  # shown although the chance was too small, to see whether that is so
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A suggestion that was made and not shown, because it was unlikely to be taken; without its text."""
+
+    suggestion_id: UUID
+    place: Place
+    chance: float  # [0, 1]
+    threshold: float  # then in force
+    size: int  # characters, white space aside
+    mean_logprob: float
+    source: str
+    created_at: datetime
 
 
 class OutcomeKind(enum.StrEnum):
@@ -299,6 +315,6 @@ class Counts:
     consolidations: int = 0
 
 
-JournalRecord = Suggestion | Outcome | Feedback | Experience
+JournalRecord = Suggestion | Outcome | Feedback | Experience | HeldBack
 
 TokenIds = Sequence[int]

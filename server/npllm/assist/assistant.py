@@ -21,6 +21,7 @@ from npllm import contexts
 from npllm.assist import context, filters, writing
 from npllm.assist.recorder import Recorder
 from npllm.assist.resources import Resources
+from npllm.assist.silence import Pacing
 from npllm.assist.writing import LineScore, Request
 from npllm.config import Config
 from npllm.feedback.implicit import ImplicitFeedback
@@ -74,6 +75,7 @@ class Assistant:
         self._cache = CompletionCache()
         self._implicit = ImplicitFeedback(config.feedback)
         self._recorder = Recorder(self.resources.journal, config.feedback, self._experienced, self._journal_said)
+        self.pacing = Pacing(config, self._recorder)
         self._avoided = filters.Avoided()
         self._model: tuple[str, tuple[UUID, ...]] = ("", ())  # whose suggestions are in the cache
         self._cancel = threading.Event()  # of the newest completion
@@ -113,17 +115,19 @@ class Assistant:
         self.config = self.resources.config
         self._recorder.config = config.feedback
         self._implicit.config = config.feedback
+        self.pacing.configure(self.config)
         if self.config != old:
             self._cache.clear()
 
     # -- requests -----------------------------------------------------------------------------------
 
-    async def complete(self, place: Place, text: str, kind: str = "inline") -> Offer | None:
+    async def complete(self, place: Place, text: str, kind: str = "inline", *, asked: bool = False) -> Offer | None:
         """A suggestion for a place, or None.
 
         Args:
             place: the cursor.
             text: the whole document.
+            asked: the person asks by a key of their own: nothing is held back then.
         """
         config = self.config
         info = self.resources.worker.info
@@ -133,9 +137,13 @@ class Assistant:
             self._model = (info.fingerprint, self.resources.versions)
             self._cache.clear()  # another model answers now
         prefix, suffix = context.window(text, place.offset)
+        if not asked and self.pacing.silence(place, prefix) is not None:
+            return None
         hit = self._cache.lookup(place, prefix, suffix)
         if hit is not None and not self._avoided.covers(place.language, hit[0].text):
             suggestion, rest = hit
+            if not asked and self.pacing.holds(suggestion.id):
+                return None
             if not self._implicit.follows(suggestion.id):  # settled, or made for a document that had changed meanwhile
                 suggestion = replace(
                     suggestion,
@@ -148,12 +156,14 @@ class Assistant:
                     source="cache",
                     kind=kind,
                 )
-                self._cache.put(place, prefix, suffix, suggestion)
+                return self._weighed(suggestion, prefix, suffix, asked)
             return Offer(suggestion, rest)
         self._cancel.set()  # the newest request is the one that counts
         cancel = self._cancel = threading.Event()
         started = time.perf_counter()
-        snippets = await self.resources.recall(place, prefix, suffix)
+        if not asked:
+            await self.pacing.wait()
+        snippets = () if cancel.is_set() else await self.resources.recall(place, prefix, suffix)
         if cancel.is_set():
             return None
         timer = asyncio.get_running_loop().call_later(config.completion.timeout_ms / 1000, cancel.set)
@@ -171,8 +181,13 @@ class Assistant:
         if made is None or cancel.is_set() or self._unwanted(place, made.text):
             return None
         suggestion = replace(made, latency_ms=(time.perf_counter() - started) * 1000)
-        self._cache.put(place, prefix, suffix, suggestion)
-        return Offer(suggestion, suggestion.text)
+        return self._weighed(suggestion, prefix, suffix, asked)
+
+    def _weighed(self, made: Suggestion, prefix: str, suffix: str, asked: bool) -> Offer | None:
+        """A new suggestion, unless it is held back; the cache has it in either case."""
+        weighed = self.pacing.weigh(made, asked=asked, record=self._records(made.place))
+        self._cache.put(made.place, prefix, suffix, weighed or made)
+        return None if weighed is None else Offer(weighed, weighed.text)
 
     def offered(self, offer: Offer) -> None:
         """The editor gets it now: from here on it is followed. What `complete` gave and nobody got leaves no trace."""
@@ -227,6 +242,7 @@ class Assistant:
         """A document changed: `before[start:end]` became `new_text`."""
         if place.uri == self._rewriting[0]:
             self._rewriting[1].set()
+        self.pacing.changed(new_text, end - start)
         if self.config.memory.record:
             self._outcomes(self._implicit.changed(place.uri, before, start, end, new_text, self._now()))
 
@@ -287,6 +303,7 @@ class Assistant:
                 self._avoided.add(item.place.language, item.suggested)
         except StoreError as error:
             log.warning("avoided suggestions could not be read: %s", error)
+        await self.pacing.remember(store)
 
     async def _forgotten(self, store: Store) -> None:
         """Something was forgotten on purpose: whatever may hold it here goes."""
@@ -311,6 +328,7 @@ class Assistant:
         if not self.config.memory.record:
             return
         for outcome in outcomes:
+            self.pacing.outcome(outcome)
             suggestion = self._recorder.known(outcome.suggestion_id)
             if suggestion is not None and outcome.kind in UNWANTED:
                 self._cache.reject(suggestion.place, suggestion.text)

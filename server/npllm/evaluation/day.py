@@ -89,13 +89,15 @@ def server_settings(setup: Setup) -> dict[str, dict[str, Any]]:
 
     Different from an editor's: every suggestion is shown however unsure the base is, and ends with its line;
     retrieval always takes part, however long it takes; a suggestion counts as seen at once, because the
-    simulated person is fast; and it sleeps however busy the machine is.
+    simulated person is fast; nothing is held back, whatever was refused before; and it sleeps however busy the
+    machine is.
     """
     wanted: dict[str, dict[str, Any]] = {
         "completion": {"multiline": False, "min_mean_logprob": -100.0, "timeout_ms": 60_000},
         "memory": {"enabled": True, "record": True, "wait_ms": 60_000},
         "adapters": {"enabled": True},
         "feedback": {"min_visible_ms": 0},
+        "pacing": {"enabled": False},
         "sleep": {
             "idle_s": 120.0,
             "min_experiences": 20,

@@ -117,7 +117,7 @@ async def _replay(args: argparse.Namespace, pair: Pair) -> list[Day]:
                         held_out=args.heldout,
                         comments=args.comments,
                         max_minutes=args.sleep_minutes,
-                        settings=base_settings(args.base),
+                        settings=base_settings(args.base) | ({"pacing": {"enabled": True}} if args.pacing else {}),
                     ),
                     show,
                 )
@@ -125,7 +125,7 @@ async def _replay(args: argparse.Namespace, pair: Pair) -> list[Day]:
     return days
 
 
-def base_settings(base: str | None) -> dict[str, dict[str, str]]:
+def base_settings(base: str | None) -> dict[str, dict[str, Any]]:
     """The setting for `--base`; a folder is made absolute, because the server runs elsewhere."""
     if base is None:
         return {}
@@ -178,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--seed", dest="seeds", type=seeds, default=[0], metavar="N", help="split and developer (0)")
     which.add_argument("--seeds", type=seeds, metavar="N,N,...", help="several days, reported together")
     parser.add_argument("--base", metavar="MODEL", help="base model: folder or hub id (default: as configured)")
+    parser.add_argument("--pacing", action="store_true", help="hold back what is unlikely to be taken, as in an editor")
     parser.add_argument("--home", type=Path, default=Path(".eval"), help="where runs are stored (default: .eval)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")

@@ -19,6 +19,8 @@ from npllm.sleep.page import page
 from npllm.types import Counts, NpllmError, StoreError
 
 log = logging.getLogger(__name__)
+SNOOZE_MINUTES = 60
+LONGEST_SNOOZE = 10080  # a week
 
 
 def register(server: NpllmServer) -> None:
@@ -63,6 +65,15 @@ def register(server: NpllmServer) -> None:
         if record is None:
             return {"reason": "There is no report yet; each sleep that ends writes one."}
         return {"path": str(archive.page_of(home, record)), "html": page(record), "text": record.text}
+
+    @server.command("npllm.snooze")
+    async def snooze(*arguments: Any) -> dict[str, Any]:
+        minutes = (_object(arguments, "npllm.snooze") if arguments else {}).get("minutes", SNOOZE_MINUTES)
+        if not isinstance(minutes, int | float) or not 0 <= minutes <= LONGEST_SNOOZE:
+            raise JsonRpcInvalidParams(f"npllm.snooze wants minutes from 0 (no longer) to {LONGEST_SNOOZE}.")
+        server.assistant.pacing.snooze(minutes)
+        server.board.changed()
+        return {"message": server.assistant.pacing.message}
 
     @server.command("npllm.stats")
     async def statistics(*arguments: Any) -> dict[str, Any]:

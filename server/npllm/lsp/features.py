@@ -82,14 +82,14 @@ def _documents(server: NpllmServer) -> None:
 
 
 async def _offer(
-    server: NpllmServer, params: lsp.InlineCompletionParams | lsp.CompletionParams, kind: str
+    server: NpllmServer, params: lsp.InlineCompletionParams | lsp.CompletionParams, kind: str, *, asked: bool = False
 ) -> tuple[Document, int, Offer] | None:
     document = server.documents.get(params.text_document.uri)
     if document is None:
         return None
     server.active()
     offset, version = document.offset(params.position), document.version
-    found = await server.assistant.complete(server.place(document, offset), document.text, kind)
+    found = await server.assistant.complete(server.place(document, offset), document.text, kind, asked=asked)
     if found is None or document.version != version:
         return None
     server.assistant.offered(found)
@@ -99,7 +99,8 @@ async def _offer(
 def _completion(server: NpllmServer) -> None:
     @server.feature(lsp.TEXT_DOCUMENT_INLINE_COMPLETION, lsp.InlineCompletionOptions())
     async def inline_completion(params: lsp.InlineCompletionParams) -> lsp.InlineCompletionList:
-        found = await _offer(server, params, "inline")
+        by_key = params.context.trigger_kind is lsp.InlineCompletionTriggerKind.Invoked
+        found = await _offer(server, params, "inline", asked=by_key)
         if found is None:
             return lsp.InlineCompletionList([])
         document, offset, made = found

@@ -142,7 +142,7 @@ class NpllmServer(LanguageServer):
             state = ServerState.THINKING
         else:
             state = scheduler.state
-            message = message or scheduler.message
+            message = message or scheduler.message or assistant.pacing.message
             if state is ServerState.SLEEPING:
                 phase, progress, seconds_left = scheduler.phase, scheduler.progress, scheduler.seconds_left
         return Status(

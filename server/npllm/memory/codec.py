@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from npllm.types import Experience, Feedback, JournalRecord, Outcome, Suggestion
+from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Suggestion
 
 FORMAT = 1
 KINDS: Mapping[str, type[Any]] = {
@@ -26,6 +26,7 @@ KINDS: Mapping[str, type[Any]] = {
     "outcome": Outcome,
     "feedback": Feedback,
     "experience": Experience,
+    "held_back": HeldBack,
 }
 _NAMES = {cls: name for name, cls in KINDS.items()}
 

@@ -23,6 +23,7 @@ ANNOUNCED = "forgotten"  # told to those who listen for versions
 GROUP = ("context", "base_fingerprint", "origin")  # columns that say which versions stand in for one another
 KEPT_WORDS = ("base_fingerprint", "context", "verdict", "version", "parent", "kind", "date")  # of a report
 PROJECT = "project:"
+TABLES = ("suggestions", "outcomes", "feedback", "held_back", "experiences", "consolidations", "projects")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ class Forgetting:
         """
         async with self._database.own_connection() as connection:
             await connection.execute("SET lock_timeout = '5s'")
-            for table in ("suggestions", "outcomes", "feedback", "experiences", "consolidations", "projects"):
+            for table in TABLES:
                 await connection.execute(f"VACUUM (FULL) {table}", timeout=timeout_s)
 
 
@@ -277,6 +278,7 @@ async def _delete(connection: Connection, ids: Collection[UUID]) -> dict[str, in
         "outcomes": await QUERIES.delete_outcomes(connection, ids=listed),
         "feedback": await QUERIES.delete_feedback(connection, ids=listed),
         "experiences": await QUERIES.delete_experiences(connection, ids=listed),
+        "held back": await QUERIES.delete_held_back(connection, ids=listed),
     }
     await QUERIES.delete_unused_projects(connection)
     return counts

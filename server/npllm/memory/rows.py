@@ -26,6 +26,7 @@ from npllm.types import (
     Decision,
     Experience,
     Feedback,
+    HeldBack,
     Modulation,
     Outcome,
     OutcomeKind,
@@ -85,6 +86,8 @@ def suggestion_row(s: Suggestion) -> dict[str, Any]:
         "source": s.source,
         "kind": s.kind,
         "contexts": _contexts(s),
+        "chance": s.chance,
+        "audited": s.audited,
         **_modulation_row(s.modulation),
     }
 
@@ -132,6 +135,19 @@ def feedback_row(f: Feedback) -> dict[str, Any]:
         "frustration": f.frustration,
         "reward": f.reward,
         "created_at": f.created_at,
+    }
+
+
+def held_back_row(h: HeldBack) -> dict[str, Any]:
+    return {
+        **_place(h.place),
+        "suggestion_id": h.suggestion_id,
+        "chance": h.chance,
+        "threshold": h.threshold,
+        "size": h.size,
+        "mean_logprob": h.mean_logprob,
+        "source": h.source,
+        "created_at": h.created_at,
     }
 
 
@@ -216,6 +232,8 @@ def suggestion(row: Row) -> Suggestion:
         kind=row["kind"],
         contexts=tuple(row["contexts"]),
         modulation=modulation(row),
+        chance=row["chance"],
+        audited=row["audited"],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from npllm.memory.database import QUERIES, Connection, Database
 
@@ -48,12 +49,47 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class PacingFigures:
+    """What was held back, and how the estimated chances fare; of suggestions that were seen.
+
+    Attributes:
+        held_back: made and not shown, because they were unlikely to be taken.
+        estimated: those with an estimated chance.
+        estimated_taken: of these, taken or typed out.
+        expected_taken: as many as the chances add up to.
+        audited: of these, shown although the chance was too small.
+        audited_taken: of those, taken or typed out.
+    """
+
+    held_back: int
+    estimated: int
+    estimated_taken: int
+    expected_taken: float
+    audited: int
+    audited_taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A suggestion that was seen: what was known of it before, and whether it was taken (also by typing it out)."""
+
+    text: str
+    mean_logprob: float
+    language: str
+    source: str
+    prefix: str  # the last 200 characters
+    suffix: str  # the first 200 characters
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """Of all suggestions since a moment (None = ever); the groups by `DIMENSIONS`, most first, days newest first."""
 
     since: datetime | None
     total: Figures
     groups: dict[str, tuple[Figures, ...]]
+    pacing: PacingFigures
 
 
 class Statistician:
@@ -70,14 +106,27 @@ class Statistician:
             offset: of local time from UTC; days begin by it.
         """
 
-        async def operation(connection: Connection) -> list[tuple[str, Figures]]:
+        async def operation(connection: Connection) -> tuple[list[tuple[str, Figures]], PacingFigures]:
             found = QUERIES.statistics(connection, since=since, offset=offset)
-            return [(row["dimension"], _figures(row)) async for row in found]
+            figures = [(row["dimension"], _figures(row)) async for row in found]
+            return figures, PacingFigures(**dict(await QUERIES.pacing(connection, since=since)))
 
-        rows = await self._database.run(operation)
+        rows, pacing = await self._database.run(operation)
         groups = {name: tuple(made for dimension, made in rows if dimension == name) for name in DIMENSIONS}
         total = next(made for dimension, made in rows if dimension == "all")
-        return Statistics(since, total, groups)
+        return Statistics(since, total, groups, pacing)
+
+    async def history(self, limit: int) -> list[Past]:
+        """What was seen and what became of it, oldest first: of the newest ones so many."""
+
+        async def operation(connection: Connection) -> list[Past]:
+            return [_past(row) async for row in QUERIES.history(connection, limit=limit)]
+
+        return await self._database.run(operation)
+
+
+def _past(row: dict[str, Any]) -> Past:
+    return Past(**{name: row[name] for name in Past.__dataclass_fields__})
 
 
 def _figures(row: dict[str, object]) -> Figures:

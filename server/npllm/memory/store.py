@@ -36,6 +36,7 @@ from npllm.types import (
     Counts,
     Experience,
     Feedback,
+    HeldBack,
     JournalRecord,
     Outcome,
     Snippet,
@@ -106,20 +107,21 @@ class Store:
         """
         if not records:
             return
-        placed = [r for r in records if isinstance(r, Suggestion | Experience)]
+        placed = [r for r in records if isinstance(r, Suggestion | Experience | HeldBack)]
         suggestions = [rows.suggestion_row(r) for r in records if isinstance(r, Suggestion)]
         outcomes = [rows.outcome_row(r) for r in records if isinstance(r, Outcome)]
         feedback = [rows.feedback_row(r) for r in records if isinstance(r, Feedback)]
         experiences = [rows.experience_row(r) for r in records if isinstance(r, Experience)]
+        held_back = [rows.held_back_row(r) for r in records if isinstance(r, HeldBack)]
         experiences.sort(key=lambda row: (row["id"], row["revision"]))
 
         async def operation(connection: Connection) -> None:
             limits = [row["path"] async for row in QUERIES.off_limits(connection)] if placed else []
-            barred = {record.id for record in placed if off_limits(record.place, limits)}
+            barred = {_about(record) for record in placed if off_limits(record.place, limits)}
             if barred:  # and what comes of them later: the tables refuse what is forgotten
                 await QUERIES.remember_forgotten(connection, ids=list(barred))
             # Sorted, so that two processes writing at once cannot deadlock.
-            projects = sorted({row["project"] for row in (*suggestions, *experiences) if row["id"] not in barred})
+            projects = sorted({rows.text(r.place.project) for r in placed if _about(r) not in barred})
             if projects:
                 await QUERIES.upsert_project(connection, [{"path": path} for path in projects])
             if suggestions:
@@ -128,6 +130,8 @@ class Store:
                 await QUERIES.insert_outcomes(connection, outcomes)
             if feedback:
                 await QUERIES.insert_feedback(connection, feedback)
+            if held_back:
+                await QUERIES.insert_held_back(connection, held_back)
             if experiences:
                 await QUERIES.upsert_experiences(connection, experiences)
 
@@ -431,6 +435,11 @@ class Store:
             return await getattr(QUERIES, name)(connection, **parameters)
 
         return await self._database.run(operation)
+
+
+def _about(record: Suggestion | Experience | HeldBack) -> UUID:
+    """The suggestion's id."""
+    return record.suggestion_id if isinstance(record, HeldBack) else record.id
 
 
 def _watch(connection: Connection, lost: Callable[[Connection], None]) -> None:

@@ -35,8 +35,9 @@ from npllm.sleep.protocol import Ending
 from npllm.sleep.supervisor import Sleeper
 from npllm.types import Experience
 
-#: Beside the arm's switches. Every suggestion is shown and ends with its line; retrieval is waited for; outcomes are
-#: settled by what happens, not by the clock; a sleep ends when it has learned everything, not when its time is up.
+#: Beside the arm's switches. Every suggestion is shown, none held back, and ends with its line; retrieval is waited
+#: for; outcomes are settled by what happens, not by the clock; a sleep ends when it has learned everything, not when
+#: its time is up.
 SETTINGS: Mapping[str, Any] = {
     "completion.multiline": False,
     "completion.min_mean_logprob": -100.0,
@@ -45,6 +46,7 @@ SETTINGS: Mapping[str, Any] = {
     "memory.wait_ms": 60_000,
     "feedback.min_visible_ms": 0,
     "feedback.settle_s": 86_400.0,
+    "pacing.enabled": False,
     "journal.flush_ms": 60_000,
     "sleep.min_experiences": 1,
     "sleep.max_minutes": 240.0,

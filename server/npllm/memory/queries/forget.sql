@@ -1,6 +1,6 @@
 -- name: lock_memory!
 -- In the order in which the journal's pump writes: what it is writing is waited for, what comes later waits.
-LOCK TABLE projects, suggestions, outcomes, feedback, experiences IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE projects, suggestions, outcomes, feedback, held_back, experiences IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: cases
 -- Every suggestion that is remembered, with its place, once.
@@ -8,6 +8,8 @@ SELECT DISTINCT ON (c.id) c.id, p.path AS project, c.path, c.uri, c.created_at F
     SELECT s.id, s.project_id, s.path, s.uri, s.created_at FROM suggestions s WHERE s.owner = current_user
     UNION ALL
     SELECT e.id, e.project_id, e.path, e.uri, e.created_at FROM experiences e WHERE e.owner = current_user
+    UNION ALL
+    SELECT h.suggestion_id, h.project_id, h.path, h.uri, h.created_at FROM held_back h WHERE h.owner = current_user
 ) AS c JOIN projects p ON p.id = c.project_id
 ORDER BY c.id, c.created_at;
 
@@ -43,6 +45,10 @@ SELECT count(*) FROM gone;
 WITH gone AS (DELETE FROM feedback WHERE owner = current_user AND suggestion_id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
 SELECT count(*) FROM gone;
 
+-- name: delete_held_back$
+WITH gone AS (DELETE FROM held_back WHERE owner = current_user AND suggestion_id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
+SELECT count(*) FROM gone;
+
 -- name: delete_experiences$
 WITH gone AS (DELETE FROM experiences WHERE owner = current_user AND id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
 SELECT count(*) FROM gone;
@@ -51,7 +57,8 @@ SELECT count(*) FROM gone;
 -- Their paths say something, too. Only while the tables are locked: a pump may be about to use one.
 DELETE FROM projects p WHERE p.owner = current_user
   AND NOT EXISTS (SELECT 1 FROM suggestions s WHERE s.project_id = p.id)
-  AND NOT EXISTS (SELECT 1 FROM experiences e WHERE e.project_id = p.id);
+  AND NOT EXISTS (SELECT 1 FROM experiences e WHERE e.project_id = p.id)
+  AND NOT EXISTS (SELECT 1 FROM held_back h WHERE h.project_id = p.id);
 
 -- name: version_tables
 -- Every table of versions that a sleep makes, of whatever kind.

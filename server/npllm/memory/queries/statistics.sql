@@ -1,3 +1,29 @@
+-- name: history
+-- What was seen and what became of it at the last look, oldest first: of the newest ones, so many.
+SELECT * FROM (
+    SELECT s.text, s.mean_logprob, s.language, s.source, right(s.prefix, 200) AS prefix, left(s.suffix, 200) AS suffix,
+        s.created_at, o.kind IN ('accepted', 'partially_accepted', 'edited', 'deleted') AS taken
+    FROM suggestions s
+    CROSS JOIN LATERAL (SELECT * FROM outcomes o WHERE o.suggestion_id = s.id AND o.owner = current_user
+        ORDER BY o.revision DESC LIMIT 1) o
+    WHERE s.owner = current_user AND o.kind NOT IN ('unseen', 'superseded') AND s.kind <> 'rewrite'
+    ORDER BY s.created_at DESC LIMIT :limit) AS newest
+ORDER BY created_at;
+
+-- name: pacing^
+-- How the estimated chances fare against what became of the suggestions, since a moment (all if null).
+WITH cases AS (
+    SELECT s.chance, s.audited, o.kind IN ('accepted', 'partially_accepted', 'edited', 'deleted') AS taken
+    FROM suggestions s CROSS JOIN LATERAL (SELECT * FROM outcomes o WHERE o.suggestion_id = s.id
+        AND o.owner = current_user ORDER BY o.revision DESC LIMIT 1) o
+    WHERE s.owner = current_user AND s.chance IS NOT NULL AND o.kind NOT IN ('unseen', 'superseded')
+      AND (CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since))
+SELECT (SELECT count(*) FROM held_back h WHERE h.owner = current_user
+        AND (CAST(:since AS timestamptz) IS NULL OR h.created_at >= :since)) AS held_back,
+    count(*) AS estimated, count(*) FILTER (WHERE taken) AS estimated_taken, coalesce(sum(chance), 0.0) AS expected_taken,
+    count(*) FILTER (WHERE audited) AS audited, count(*) FILTER (WHERE audited AND taken) AS audited_taken
+FROM cases;
+
 -- name: statistics
 -- What became of suggestions since a moment (all if null), by the last word about each: in all, and by language, project,
 -- version and day. White space is no character. Taken: by a key, in whole or in part, whatever became of it; typed out by

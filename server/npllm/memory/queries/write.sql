@@ -6,11 +6,11 @@ INSERT INTO projects (path) VALUES (:path) ON CONFLICT (owner, path) DO NOTHING;
 -- What was offered. A second arrival of the same one is the same one.
 INSERT INTO suggestions (id, project_id, uri, path, language, cursor_offset, text, prefix, suffix, context,
     base_fingerprint, adapter_versions, memory_ids, mean_logprob, latency_ms, created_at, source, kind,
-    contexts, decision_id, policy_version, families, action, propensity, features)
+    contexts, decision_id, policy_version, families, action, propensity, features, chance, audited)
 VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
     :language, :cursor_offset, :text, :prefix, :suffix, :context, :base_fingerprint, :adapter_versions, :memory_ids,
     :mean_logprob, :latency_ms, :created_at, :source, :kind,
-    :contexts, :decision_id, :policy_version, :families, :action, :propensity, :features)
+    :contexts, :decision_id, :policy_version, :families, :action, :propensity, :features, :chance, :audited)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_outcomes*!
@@ -24,6 +24,14 @@ ON CONFLICT (id) DO NOTHING;
 INSERT INTO feedback (id, suggestion_id, emoji, comment, satisfaction, confidence, frustration, reward, created_at)
 VALUES (:id, :suggestion_id, :emoji, :comment, :satisfaction, :confidence, :frustration, :reward, :created_at)
 ON CONFLICT (id) DO NOTHING;
+
+-- name: insert_held_back*!
+-- What was made and not shown.
+INSERT INTO held_back (suggestion_id, project_id, uri, path, language, cursor_offset, chance, threshold, size,
+    mean_logprob, source, created_at)
+VALUES (:suggestion_id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
+    :language, :cursor_offset, :chance, :threshold, :size, :mean_logprob, :source, :created_at)
+ON CONFLICT (suggestion_id) DO NOTHING;
 
 -- name: upsert_experiences*!
 -- A later look (higher revision) replaces an earlier one, in whatever order they arrive; an embedding that the newer
