@@ -12,8 +12,16 @@ SUFFIX_CHARS = 2000
 
 
 def window(text: str, offset: int) -> tuple[str, str]:
-    """The document's text before and behind the cursor, cut to what a prompt can hold."""
-    return text[max(0, offset - PREFIX_CHARS) : offset], text[offset : offset + SUFFIX_CHARS]
+    """The document's text before and behind the cursor, cut to what a prompt can hold.
+
+    Cut between lines, where there are any: half a secret is not known for one (`npllm.memory.redaction`).
+    """
+    begin, end = max(0, offset - PREFIX_CHARS), offset + SUFFIX_CHARS
+    if begin and text[begin - 1] != "\n":
+        begin = text.find("\n", begin, offset) + 1 or begin
+    if end < len(text):
+        end = text.rfind("\n", offset, end) + 1 or end
+    return text[begin:offset], text[offset:end]
 
 
 def place(uri: str, language: str, offset: int, folders: tuple[str, ...]) -> Place:

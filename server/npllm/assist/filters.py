@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from npllm.config import CompletionConfig
+from npllm.memory.secret_shapes import PLACEHOLDER
 
 _SPACE = re.compile(r"\s+")
 SHORTEST_AVOIDED = 4  # characters
@@ -44,7 +45,7 @@ class Avoided:
             self._texts.add((language, folded))
 
     def covers(self, language: str, text: str) -> bool:
-        return (language, _fold(text)) in self._texts
+        return (language, _fold(text)) in self._texts or PLACEHOLDER in text  # learned where a secret stood
 
 
 def _fold(text: str) -> str:

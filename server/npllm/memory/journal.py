@@ -17,6 +17,7 @@ from pathlib import Path
 
 from npllm.memory import codec
 from npllm.memory.locks import FileLock
+from npllm.memory.redaction import Redactor
 from npllm.types import JournalRecord, StoreError, new_id
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Journal:
     def __init__(self, folder: Path, *, rotate_at: int = ROTATE_AT) -> None:
         self.folder = folder
         self._rotate_at = rotate_at
+        self._redactor = Redactor()
         self._mutex = threading.Lock()
         self._lock: FileLock | None = None
         self._path: Path | None = None
@@ -53,14 +55,14 @@ class Journal:
         return self._path
 
     def append(self, records: Sequence[JournalRecord]) -> None:
-        """Write `records` down; they are on disk when this returns. Blocking; safe from any thread.
+        """Write `records` down, without secrets; they are on disk when this returns. Blocking; safe from any thread.
 
         Raises:
             StoreError: the disk is full or not writable; none of them counts as written.
         """
         if not records:
             return
-        data = b"".join(map(codec.encode, records))
+        data = b"".join(codec.encode(self._redactor.record(record)) for record in records)
         with self._mutex:
             try:
                 fd = self._open()

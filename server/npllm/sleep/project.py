@@ -25,6 +25,7 @@ from urllib.request import url2pathname
 
 from npllm import projects
 from npllm.memory.places import covered, paths_of
+from npllm.memory.redaction import redact
 from npllm.sleep.files import sync_folder
 from npllm.sleep.interruption import look
 from npllm.types import Experience
@@ -97,7 +98,7 @@ def passages(
             break
         if off_limits and covered(paths_of(project, path, ""), off_limits):
             continue
-        text = projects.text(Path(project), path, taken) or ""
+        text = redact(projects.text(Path(project), path, taken) or "", language)
         if any(one in text for one in needles):
             continue
         lines = {one.rpartition("\n")[2].strip() for one in kept_apart if one in text}
