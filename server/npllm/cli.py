@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "adapters", help="what was learned, version by version: list, show, diff, pin, rollback, export ..."
     )
-    commands.add_parser("memory", help="forget on purpose; see `npllm memory --help`")
+    commands.add_parser("memory", help="look into what is remembered, forget it; see `npllm memory --help`")
 
     evaluate = commands.add_parser("eval", help="replay a project's history: what does learning gain?")
     evaluate.add_argument("what", choices=["replay"], help="see `npllm eval replay --help`")

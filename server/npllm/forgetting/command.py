@@ -1,4 +1,4 @@
-"""`npllm memory forget | remember | off-limits`: what is forgotten is gone, and what had learned from it, too.
+"""`npllm memory`: looking into what is remembered, and forgetting it with all that had learned from it.
 
 Killed at any moment it has either done nothing yet or the part that counts, in one transaction; the same command again,
 or the next sleep, removes what files still hold.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from npllm import config
 from npllm.config import Config
+from npllm.forgetting import looking
 from npllm.forgetting.taint import Taint
 from npllm.memory.forgetting import Forgotten
 from npllm.memory.lineage import quiet
@@ -55,18 +56,28 @@ def _parser() -> argparse.ArgumentParser:
     remember = commands.add_parser("remember", help="learn from a path again")
     remember.add_argument("path", metavar="P")
     commands.add_parser("off-limits", help="the paths from which nothing is learned")
+    looking.add_to(commands)
     return parser
 
 
 async def _run(args: argparse.Namespace) -> int:
-    selector = _selector(args) if args.command == "forget" else None
+    selector = _selector(args) if args.command in ("forget", "export") else Selector()
     settings = config.load()
     store = await Store.connect(settings)
     try:
-        if selector is not None:
-            return await _forget(args, selector, settings, store)
-        if args.command == "remember":
-            return await _remember(args.path, store)
+        match args.command:
+            case "forget":
+                return await _forget(args, selector, settings, store)
+            case "remember":
+                return await _remember(args.path, store)
+            case "show":
+                return await looking.show(args, store)
+            case "search":
+                return await looking.search(args, settings, store)
+            case "export":
+                return await looking.export(args, selector, store)
+            case "stats":
+                return await looking.stats(args, settings, store)
         for path in await store.forgetting.off_limits():
             print(path)
         return 0
@@ -80,16 +91,17 @@ def _selector(args: argparse.Namespace) -> Selector:
     Raises:
         NpllmError: nothing, or something that cannot be read.
     """
-    given = (args.path, args.project, args.since, args.text)
+    text = args.text if args.command == "forget" else None
+    given = (args.path, args.project, args.since, text)
     if any(value == "" for value in given):
         raise NpllmError("An empty --path, --project, --since or --text means nothing.")
-    if not any(given):
+    if args.command == "forget" and not any(given):
         raise NpllmError("Forget what? Give at least one of --path, --project, --since, --text.")
     return Selector(
         path=_absolute(args.path),
         project=_absolute(args.project),
         since=_time(args.since) if args.since else None,
-        text=args.text or "",
+        text=text or "",
     )
 
 

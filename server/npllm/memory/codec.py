@@ -33,7 +33,7 @@ _NAMES = {cls: name for name, cls in KINDS.items()}
 
 def encode(record: JournalRecord) -> bytes:
     """One line, ASCII, ending in a newline (and holding no other)."""
-    line = {"format": FORMAT, "kind": _NAMES[type(record)], "data": _plain(record)}
+    line = {"format": FORMAT, "kind": _NAMES[type(record)], "data": plain(record)}
     return json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
 
 
@@ -47,6 +47,12 @@ def decode(line: bytes) -> JournalRecord:
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a journal record: {error!r}") from error
     return record
+
+
+def plain(record: JournalRecord) -> dict[str, Any]:
+    """A record in JSON's types, its fields by their names."""
+    made: dict[str, Any] = _plain(record)
+    return made
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ from npllm.memory.cerebellum import CerebellumRecords
 from npllm.memory.database import QUERIES, Connection, Database
 from npllm.memory.forgetting import Forgetting
 from npllm.memory.lineage import Lineage
+from npllm.memory.looking import Looking
 from npllm.memory.places import off_limits
 from npllm.memory.policies import Policies
 from npllm.memory.replay import ReplayRecords
@@ -67,6 +68,7 @@ class Store:
         self._database = database
         self.lineage = Lineage(database)
         self.forgetting = Forgetting(database)
+        self.looking = Looking(database)
         self.replay = ReplayRecords(database)
         self.cerebellum = CerebellumRecords(database)
         self._listeners: list[asyncio.Task[None]] = []
