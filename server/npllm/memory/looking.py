@@ -1,4 +1,4 @@
-"""Looking into what is remembered: a case with all that belongs to it, a search, every record, sizes. Changes nothing."""
+"""Looking into what is remembered: a case with all that belongs to it, a search, every record, sizes."""
 
 from __future__ import annotations
 
