@@ -46,6 +46,7 @@ class MemoryConfig:
     token_budget: int = 256  # prompt tokens that they may take
     min_similarity: float = 0.35  # cosine; less alike is left out
     wait_ms: int = 15  # how long a request waits for retrieval
+    continuations: bool = True  # what followed the same tokens in the project has its say about each token
     threads: int = 1  # embedder threads
 
 

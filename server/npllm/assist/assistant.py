@@ -19,6 +19,7 @@ from uuid import UUID
 
 from npllm import contexts
 from npllm.assist import context, filters, writing
+from npllm.assist.library import ABOVE_CHARS, Shelf
 from npllm.assist.recorder import Recorder
 from npllm.assist.resources import Resources
 from npllm.assist.silence import Pacing
@@ -36,6 +37,7 @@ from npllm.types import (
     Outcome,
     OutcomeKind,
     Place,
+    Snippet,
     StoreError,
     Suggestion,
     new_id,
@@ -163,14 +165,20 @@ class Assistant:
         started = time.perf_counter()
         if not asked:
             await self.pacing.wait()
-        snippets = () if cancel.is_set() else await self.resources.recall(place, prefix, suffix)
+        if cancel.is_set():
+            return None
+        snippets, shelf = await self._recall(place, prefix, suffix)
         if cancel.is_set():
             return None
         timer = asyncio.get_running_loop().call_later(config.completion.timeout_ms / 1000, cancel.set)
         self._think(+1)
         try:
             unwanted = functools.partial(self._unwanted, place)
-            request = Request(place, prefix, suffix, snippets, config, contexts.of(place, text), unwanted)
+            request = Request(
+                *(place, prefix, suffix, snippets, config, contexts.of(place, text), unwanted),
+                above=text[max(0, place.offset - ABOVE_CHARS) : place.offset],
+                shelf=shelf,
+            )
             made = await self.resources.worker.run(lambda desk: writing.suggest(desk, request, cancel, kind), cancel)
         except ModelError as error:
             self.resources.problem("base", str(error))
@@ -204,8 +212,8 @@ class Assistant:
         prefix, _ = context.window(text, start.offset)
         _, suffix = context.window(text, end)
         old = text[start.offset : end]
-        snippets = await self.resources.recall(start, prefix, suffix)
-        request = Request(start, prefix, suffix, snippets, self.config, contexts.of(start, text))
+        snippets, shelf = await self._recall(start, prefix, suffix)
+        request = Request(start, prefix, suffix, snippets, self.config, contexts.of(start, text), shelf=shelf)
         self._rewriting[1].set()
         cancel = threading.Event()
         self._rewriting = (start.uri, cancel)
@@ -231,10 +239,19 @@ class Assistant:
             ModelError: no base is loaded.
         """
         prefix, suffix = context.window(text, place.offset)
-        snippets = await self.resources.recall(place, prefix, suffix)
-        request = Request(place, prefix, suffix, snippets, self.config, contexts.of(place, text))
+        snippets, shelf = await self._recall(place, prefix, suffix)
+        above = text[max(0, place.offset - ABOVE_CHARS) : place.offset]
+        belongs = contexts.of(place, text)
+        request = Request(place, prefix, suffix, snippets, self.config, belongs, above=above, shelf=shelf)
         cancel = threading.Event()
         return await self.resources.worker.run(lambda desk: writing.score(desk, request, target, cancel), cancel)
+
+    async def _recall(self, place: Place, prefix: str, suffix: str) -> tuple[tuple[Snippet, ...], Shelf | None]:
+        """What is remembered for a place, each within `memory.wait_ms`."""
+        snippets, shelf = await asyncio.gather(
+            self.resources.recall(place, prefix, suffix), self.resources.shelf(place)
+        )
+        return snippets, shelf
 
     # -- what became of it ---------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from npllm.assist import attending, context
+from npllm.assist.library import Library, Shelf
 from npllm.assist.small import Small
 from npllm.assist.worker import Desk, EngineWorker
 from npllm.config import Config
@@ -60,6 +61,7 @@ class Resources:
         self._small = Small(
             self.worker, lambda text: self.problem("cerebellum", text) if text else self.solved("cerebellum")
         )
+        self.library = Library(lambda: self.worker.codec)
         self.journal = Journal(config.journal_dir)
         self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
         self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "cerebellum"...
@@ -98,6 +100,7 @@ class Resources:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.retriever is not None:
             await self.retriever.close()
+        await self.library.close()
         self.worker.close()
         if self._embedder is not None:
             self._embedder.close()
@@ -152,8 +155,16 @@ class Resources:
             return ()
         return await self.retriever.snippets(place, prefix, suffix, self.config.memory.wait_ms)
 
+    async def shelf(self, place: Place) -> Shelf | None:
+        """What the project says word for word, as far as it is known within `memory.wait_ms`."""
+        if not (self.config.memory.enabled and self.config.memory.continuations):
+            return None
+        return await self.library.shelf(place, self.config.memory.wait_ms)
+
     def prefetch(self, place: Place, text: str) -> None:
         """Look in memory for what resembles a place, in the background."""
+        if self.config.memory.enabled and self.config.memory.continuations:
+            self.library.look(place)
         if self.retriever is not None:
             self.retriever.prefetch(place, *context.window(text, place.offset))
 
@@ -242,7 +253,7 @@ class Resources:
         while True:
             try:
                 store = store or await Store.connect(self.config)
-                self.off_limits = await store.forgetting.off_limits()
+                self.off_limits = self.library.off_limits = await store.forgetting.off_limits()
                 await store.listen(self._announced)
                 break
             except StoreError as error:
@@ -250,6 +261,7 @@ class Resources:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, MAX_DELAY_S)
         self.store = store
+        self.library.connect(store)
         self.background(pump.run())
         await self._retrieve_from(store)
         self.solved("store")
@@ -269,7 +281,8 @@ class Resources:
         try:
             if self.retriever is not None:
                 self.retriever.forget()
-            self.off_limits = await self.store.forgetting.off_limits()
+            self.off_limits = self.library.off_limits = await self.store.forgetting.off_limits()
+            self.library.forget()
             await self._on_forgotten(self.store)
             await self.drain(30.0)
             await asyncio.to_thread(self.journal.close)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from npllm.assist.library import Reader
 from npllm.config import BaseConfig, CerebellumConfig
 from npllm.types import ModelError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from npllm.models.attention import Neuromodulation
     from npllm.models.base import Base, BaseInfo
     from npllm.models.cerebellum import Cerebellum
+    from npllm.models.codec import TextCodec
     from npllm.models.drafting import Drafting
     from npllm.models.fim import PromptBuilder
     from npllm.models.modulator import Modulator
@@ -40,6 +42,7 @@ class Desk:
     base: Base
     engine: TorchEngine
     builder: PromptBuilder
+    reader: Reader
     adapters: AdapterSet
     neuromodulation: Neuromodulation
     modulator: Modulator
@@ -61,6 +64,13 @@ class EngineWorker:
     def info(self) -> BaseInfo | None:
         """The loaded base, or None."""
         return self._desk.info if self._desk else None
+
+    @property
+    def codec(self) -> tuple[TextCodec, int] | None:
+        """How the loaded base reads text, and how many tokens it knows; None without a base."""
+        if self._desk is None:
+            return None
+        return self._desk.builder.codec, int(self._desk.base.model.config.vocab_size)
 
     async def load(self, config: BaseConfig) -> BaseInfo:
         """Load the base (again). The old one goes on serving until the new one is there.
@@ -180,10 +190,12 @@ def _load_checked(config: BaseConfig) -> Desk:
     threads = config.threads or max(1, (os.cpu_count() or 2) // 2)
     base = Base.load(config.model, device=config.device, threads=threads)
     context = min(config.context_tokens, base.info.context_tokens)
+    builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), context)
     return Desk(
         base=base,
         engine=TorchEngine(base),
-        builder=PromptBuilder(base.tokenizer, choose(base.tokenizer), context),
+        builder=builder,
+        reader=Reader(builder.codec),
         adapters=AdapterSet(base),
         neuromodulation=Neuromodulation(base),
         modulator=Modulator(int(base.model.config.hidden_size), base.info.fingerprint),

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from npllm import contexts
 from npllm.assist import reflexes
 from npllm.assist.filters import worth_showing
+from npllm.assist.library import Shelf, known_at
 from npllm.assist.worker import Desk
 from npllm.config import Config
 from npllm.types import Modulation, Place, Snippet, Suggestion, new_id
 
 if TYPE_CHECKING:
+    from npllm.models.continuations import Continuations
     from npllm.models.engine import AdapterChoice
     from npllm.models.fim import Prompt
     from npllm.models.stops import StopRules
@@ -39,6 +41,8 @@ class Request:
     config: Config
     contexts: tuple[str, ...] = ()  # all that the place belongs to; without any, those that the prefix tells
     unwanted: Callable[[str], bool] = lambda _: False
+    above: str = ""  # more of the document before the cursor than `prefix`
+    shelf: Shelf | None = None  # what the project says word for word
 
     def with_line_ends(self, text: str) -> str:
         """Generated text with the document's line ends."""
@@ -101,7 +105,8 @@ def score(desk: Desk, request: Request, target: str, cancel: threading.Event) ->
     _choose_adapters(desk, request, explore=False)
     request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, request.config.completion.max_new_tokens)
-    made = decoding.score(desk.engine, prompt.ids, desk.builder.encode_middle(target), target, cancel, prompt.spans)
+    ids, known = desk.builder.encode_middle(target), _known(desk, request)
+    made = decoding.score(desk.engine, prompt.ids, ids, target, cancel, prompt.spans, known)
     return LineScore(made.nats, made.tokens, made.utf8_bytes, len(prompt.used_snippets))
 
 
@@ -122,6 +127,7 @@ def _write(
         cancel=cancel,
         spans=prompt.spans,
         drafts=desk.drafting,
+        known=_known(desk, request),
     )
     if decoded.finished == "cancelled" or not decoded.text:
         return None
@@ -174,6 +180,17 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
         except Cancelled:
             return request
     return request if nats[1] < nats[0] else replace(request, snippets=())
+
+
+def _known(desk: Desk, request: Request) -> Continuations | None:
+    """What the project and the document above the cursor say word for word; None where that is off."""
+    from npllm.models.fim import unix_lines
+
+    memory = request.config.memory
+    if not (memory.enabled and memory.continuations):
+        return None
+    above = unix_lines(request.above or request.prefix)
+    return known_at(desk.reader, request.shelf, above, int(desk.base.model.config.vocab_size))
 
 
 def _prompt(desk: Desk, request: Request, reserve: int) -> Prompt:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -57,6 +57,14 @@ class Drafts(Protocol):
         ...
 
 
+class Known(Protocol):
+    """What is known at a place beside the model; `continuations.Continuations` is one."""
+
+    def mix(self, logits: Logits, ids: Sequence[int]) -> Logits:
+        """Log-probabilities [V] of what follows the place and `ids`, from the model's logits [V] for it."""
+        ...
+
+
 def complete(
     engine: Engine,
     prompt_ids: Sequence[int],
@@ -66,6 +74,7 @@ def complete(
     cancel: Cancel,
     spans: Sequence[Span] = (),
     drafts: Drafts | None = None,
+    known: Known | None = None,
 ) -> Decoded:
     """What most likely follows a prompt, greedily.
 
@@ -75,6 +84,7 @@ def complete(
         cancel: asked between prefill chunks and between tokens.
         spans: what of the prompt is remembered.
         drafts: guesses what comes next, for the engine to verify; the text is the same without.
+        known: has its say about each token.
 
     Raises:
         ModelError: the prompt is empty or longer than the base takes.
@@ -89,7 +99,7 @@ def complete(
     ends: list[int] = []  # length of the text up to and with each token
     text = ""
     finished: Finish = "length"
-    ready = deque([best(logits)])  # what comes next, as far as it is known
+    ready = deque([best(known.mix(logits, ()) if known else logits)])  # what comes next, as far as it is known
     while len(ids) < most:
         if cancel.is_set():
             return Decoded("", tuple(ids), 0.0, "cancelled")
@@ -109,7 +119,7 @@ def complete(
                 guess = drafts.guess(prompt_ids, ids, most - len(ids), cancel) if drafts else ()
             except Cancelled:
                 return Decoded("", tuple(ids), 0.0, "cancelled")
-            ready.extend(following(engine, token, guess))
+            ready.extend(following(engine, ids, guess, known))
             if drafts and guess:
                 drafts.judged(len(guess), len(ready) - 1)
     if finished == "length":
@@ -120,16 +130,21 @@ def complete(
     return Decoded(shown, tuple(ids), mean, finished)
 
 
-def following(engine: Engine, token: int, guess: Sequence[int]) -> list[tuple[int, float]]:
-    """Append `token` and what of a guess the model would have written itself; what it writes then, token by token.
+def following(
+    engine: Engine, ids: Sequence[int], guess: Sequence[int], known: Known | None = None
+) -> list[tuple[int, float]]:
+    """Append the last of `ids` and what of a guess would have been written anyway; what comes then, token by token.
 
     Greedy speculative decoding (Leviathan et al., 2211.17192): one forward over all of it; the longest prefix of the
     guess that agrees is kept, and the model's own next token comes with it. At least one (token, log-probability in
     nats).
     """
     if not guess:
-        return [best(engine.step(token))]
-    rows = engine.verify([token, *guess])
+        logits = engine.step(ids[-1])
+        return [best(known.mix(logits, ids) if known else logits)]
+    rows: Iterable[Logits] = engine.verify([ids[-1], *guess])
+    if known is not None:
+        rows = (known.mix(row, [*ids, *guess[:count]]) for count, row in enumerate(rows))
     found = [best(row) for row in rows]
     agreed = 0
     while agreed < len(guess) and found[agreed][0] == guess[agreed]:
@@ -146,12 +161,14 @@ def score(
     text: str,
     cancel: Cancel,
     spans: Sequence[Span] = (),
+    known: Known | None = None,
 ) -> Score:
     """The negative log-likelihood of a text after a prompt (teacher forcing).
 
     Args:
         target_ids: `PromptBuilder.encode_middle(text)`.
         spans: what of the prompt is remembered.
+        known: has its say about each token.
 
     Raises:
         Cancelled: `cancel` was set.
@@ -165,8 +182,11 @@ def score(
         part = target_ids[begin : begin + _SCORED_AT_ONCE]
         rows = torch.cat([logits[-1:], engine.verify(part)]) if len(part) > 0 else logits
         wanted = torch.tensor(part, device=rows.device)
+        said = torch.log_softmax(rows[:-1], -1)
+        if known is not None and len(part):
+            said = torch.stack([known.mix(row, target_ids[: begin + at]) for at, row in enumerate(said)])
         # NLL = -sum_i log softmax(logits_{i-1})[target_i]
-        nats -= float(torch.log_softmax(rows[:-1], -1).gather(1, wanted[:, None]).double().sum())
+        nats -= float(said.gather(1, wanted[:, None]).double().sum())
         logits = rows
     engine.crop(len(prompt_ids))
     return Score(nats, len(target_ids), len(text.encode("utf-8")))

@@ -1,0 +1,287 @@
+"""What the person's code says word for word: the project's files and what they wrote lately, as tokens to look up.
+
+Read and indexed in the background, one folder and language at a time, and looked at again while the person works there:
+files by their time and size, experiences since the last look. The document at the cursor counts as it is in the editor,
+above the cursor; its file on disk does not. `continuations` does the rest. Nothing is written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from npllm import contexts, projects
+from npllm.memory.places import covered, paths_of
+from npllm.types import Decision, Experience, NpllmError, Place
+
+if TYPE_CHECKING:
+    from npllm.models.codec import TextCodec
+    from npllm.models.continuations import Continuations, Index, Tokens
+
+log = logging.getLogger(__name__)
+
+ABOVE_CHARS = 40_000  # of the document, before the cursor
+MOST_TOKENS = 2_000_000  # of a folder, the newest files first: about 7 MB of text, 30 MB of memory
+MOST_FILES = 20_000
+READING_S = 60.0  # then what was read is all
+MOST_EXPERIENCES = 2000
+LINES_BEFORE = 2  # of what stood above a written text, that lead to it
+REST_S = 10.0  # between two looks at a folder, and at least
+REST_SHARE = 20  # times as long as the last one took
+SHELVES = 4  # folders and languages that are kept
+_BLOCK_CHARS = 4000
+_BLOCKS = 512
+
+
+class Written(Protocol):
+    """The part of `Store` that is needed here."""
+
+    async def experiences_since(
+        self, since: datetime | None, *, context: str | None = None, limit: int = 10_000, newest_first: bool = False
+    ) -> list[Experience]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What is known in one folder for a language."""
+
+    index: Index
+    codec: TextCodec  # whose tokens they are
+    without: str | None = None  # the name of a document in it that does not count
+
+
+class Reader:
+    """Text to tokens, in blocks that are remembered: of a document that is being typed in only the last one is new."""
+
+    def __init__(self, codec: TextCodec) -> None:
+        self.codec = codec
+        self._blocks: OrderedDict[str, Tokens] = OrderedDict()
+
+    def tokens(self, text: str) -> Tokens:
+        """The tokens of a text with plain line ends."""
+        import numpy as np
+
+        parts = [self._block(block) for block in blocks(text)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+
+    def _block(self, block: str) -> Tokens:
+        import numpy as np
+
+        found = self._blocks.get(block)
+        if found is None:
+            found = self._blocks[block] = np.array(self.codec.encode(block), dtype=np.int32)
+            if len(self._blocks) > _BLOCKS:
+                self._blocks.popitem(last=False)
+        else:
+            self._blocks.move_to_end(block)
+        return found
+
+
+def blocks(text: str) -> Iterator[str]:
+    """A text in pieces of whole lines, cut before lines chosen by their content, so that they stay the same when others
+    change."""
+    begin = at = 0
+    for line in text.splitlines(keepends=True):
+        if at > begin and (at - begin > _BLOCK_CHARS or zlib.crc32(line.encode("utf-8", "replace")) % 32 == 0):
+            yield text[begin:at]
+            begin = at
+        at += len(line)
+    if at > begin:
+        yield text[begin:at]
+
+
+def known_at(reader: Reader, shelf: Shelf | None, above: str, vocabulary: int) -> Continuations:
+    """What is known at a place: of the folder, and of the document above the cursor."""
+    from npllm.models.continuations import Continuations, Index
+
+    tokens = reader.tokens(above)
+    indexes: list[tuple[Index, str | None]] = [(Index({"": tokens}, vocabulary), None)]
+    if shelf is not None and shelf.codec is reader.codec:
+        indexes.append((shelf.index, shelf.without))
+    return Continuations(tokens[-64:].tolist(), indexes)
+
+
+class Library:
+    """One per server; used on the event loop. What is slow happens in a thread.
+
+    Args:
+        codec: the base's, with how many tokens there are; None while no base is loaded.
+    """
+
+    def __init__(self, codec: Callable[[], tuple[TextCodec, int] | None]) -> None:
+        self.off_limits: Collection[str] = ()
+        self._codec = codec
+        self._kept: OrderedDict[tuple[str, str], _Folder] = OrderedDict()
+        self._looking: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._store: Written | None = None
+
+    def connect(self, store: Written | None) -> None:
+        """From now on also what is written in a store."""
+        self._store = store
+        self.forget()
+
+    def look(self, place: Place) -> asyncio.Task[None] | None:
+        """See to it that what is known around a place is known, and not old; returns at once.
+
+        Returns: the look that is going on, if there is one.
+        """
+        key = (place.project, place.language)
+        if (task := self._looking.get(key)) is not None:
+            return task
+        folder, codec = self._folder(key), self._codec()
+        if codec is None or (folder.codec is codec[0] and time.monotonic() < folder.due):
+            return None
+        task = self._looking[key] = asyncio.create_task(self._look(folder, codec))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(functools.partial(self._looked, key))
+        return task
+
+    async def shelf(self, place: Place, wait_ms: float) -> Shelf | None:
+        """What is known in the folder of a place; waits for the first look at it, for so long at most."""
+        task, folder = self.look(place), self._folder((place.project, place.language))
+        if task is not None and folder.index is None:
+            await asyncio.wait([task], timeout=wait_ms / 1000)
+        if folder.index is None or folder.codec is None:
+            return None
+        return Shelf(folder.index, folder.codec, name_of(place.project, place.path))
+
+    def forget(self) -> None:
+        """Read everything again: something was forgotten on purpose, or is off limits now."""
+        self._kept.clear()
+        self._looking.clear()  # a look that is going on is of no use any more
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _looked(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        if self._looking.get(key) is task:
+            del self._looking[key]
+
+    def _folder(self, key: tuple[str, str]) -> _Folder:
+        folder = self._kept.setdefault(key, _Folder(*key))
+        self._kept.move_to_end(key)
+        if len(self._kept) > SHELVES:
+            self._kept.popitem(last=False)
+        return folder
+
+    async def _look(self, folder: _Folder, codec: tuple[TextCodec, int]) -> None:
+        began = time.monotonic()
+        written: list[Experience] = []
+        if self._store is not None:
+            try:
+                written = await self._store.experiences_since(
+                    folder.since if folder.codec is codec[0] else None,
+                    context=contexts.language(folder.language),
+                    limit=MOST_EXPERIENCES,
+                    newest_first=True,
+                )
+            except NpllmError as error:
+                log.warning("what was written lately could not be read: %s", error)
+        try:
+            folder.index = await asyncio.to_thread(folder.read, codec, written, tuple(self.off_limits))
+            folder.codec = codec[0]
+        except Exception:  # a background task: without it there is less to know, nothing else
+            log.exception("%s could not be read", folder.project)
+        took = time.monotonic() - began
+        folder.due = time.monotonic() + max(REST_S, REST_SHARE * took)
+        log.info("%s: %d tokens known after %.1f s", folder.project, len(folder.index or ()), took)
+
+
+def name_of(project: str, path: str) -> str:
+    """The name of a document in an index."""
+    return f"{project}\n{path}"
+
+
+class _Folder:
+    """A folder and language: its files' tokens, what was written lately, and the index of all."""
+
+    def __init__(self, project: str, language: str) -> None:
+        self.project = project
+        self.language = language
+        self.codec: TextCodec | None = None
+        self.index: Index | None = None
+        self.due = 0.0  # monotonic
+        self.since: datetime | None = None
+        self._files: dict[str, tuple[tuple[int, int], Tokens]] = {}  # path -> (mtime_ns, size), tokens
+        self._written: OrderedDict[object, tuple[str, Tokens]] = OrderedDict()  # by experience: its document
+
+    def read(self, codec: tuple[TextCodec, int], written: Sequence[Experience], off_limits: Collection[str]) -> Index:
+        """Look at the files again; blocking. The index of all that is known, the old one where nothing is new."""
+        if self.codec is not codec[0]:
+            self._files.clear()
+            self._written.clear()
+        reader = Reader(codec[0])
+        changed = self._read_files(reader, off_limits)
+        for item in reversed(written):
+            if item.id not in self._written and (text := _lines(item)) is not None:
+                self._written[item.id] = (name_of(item.place.project, item.place.path), reader.tokens(text))
+                changed = True
+        while len(self._written) > MOST_EXPERIENCES:
+            self._written.popitem(last=False)
+        if written:
+            self.since = max(item.created_at for item in written)
+        if changed or self.index is None or self.codec is not codec[0]:
+            return self._indexed(codec[1])
+        return self.index
+
+    def _read_files(self, reader: Reader, off_limits: Collection[str]) -> bool:
+        """Whether anything is other than it was."""
+        root, until = Path(self.project), time.monotonic() + READING_S
+        endings = projects.ENDINGS.get(self.language, ())
+        paths = projects.files(root, endings, lambda: None, until)[:MOST_FILES] if self.project and endings else []
+        states: dict[str, tuple[int, int]] = {}
+        for path in paths:
+            try:
+                found = (root / path).stat()
+            except OSError:
+                continue
+            states[path] = (found.st_mtime_ns, found.st_size)
+        gone = self._files.keys() - states.keys()
+        for path in gone:
+            del self._files[path]
+        changed, total = bool(gone), 0
+        for path in sorted(states, key=lambda path: states[path], reverse=True):
+            if total >= MOST_TOKENS or time.monotonic() > until:
+                break
+            if path not in self._files or self._files[path][0] != states[path]:
+                forbidden = bool(off_limits) and covered(paths_of(self.project, path, ""), off_limits)
+                text = "" if forbidden else projects.text(root, path) or ""
+                self._files[path] = (states[path], reader.tokens(text))
+                changed = True
+            total += len(self._files[path][1])
+        return changed
+
+    def _indexed(self, vocabulary: int) -> Index:
+        import numpy as np
+
+        from npllm.models.continuations import Index
+
+        gap = np.full(1, -1, dtype=np.int32)
+        parts: dict[str, list[Tokens]] = {}
+        for path, (_, tokens) in self._files.items():
+            parts[name_of(self.project, path)] = [tokens]
+        for name, tokens in self._written.values():
+            parts.setdefault(name, []).extend([gap, tokens])
+        return Index({name: np.concatenate(each) for name, each in parts.items()}, vocabulary)
+
+
+def _lines(item: Experience) -> str | None:
+    """A written text with what led to it; None where it says nothing of how the person writes."""
+    final = item.final_text.replace("\r\n", "\n").rstrip()
+    if not final.strip() or (item.decision is Decision.AVOID and final == item.suggested.rstrip()):
+        return None
+    lines = item.prefix.replace("\r\n", "\n").splitlines(keepends=True)
+    return "".join(lines[-LINES_BEFORE:]) + final + "\n"
