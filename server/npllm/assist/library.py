@@ -141,7 +141,7 @@ class Library:
         folder, codec = self._folder(key), self._codec()
         if codec is None or (folder.codec is codec[0] and time.monotonic() < folder.due):
             return None
-        task = self._looking[key] = asyncio.create_task(self._look(folder, codec))
+        task = self._looking[key] = asyncio.create_task(self._look(folder, codec, self._store))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(functools.partial(self._looked, key))
@@ -177,12 +177,12 @@ class Library:
             self._kept.popitem(last=False)
         return folder
 
-    async def _look(self, folder: _Folder, codec: tuple[TextCodec, int]) -> None:
+    async def _look(self, folder: _Folder, codec: tuple[TextCodec, int], store: Written | None) -> None:
         began = time.monotonic()
         written: list[Experience] = []
-        if self._store is not None:
+        if store is not None:
             try:
-                written = await self._store.experiences_since(
+                written = await store.experiences_since(
                     folder.since if folder.codec is codec[0] else None,
                     context=contexts.language(folder.language),
                     limit=MOST_EXPERIENCES,
