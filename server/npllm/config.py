@@ -17,7 +17,7 @@ from typing import Any
 
 import platformdirs
 
-from npllm import schedule
+from npllm import ignoring, schedule
 from npllm.types import ConfigError
 
 
@@ -48,6 +48,7 @@ class MemoryConfig:
     wait_ms: int = 15  # how long a request waits for retrieval
     continuations: bool = True  # what followed the same tokens in the project has its say about each token
     threads: int = 1  # embedder threads
+    ignore: tuple[str, ...] = ()  # files that are neither read nor suggested in, in gitignore's syntax
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +227,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sleep.replay": ("prioritised", "uniform", "off"),
 }
 
-# What else must hold of a text, by "section.key"; raises ValueError.
-FORMS: dict[str, Callable[[str], object]] = {
+# What else must hold of a text or a list, by "section.key"; raises ValueError.
+FORMS: dict[str, Callable[[Any], object]] = {
+    "memory.ignore": ignoring.check,
     "sleep.schedule": schedule.windows,
 }
 
@@ -375,7 +377,8 @@ def merge(config: Config, data: Mapping[str, Any], *, source: str) -> Config:
 def merge_leniently(config: Config, data: Mapping[str, Any], *, source: str) -> tuple[Config, list[str]]:
     """`config` with the valid keys in `data` replaced, and one sentence for each of the others.
 
-    A `memory.record` that is no boolean counts as false: whoever wrote one had a wish about being recorded.
+    A `memory.record` that is no boolean counts as false, and so does any beside a wrong `memory.ignore`: whoever wrote
+    one had a wish about being recorded.
     """
     problems: list[str] = []
     changed: dict[str, Any] = {}
@@ -384,6 +387,7 @@ def merge_leniently(config: Config, data: Mapping[str, Any], *, source: str) -> 
             problems.append(f"{source}: unknown section [{section}]. Known: {', '.join(SECTIONS)}.")
             continue
         checked: dict[str, Any] = {}
+        in_doubt = False
         if not isinstance(values, Mapping):
             problems.append(f"{source}: {section} must be a table of settings, not {values!r}.")
             values = {}
@@ -392,8 +396,9 @@ def merge_leniently(config: Config, data: Mapping[str, Any], *, source: str) -> 
                 checked[key] = _checked(section, key, value)
             except ValueError as error:
                 problems.append(f"{source}: {error}")
-                if (section, key) == ("memory", "record"):
-                    checked[key] = False
+                in_doubt |= (section, key) in (("memory", "record"), ("memory", "ignore"))
+        if in_doubt:
+            checked["record"] = False
         changed[section] = dataclasses.replace(getattr(config, section), **checked)
     merged = dataclasses.replace(config, **changed)
     if merged.feedback.discard_below > merged.feedback.keep_above:
@@ -415,6 +420,10 @@ def _checked(section: str, key: str, value: Any) -> Any:
     expected = hints[key]
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if expected == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{name} must be a list of texts, not {value!r}.")
+        value, expected = tuple(value), tuple
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise ValueError(f"{name} must be {expected.__name__}, not {type(value).__name__} ({value!r}).")
     if name in CHOICES and value not in CHOICES[name]:

@@ -1,7 +1,8 @@
 """The files of a person's project, and their text, as the sleep and the memory read them.
 
 Read are the files that git tracks (where no repository knows the folder: all but hidden folders and those of tools),
-never a link, nothing large, nothing generated. Knows nothing of what they are read for.
+never a link, nothing large, nothing generated, nothing that is to be left alone (`ignoring`). Knows nothing of what
+they are read for.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+
+from npllm.ignoring import ignored
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +45,27 @@ ENDINGS: dict[str, tuple[str, ...]] = {  # LSP language id -> names' endings
 }
 
 
-def files(root: Path, endings: tuple[str, ...], look: Callable[[], None], until: float) -> list[str]:
+def files(
+    root: Path, endings: tuple[str, ...], look: Callable[[], None], until: float, ignore: Sequence[str] = ()
+) -> list[str]:
     """Paths relative to a project's folder, each once, in a fixed order; none if the folder is gone.
 
     Args:
         endings: of the names wanted, e.g. ".py".
         look: called now and then; what it raises ends the search.
         until: `time.monotonic()`; then what was found is all.
+        ignore: patterns of files that are left alone (`memory.ignore`), beside those that always are: see `ignoring`.
     """
     tracked = _tracked(root)
     names = _walked(root, endings, look, until) if tracked is None else tracked
-    return sorted({name for name in names if name.endswith(endings) and _is_text(name)})
+    found = []
+    for name in sorted({name for name in names if name.endswith(endings) and _is_text(name)}):
+        look()
+        if time.monotonic() > until:
+            break
+        if not ignored(root / name, ignore, str(root)):
+            found.append(name)
+    return found
 
 
 def _is_text(name: str) -> bool:

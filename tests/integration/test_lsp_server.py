@@ -285,3 +285,22 @@ def test_doctor_names_the_broken_part(home, practised_model, monkeypatch):
     assert done.returncode == 1
     bad = [line for line in done.stdout.splitlines() if line.startswith("BAD")]
     assert len(bad) == 1 and "base" in bad[0] and "nowhere" in bad[0]
+
+
+async def test_files_that_are_left_alone_get_nothing_and_leave_nothing(home, tmp_path, practised_model, database_url):
+    given = settings(practised_model, database={"url": database_url}, memory={"ignore": ["drafts/"]})
+    (tmp_path / "w" / "private").mkdir(parents=True)
+    (tmp_path / "w" / ".npllmignore").write_text("private/\n")
+    async with session(home, tmp_path / "w", given) as editor:
+        for name in ("drafts/a.py", "private/a.py", "credentials.json"):
+            uri = editor.open(name, CODE, "python")
+            assert await editor.complete(uri, len(CODE)) is None, name
+            editor.change(uri, len(CODE), len(CODE), "width * height")
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        assert offered is not None
+        await editor.accept(uri, offered)
+        status = await editor.execute("npllm.evaluation.settle")
+        assert status["counts"]["suggestions"] == 1
+        (experience,) = await stored(home, database_url)
+    assert experience.place.path == "shapes.py"

@@ -133,7 +133,7 @@ class Assistant:
         """
         config = self.config
         info = self.resources.worker.info
-        if not config.completion.enabled or info is None:
+        if not config.completion.enabled or info is None or self.resources.leaves_alone(place):
             return None
         if self._model != (info.fingerprint, self.resources.versions):
             self._model = (info.fingerprint, self.resources.versions)
@@ -209,6 +209,8 @@ class Assistant:
 
         Given up when the document changes, when another rewrite is asked for, or after some time.
         """
+        if self.resources.leaves_alone(start):
+            return None
         prefix, _ = context.window(text, start.offset)
         _, suffix = context.window(text, end)
         old = text[start.offset : end]
@@ -265,7 +267,8 @@ class Assistant:
 
     def desk_moved(self, place: Place, text: str) -> None:
         """The person works at this place now: look in memory for what resembles it, in the background."""
-        self.resources.prefetch(place, text)
+        if not self.resources.leaves_alone(place):
+            self.resources.prefetch(place, text)
 
     def closed(self, uri: str) -> None:
         self._cache.invalidate(uri)
@@ -331,7 +334,8 @@ class Assistant:
 
     def _records(self, place: Place) -> bool:
         """Whether what happens at a place is written down."""
-        return self.config.memory.record and not off_limits(place, self.resources.off_limits)
+        wanted = self.config.memory.record and not off_limits(place, self.resources.off_limits)
+        return wanted and not self.resources.leaves_alone(place)
 
     async def _look_again(self) -> None:
         """Looks that are due: how much of an accepted text survives, what was typed instead."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from npllm.assist.library import Library, Shelf
 from npllm.assist.small import Small
 from npllm.assist.worker import Desk, EngineWorker
 from npllm.config import Config
+from npllm.ignoring import ignored
 from npllm.memory.embedder import Embedder
 from npllm.memory.forgetting import ANNOUNCED
 from npllm.memory.journal import Journal
@@ -146,6 +149,10 @@ class Resources:
                 await self._embedder.warm_up()
             self._embeds = True
         return await self._embedder.embed(texts)
+
+    def leaves_alone(self, place: Place) -> bool:
+        """Whether a document is neither read nor written about nor suggested in."""
+        return ignored(os.sep / Path(context.file_path(place.uri)), self.config.memory.ignore, place.project)
 
     # -- memory ---------------------------------------------------------------------------------------
 

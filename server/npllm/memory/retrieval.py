@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
 from npllm.config import MemoryConfig
+from npllm.ignoring import ignored
 from npllm.memory.texts import embedding_text
 from npllm.types import NpllmError, Place, Snippet
 
@@ -165,12 +168,17 @@ class Retriever:
         seen: set[str] = set()
         for _, snippet in sorted(ranked.values(), key=lambda pair: -pair[0]):
             key = "".join(snippet.text.split())
-            if key not in seen and not on_screen(snippet, prefix, suffix):
+            if key not in seen and not on_screen(snippet, prefix, suffix) and not self._ignored(snippet, place):
                 seen.add(key)
                 chosen.append(snippet)
             if len(chosen) == self._config.snippets:
                 break
         return tuple(chosen)
+
+    def _ignored(self, snippet: Snippet, place: Place) -> bool:
+        """Whether a snippet's file is to be left alone by now. Of another project only its path below that is known."""
+        root = place.project or os.sep
+        return ignored(Path(root) / snippet.path, self._config.ignore, root)
 
 
 def on_screen(snippet: Snippet, prefix: str, suffix: str) -> bool:

@@ -267,6 +267,7 @@ class Sleep:
             job.part.all,
             held_out=(*job.part.held_out, *job.part.inner),
             off_limits=off_limits,
+            ignore=self._config.memory.ignore,
             apart=job.apart,
             count=round(learned * sleep.project_share / (1 - sleep.project_share)),
             characters=CHARACTERS * sleep.max_tokens,

@@ -59,6 +59,7 @@ def passages(
     held_out: Sequence[Experience] = (),
     off_limits: Collection[str] = (),
     apart: Sequence[Experience] = (),
+    ignore: Sequence[str] = (),
     count: int,
     characters: int,
     seed: str,
@@ -71,6 +72,7 @@ def passages(
         held_out: those of the experiences that the gate judges by.
         off_limits: files and folders that are never read.
         apart: what earlier sleeps held out.
+        ignore: patterns of files that are never read, beside those that never are.
         seed: another one draws others.
 
     Raises:
@@ -87,7 +89,7 @@ def passages(
     kept_apart = [one for item in apart if (one := needle(item))]
     found: list[tuple[str, str]] = []
     for project in folders:
-        files = projects.files(Path(project), endings, lambda: look(stop), until)
+        files = projects.files(Path(project), endings, lambda: look(stop), until, ignore)
         found += [(project, path) for path in chance.sample(files, min(len(files), MOST_FILES))]
     chance.shuffle(found)
     count = min(count, MOST)
