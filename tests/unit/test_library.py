@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from npllm.assist import library
-from npllm.assist.library import Library, Reader, Shelf, blocks, known_at
+from npllm.assist.library import Library, Shelf
+from npllm.models import reading
 from npllm.models.base import Base
 from npllm.models.codec import TextCodec
+from npllm.models.reading import Reader, blocks, known_at
 from npllm.types import Decision, Experience, Place, StoreError
 from tests.fixtures_sleep import experience
 
@@ -74,7 +76,8 @@ def knows(shelf: Shelf | None, codec: tuple[TextCodec, int], above: str = "zebra
     """Whether anything makes the line's rest likelier at a place behind its beginning."""
     import torch
 
-    known = known_at(Reader(codec[0]), shelf, above, codec[1])
+    index = shelf.index if shelf is not None and shelf.codec is codec[0] else None
+    known = known_at(Reader(codec[0]), above, codec[1], index, shelf.without if shelf else None)
     said = known.mix(torch.zeros(codec[1]), ()).argmax()
     return codec[0].decode([int(said)]).startswith("z")
 
@@ -176,7 +179,7 @@ async def test_the_newest_files_come_first_where_not_all_can_be_held(
 def test_blocks_make_up_the_text_and_stay_when_another_part_changes() -> None:
     text = "".join(f"line_{number} = {number * number}\n" for number in range(2000)) + "tail"
     whole = list(blocks(text))
-    assert "".join(whole) == text and max(map(len, whole)) < library._BLOCK_CHARS + 100
+    assert "".join(whole) == text and max(map(len, whole)) < reading._BLOCK_CHARS + 100
     changed = list(blocks("new = 1\n" + text))
     assert len(set(whole) - set(changed)) <= 3
     assert list(blocks("")) == []

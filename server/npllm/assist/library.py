@@ -11,9 +11,8 @@ import asyncio
 import functools
 import logging
 import time
-import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +24,8 @@ from npllm.types import Decision, Experience, NpllmError, Place
 
 if TYPE_CHECKING:
     from npllm.models.codec import TextCodec
-    from npllm.models.continuations import Continuations, Index, Tokens
+    from npllm.models.continuations import Index, Tokens
+    from npllm.models.reading import Reader
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,6 @@ LINES_BEFORE = 2  # of what stood above a written text, that lead to it
 REST_S = 10.0  # between two looks at a folder, and at least
 REST_SHARE = 20  # times as long as the last one took
 SHELVES = 4  # folders and languages that are kept
-_BLOCK_CHARS = 4000
-_BLOCKS = 512
 
 
 class Written(Protocol):
@@ -57,57 +55,6 @@ class Shelf:
     index: Index
     codec: TextCodec  # whose tokens they are
     without: str | None = None  # the name of a document in it that does not count
-
-
-class Reader:
-    """Text to tokens, in blocks that are remembered: of a document that is being typed in only the last one is new."""
-
-    def __init__(self, codec: TextCodec) -> None:
-        self.codec = codec
-        self._blocks: OrderedDict[str, Tokens] = OrderedDict()
-
-    def tokens(self, text: str) -> Tokens:
-        """The tokens of a text with plain line ends."""
-        import numpy as np
-
-        parts = [self._block(block) for block in blocks(text)]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
-
-    def _block(self, block: str) -> Tokens:
-        import numpy as np
-
-        found = self._blocks.get(block)
-        if found is None:
-            found = self._blocks[block] = np.array(self.codec.encode(block), dtype=np.int32)
-            if len(self._blocks) > _BLOCKS:
-                self._blocks.popitem(last=False)
-        else:
-            self._blocks.move_to_end(block)
-        return found
-
-
-def blocks(text: str) -> Iterator[str]:
-    """A text in pieces of whole lines, cut before lines chosen by their content, so that they stay the same when others
-    change."""
-    begin = at = 0
-    for line in text.splitlines(keepends=True):
-        if at > begin and (at - begin > _BLOCK_CHARS or zlib.crc32(line.encode("utf-8", "replace")) % 32 == 0):
-            yield text[begin:at]
-            begin = at
-        at += len(line)
-    if at > begin:
-        yield text[begin:at]
-
-
-def known_at(reader: Reader, shelf: Shelf | None, above: str, vocabulary: int) -> Continuations:
-    """What is known at a place: of the folder, and of the document above the cursor."""
-    from npllm.models.continuations import Continuations, Index
-
-    tokens = reader.tokens(above)
-    indexes: list[tuple[Index, str | None]] = [(Index({"": tokens}, vocabulary), None)]
-    if shelf is not None and shelf.codec is reader.codec:
-        indexes.append((shelf.index, shelf.without))
-    return Continuations(tokens[-64:].tolist(), indexes)
 
 
 class Library:
@@ -223,6 +170,8 @@ class _Folder:
         if self.codec is not codec[0]:
             self._files.clear()
             self._written.clear()
+        from npllm.models.reading import Reader
+
         reader = Reader(codec[0])
         changed = self._read_files(reader, off_limits)
         for item in reversed(written):

@@ -16,7 +16,10 @@ from npllm.assist.worker import Desk
 from npllm.types import Suggestion, new_id
 
 if TYPE_CHECKING:
+    from npllm.assist.library import Shelf
     from npllm.assist.writing import Request
+    from npllm.models.cerebellum import Cerebellum
+    from npllm.models.continuations import Continuations
 
 SOURCE = "reflex"
 
@@ -34,7 +37,10 @@ def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) ->
     started = time.perf_counter()
     parts = PromptParts(request.place.path, request.prefix, request.suffix)
     stop = small.stops(unix_lines(request.prefix), unix_lines(request.suffix))
-    line = small.line(parts, stop, cancel, floor=floor)
+    said = known(desk, small, request.above or request.prefix, request.shelf)
+    if said is None and small.calibration is not None and small.calibration.trust > 0:
+        return None  # it is as sure as it was with what the project says, which is not known yet
+    line = small.line(parts, stop, cancel, floor=floor, known=said)
     if line is None or not worth_showing(line.text, line.mean_logprob, request.suffix, request.config.completion):
         return None
     text = request.with_line_ends(line.text)
@@ -56,3 +62,17 @@ def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) ->
         source=SOURCE,
         kind=kind,
     )
+
+
+def known(desk: Desk, small: Cerebellum, above: str, shelf: Shelf | None) -> Continuations | None:
+    """What the project and the document above the cursor say word for word, as far as the cerebellum trusts it.
+
+    None where it does not, or has other tokens than the base, or nothing is known (yet).
+    """
+    from npllm.models.fim import unix_lines
+    from npllm.models.reading import known_at
+
+    trust = small.calibration.trust if small.calibration is not None else 0.0
+    if trust <= 0 or shelf is None or not desk.alike or shelf.codec is not desk.reader.codec:
+        return None
+    return known_at(small.reader, unix_lines(above), small.vocabulary, shelf.index, shelf.without, trust)

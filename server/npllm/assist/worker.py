@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from npllm.assist.library import Reader
 from npllm.config import BaseConfig, CerebellumConfig
 from npllm.types import ModelError
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from npllm.models.drafting import Drafting
     from npllm.models.fim import PromptBuilder
     from npllm.models.modulator import Modulator
+    from npllm.models.reading import Reader
     from npllm.models.torch_engine import TorchEngine
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Desk:
     info: BaseInfo
     cerebellum: Cerebellum | None = None
     drafting: Drafting | None = None
+    alike: bool = False  # the cerebellum has the base's tokens
 
 
 class EngineWorker:
@@ -162,7 +163,8 @@ def _beside(desk: Desk, cerebellum: Cerebellum | None, drafts: bool) -> Desk:
     if drafts:
         with torch.inference_mode():
             drafting = set_up(desk.engine, cerebellum.drafter(desk.base.tokenizer) if cerebellum else None)
-    return replace(desk, cerebellum=cerebellum, drafting=drafting)
+    alike = cerebellum is not None and cerebellum.reads_as(desk.builder.codec)
+    return replace(desk, cerebellum=cerebellum, drafting=drafting, alike=alike)
 
 
 def _load(config: BaseConfig) -> Desk:
@@ -185,6 +187,7 @@ def _load_checked(config: BaseConfig) -> Desk:
     from npllm.models.base import Base
     from npllm.models.fim import PromptBuilder, choose
     from npllm.models.modulator import Modulator
+    from npllm.models.reading import Reader
     from npllm.models.torch_engine import TorchEngine
 
     threads = config.threads or max(1, (os.cpu_count() or 2) // 2)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from npllm import contexts
 from npllm.assist import reflexes
 from npllm.assist.filters import worth_showing
-from npllm.assist.library import Shelf, known_at
+from npllm.assist.library import Shelf
 from npllm.assist.worker import Desk
 from npllm.config import Config
 from npllm.types import Modulation, Place, Snippet, Suggestion, new_id
@@ -185,12 +185,15 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
 def _known(desk: Desk, request: Request) -> Continuations | None:
     """What the project and the document above the cursor say word for word; None where that is off."""
     from npllm.models.fim import unix_lines
+    from npllm.models.reading import known_at
 
     memory = request.config.memory
     if not (memory.enabled and memory.continuations):
         return None
-    above = unix_lines(request.above or request.prefix)
-    return known_at(desk.reader, request.shelf, above, int(desk.base.model.config.vocab_size))
+    above, size = unix_lines(request.above or request.prefix), int(desk.base.model.config.vocab_size)
+    if request.shelf is None or request.shelf.codec is not desk.reader.codec:
+        return known_at(desk.reader, above, size)
+    return known_at(desk.reader, above, size, request.shelf.index, request.shelf.without)
 
 
 def _prompt(desk: Desk, request: Request, reserve: int) -> Prompt:

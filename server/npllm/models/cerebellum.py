@@ -15,7 +15,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,10 +23,12 @@ from uuid import UUID
 import npllm
 from npllm.models import locate, plastic
 from npllm.models.base import Base
-from npllm.models.decoding import best
+from npllm.models.codec import TextCodec
+from npllm.models.decoding import Known, best
 from npllm.models.engine import Cancel, Cancelled
 from npllm.models.fim import PromptBuilder, PromptParts, choose
 from npllm.models.manifest import read_manifest, sha256_file
+from npllm.models.reading import Reader
 from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
 from npllm.types import ModelError
@@ -45,16 +47,18 @@ class Calibration:
     Attributes:
         threshold: the least confidence of a reflex; None where none is precise enough.
         lines: how many lines it was judged by; `answered` of them at or above the threshold, `right` of those exactly.
+        trust: in what the project says word for word (see `continuations`); 0 = the model alone.
     """
 
     threshold: float | None
     lines: int
     answered: int
     right: int
+    trust: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"threshold": self.threshold, "lines": self.lines, "answered": self.answered, "right": self.right}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
@@ -65,6 +69,7 @@ class Calibration:
             int(data["lines"]),
             int(data["answered"]),
             int(data["right"]),
+            float(data.get("trust", 0.0)),
         )
 
 
@@ -100,6 +105,7 @@ class Cerebellum:
             base.tokenizer, choose(base.tokenizer), min(context_tokens, base.info.context_tokens)
         )
         self._engine = TorchEngine(base)
+        self.reader = Reader(self.builder.codec)
 
     @classmethod
     def load(cls, folder: Path, *, context_tokens: int, device: str = "auto", version: bool = True) -> Cerebellum:
@@ -141,6 +147,15 @@ class Cerebellum:
             return None
         return TorchEngine(self.base)
 
+    def reads_as(self, codec: TextCodec) -> bool:
+        """Whether another model's tokens are its tokens."""
+        return self.builder.codec.vocabulary == codec.vocabulary
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it tells apart."""
+        return int(self.base.model.config.vocab_size)
+
     def least(self, by_hand: float) -> float | None:
         """The least confidence of a reflex; None: there are no reflexes.
 
@@ -152,13 +167,21 @@ class Cerebellum:
         return self.calibration.threshold if self.calibration is not None else None
 
     def line(
-        self, parts: PromptParts, stop: StopRules, cancel: Cancel, *, floor: float = 0.0, most: int = MOST_TOKENS
+        self,
+        parts: PromptParts,
+        stop: StopRules,
+        cancel: Cancel,
+        *,
+        floor: float = 0.0,
+        most: int = MOST_TOKENS,
+        known: Known | None = None,
     ) -> Line | None:
         """The rest of a line, greedily; None as soon as its confidence is below `floor`, or if `cancel` is set.
 
         Args:
             stop: the place's rules, for one line.
             most: tokens; a line that has not ended by then is none.
+            known: has its say about each token.
         """
         prompt = self.builder.build(parts, reserve=most)
         try:
@@ -170,7 +193,7 @@ class Cerebellum:
         while True:
             if cancel.is_set():
                 return None
-            token, logprob = best(logits)
+            token, logprob = best(known.mix(logits, ids) if known else logits)
             total += logprob
             count += 1
             if total < least:

@@ -138,13 +138,14 @@ class CerebellumStep:
         meter = Meter(self._tell, NAME, 1.0 - self.share, self.share)
         meter.phase(Phase.PREPARING)
         plan, experiences, passages = await self._planned(job)
+        off_limits = await self._store.forgetting.off_limits()
         final = self._config.cerebellum_dir / str(plan.version_id)
 
         from npllm.sleep.cerebellum_learner import CerebellumLearner
 
         learner = await asyncio.to_thread(
             CerebellumLearner,
-            *(self._config, job.start, plan, experiences, passages, self._folder, self._stop, meter),
+            *(self._config, job.start, plan, experiences, passages, self._folder, self._stop, meter, off_limits),
         )
         position = await asyncio.to_thread(learner.train)
         verdict = await asyncio.to_thread(learner.judge)

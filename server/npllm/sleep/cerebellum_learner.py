@@ -14,10 +14,10 @@ import itertools
 import logging
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
 
@@ -29,17 +29,18 @@ from npllm.config import Config
 from npllm.models import examples, hub, plastic
 from npllm.models.base import Base
 from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration, Cerebellum
-from npllm.models.fim import PromptBuilder, PromptParts, choose, unix_lines
+from npllm.models.fim import PromptBuilder, choose
 from npllm.models.manifest import Manifest, publish_folder, read_manifest, sha256_file, write_manifest
-from npllm.sleep import mas, patterns, plastic_days
+from npllm.sleep import confidence, mas, patterns, plastic_days
 from npllm.sleep.backpropamine import Moment
-from npllm.sleep.calibration import calibrate
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.checkpoint import Position
+from npllm.sleep.confidence import Unseen
 from npllm.sleep.dataset import file_of
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gate import Judgement, Scored, judge
 from npllm.sleep.interruption import look
+from npllm.sleep.knowledge import Knowledge, same_tokens
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.meter import Meter
 from npllm.sleep.objectives import Sample, answer_nats
@@ -53,7 +54,6 @@ from npllm.types import Experience, ModelError, Pattern
 log = logging.getLogger(__name__)
 
 ASIDE = 6  # one passage in so many is not learned: confidence is judged by it
-MOST_JUDGED = 200  # lines that confidence is judged by
 MOST_MOMENTS = 1000  # the newest ones, of the mornings
 LANGUAGE_OF = {ending: language for language, endings in projects.ENDINGS.items() for ending in endings}
 
@@ -80,6 +80,7 @@ class CerebellumLearner:
         start: the folder of the version in use, or of the model as it came.
         plan, experiences, passages: as of an adapter's learner.
         folder: for the training's state.
+        off_limits: files and folders that are never read.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class CerebellumLearner:
         folder: Path,
         stop: threading.Event,
         meter: Meter,
+        off_limits: Collection[str] = (),
     ) -> None:
         self._config, self._start, self._plan, self._folder = config, start, plan, folder
         self._stop, self._meter = stop, meter
@@ -110,6 +112,7 @@ class CerebellumLearner:
         ordered = sorted((*self._replay, *self._learn), key=lambda item: (item.created_at, item.id))
         self._mornings = ordered[-MOST_MOMENTS:]
         self._seen = patterns.count(ordered, self.passages, LANGUAGE_OF)
+        self._off_limits = off_limits
         self._importance: mas.Importance | None = None
         self._plastic: dict[str, torch.Tensor] | None = None
 
@@ -169,20 +172,20 @@ class CerebellumLearner:
 
     def calibrate(self) -> Calibration:
         """What its confidence is worth on lines that it has not learned. Raises Interrupted."""
-        places = [(i.place.path, i.prefix, i.suffix, i.final_text) for i in self._held_out]
-        places += [(p.path, p.prefix, p.suffix, p.line) for p in self._aside]
+        places = [
+            Unseen(item.place.project, item.place.language, item.place.path, item.prefix, item.suffix, item.final_text)
+            for item in self._held_out
+        ]
+        for one in self._aside:
+            language = LANGUAGE_OF.get(PurePosixPath(one.path).suffix, "")
+            places.append(Unseen(one.project, language, one.path, one.prefix, one.suffix, one.line))
         small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
-        judged: list[tuple[float, bool]] = []
-        for number, (path, prefix, suffix, text) in enumerate(places[:MOST_JUDGED]):
-            look(self._stop)
-            with torch.inference_mode():
-                stop = small.stops(unix_lines(prefix), unix_lines(suffix))
-                line = small.line(PromptParts(path, prefix, suffix), stop, self._stop)
-            wanted = unix_lines(text).split("\n")[0].rstrip()
-            if line is not None and line.text:
-                judged.append((line.confidence, line.text.rstrip() == wanted))
-            self._meter.step(number + 1, min(MOST_JUDGED, len(places)))
-        return calibrate(judged, self._config.cerebellum.precision)
+        memory, knowledge = self._config.memory, None
+        if memory.enabled and memory.continuations and same_tokens(self._start, self._config.base.model):
+            knowledge = Knowledge(small.builder.codec, small.vocabulary, self._off_limits, self._stop)
+        return confidence.calibrated(
+            *(small, places, knowledge, self._config.cerebellum.precision, self._stop), on_step=self._meter.step
+        )
 
     def known(self) -> list[Pattern]:
         """The frequent patterns that it would now write itself, token by token, where the person wrote them last."""

@@ -18,8 +18,9 @@ from typing import Any
 from uuid import UUID
 
 from npllm import types
-from npllm.assist import context
+from npllm.assist import context, reflexes
 from npllm.assist.assistant import Assistant, Offer
+from npllm.assist.library import ABOVE_CHARS, Shelf
 from npllm.assist.worker import Desk as Models
 from npllm.assist.writing import LineScore
 from npllm.config import Config
@@ -97,7 +98,7 @@ class Desk:
 
 
 class SmallDesk(Desk):
-    """A window in which the cerebellum alone reads and predicts, without base, memory and adapters."""
+    """A window in which the cerebellum alone reads and predicts, as it gives reflexes: without base and adapters."""
 
     @classmethod
     async def of(cls, desk: Desk) -> SmallDesk | None:
@@ -109,14 +110,19 @@ class SmallDesk(Desk):
         """How well the cerebellum predicts `text` there."""
         place = self._place(uri, offset)
         prefix, suffix = context.window(self.text(uri), offset)
-        return await self.assistant.resources.worker.run(lambda models: _alone(models, place, prefix, suffix, text))
+        above = self.text(uri)[max(0, offset - ABOVE_CHARS) : offset]
+        resources = self.assistant.resources
+        shelf = await resources.shelf(place)
+        return await resources.worker.run(lambda models: _alone(models, place, prefix, suffix, text, above, shelf))
 
 
 def _cerebellum(models: Models) -> Any:
     return getattr(models, "cerebellum", None)
 
 
-def _alone(models: Models, place: Place, prefix: str, suffix: str, text: str) -> LineScore:
+def _alone(
+    models: Models, place: Place, prefix: str, suffix: str, text: str, above: str, shelf: Shelf | None
+) -> LineScore:
     from npllm.models import decoding
     from npllm.models.fim import PromptParts
     from npllm.models.torch_engine import TorchEngine
@@ -124,7 +130,8 @@ def _alone(models: Models, place: Place, prefix: str, suffix: str, text: str) ->
     small = _cerebellum(models)
     ids = small.builder.encode_middle(text)
     prompt = small.builder.build(PromptParts(place.path, prefix, suffix, ()), reserve=len(ids), snippet_budget=0)
-    made = decoding.score(TorchEngine(small.base), prompt.ids, ids, text, threading.Event())
+    known = reflexes.known(models, small, above, shelf)
+    made = decoding.score(TorchEngine(small.base), prompt.ids, ids, text, threading.Event(), known=known)
     return LineScore(made.nats, made.tokens, made.utf8_bytes, 0)
 
 
