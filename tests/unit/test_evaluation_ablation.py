@@ -106,8 +106,9 @@ def test_an_arm_adds_one_mechanism_and_missing_ones_are_named(monkeypatch: pytes
     assert made[arms.BASE].settings["memory.enabled"] is made[arms.BASE].settings["adapters.enabled"] is False
     retrieval, learned = made["+ retrieval"], made["+ LoRA"]
     assert retrieval.settings["memory.enabled"] and not retrieval.settings["adapters.enabled"] and not retrieval.sleeps
-    assert learned.settings == {**retrieval.settings, "adapters.enabled": True}
-    assert learned.before == "+ retrieval" and learned.sleeps
+    assert not retrieval.settings["memory.continuations"] and not made["+ continuations"].sleeps
+    assert learned.settings == {**made["+ continuations"].settings, "adapters.enabled": True}
+    assert learned.before == "+ continuations" and learned.sleeps
     replayed = made[arms.LEARNS]
     assert replayed.settings != learned.settings
     assert made[arms.PLACEBO].settings == replayed.settings and made[arms.PLACEBO].shuffled
