@@ -183,3 +183,20 @@ def test_blocks_make_up_the_text_and_stay_when_another_part_changes() -> None:
     changed = list(blocks("new = 1\n" + text))
     assert len(set(whole) - set(changed)) <= 3
     assert list(blocks("")) == []
+
+
+async def test_a_secret_in_a_file_is_no_continuation(
+    shelves: Library, codec: tuple[TextCodec, int], tmp_path: Path
+) -> None:
+    (tmp_path / "a.py").write_text('zebra_quality = harvest_moon(password="zebra77zebra")\n')
+    shelf = await looked(shelves, place(tmp_path))
+    assert not knows(shelf, codec, 'zebra_quality = harvest_moon(password="')
+
+
+async def test_files_that_are_left_alone_are_not_read(
+    shelves: Library, codec: tuple[TextCodec, int], tmp_path: Path
+) -> None:
+    (tmp_path / "drafts").mkdir()
+    (tmp_path / "drafts" / "a.py").write_text(LINE)
+    shelves.ignore = ("drafts/",)
+    assert not knows(await looked(shelves, place(tmp_path)), codec)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from npllm import contexts, projects
 from npllm.memory.places import covered, paths_of
+from npllm.memory.redaction import redact
 from npllm.types import Decision, Experience, NpllmError, Place
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Library:
 
     def __init__(self, codec: Callable[[], tuple[TextCodec, int] | None]) -> None:
         self.off_limits: Collection[str] = ()
+        self.ignore: Sequence[str] = ()  # patterns of files that are left alone
         self._codec = codec
         self._kept: OrderedDict[tuple[str, str], _Folder] = OrderedDict()
         self._looking: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -138,7 +140,9 @@ class Library:
             except NpllmError as error:
                 log.warning("what was written lately could not be read: %s", error)
         try:
-            folder.index = await asyncio.to_thread(folder.read, codec, written, tuple(self.off_limits))
+            folder.index = await asyncio.to_thread(
+                folder.read, codec, written, tuple(self.off_limits), tuple(self.ignore)
+            )
             folder.codec = codec[0]
         except Exception:  # a background task: without it there is less to know, nothing else
             log.exception("%s could not be read", folder.project)
@@ -165,7 +169,13 @@ class _Folder:
         self._files: dict[str, tuple[tuple[int, int], Tokens]] = {}  # path -> (mtime_ns, size), tokens
         self._written: OrderedDict[object, tuple[str, Tokens]] = OrderedDict()  # by experience: its document
 
-    def read(self, codec: tuple[TextCodec, int], written: Sequence[Experience], off_limits: Collection[str]) -> Index:
+    def read(
+        self,
+        codec: tuple[TextCodec, int],
+        written: Sequence[Experience],
+        off_limits: Collection[str],
+        ignore: Sequence[str] = (),
+    ) -> Index:
         """Look at the files again; blocking. The index of all that is known, the old one where nothing is new."""
         if self.codec is not codec[0]:
             self._files.clear()
@@ -173,7 +183,7 @@ class _Folder:
         from npllm.models.reading import Reader
 
         reader = Reader(codec[0])
-        changed = self._read_files(reader, off_limits)
+        changed = self._read_files(reader, off_limits, ignore)
         for item in reversed(written):
             if item.id not in self._written and (text := _lines(item)) is not None:
                 self._written[item.id] = (name_of(item.place.project, item.place.path), reader.tokens(text))
@@ -186,11 +196,13 @@ class _Folder:
             return self._indexed(codec[1])
         return self.index
 
-    def _read_files(self, reader: Reader, off_limits: Collection[str]) -> bool:
+    def _read_files(self, reader: Reader, off_limits: Collection[str], ignore: Sequence[str]) -> bool:
         """Whether anything is other than it was."""
         root, until = Path(self.project), time.monotonic() + READING_S
         endings = projects.ENDINGS.get(self.language, ())
-        paths = projects.files(root, endings, lambda: None, until)[:MOST_FILES] if self.project and endings else []
+        paths: list[str] = []
+        if self.project and endings:
+            paths = projects.files(root, endings, lambda: None, until, ignore)[:MOST_FILES]
         states: dict[str, tuple[int, int]] = {}
         for path in paths:
             try:
@@ -208,7 +220,8 @@ class _Folder:
             if path not in self._files or self._files[path][0] != states[path]:
                 forbidden = bool(off_limits) and covered(paths_of(self.project, path, ""), off_limits)
                 text = "" if forbidden else projects.text(root, path) or ""
-                self._files[path] = (states[path], reader.tokens(text))
+                shown = redact(text, self.language, second_pass=False)  # another file's secret is no suggestion
+                self._files[path] = (states[path], reader.tokens(shown))
                 changed = True
             total += len(self._files[path][1])
         return changed

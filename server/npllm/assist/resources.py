@@ -65,6 +65,7 @@ class Resources:
             self.worker, lambda text: self.problem("cerebellum", text) if text else self.solved("cerebellum")
         )
         self.library = Library(lambda: self.worker.codec)
+        self.library.ignore = config.memory.ignore
         self.journal = Journal(config.journal_dir)
         self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
         self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "cerebellum"...
@@ -114,6 +115,9 @@ class Resources:
     async def configure(self, config: Config) -> None:
         """Take new settings; a changed base is loaded in the background, beside the old one."""
         old, self.config = self.config, config
+        if config.memory.ignore != old.memory.ignore:
+            self.library.ignore = config.memory.ignore
+            self.library.forget()
         if self.store is not None and config.memory != old.memory:
             await self._retrieve_from(self.store)
         if self._pump is None:  # not started yet

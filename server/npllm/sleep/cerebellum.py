@@ -210,6 +210,7 @@ class CerebellumStep:
                 seed=seed,
                 stop=self._stop,
                 off_limits=off_limits,
+                ignore=self._config.memory.ignore,
             )
         random.Random(seed).shuffle(made)
         return tuple(made[: project.MOST])

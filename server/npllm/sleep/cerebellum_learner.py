@@ -182,7 +182,9 @@ class CerebellumLearner:
         small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
         memory, knowledge = self._config.memory, None
         if memory.enabled and memory.continuations and same_tokens(self._start, self._config.base.model):
-            knowledge = Knowledge(small.builder.codec, small.vocabulary, self._off_limits, self._stop)
+            knowledge = Knowledge(
+                small.builder.codec, small.vocabulary, self._off_limits, self._stop, ignore=memory.ignore
+            )
         return confidence.calibrated(
             *(small, places, knowledge, self._config.cerebellum.precision, self._stop), on_step=self._meter.step
         )

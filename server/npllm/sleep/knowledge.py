@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from npllm import projects
 from npllm.memory.places import covered, paths_of
+from npllm.memory.redaction import redact
 from npllm.models import folder, locate
 from npllm.models.codec import TextCodec
 from npllm.models.continuations import Continuations, Index, Tokens
@@ -35,13 +36,22 @@ class Knowledge:
         codec: of the model, with `vocabulary` tokens.
         off_limits: files and folders that are never read.
         stop: set when the person is back.
+        ignore: patterns of files that are never read, beside those that never are.
     """
 
-    def __init__(self, codec: TextCodec, vocabulary: int, off_limits: Collection[str], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        codec: TextCodec,
+        vocabulary: int,
+        off_limits: Collection[str],
+        stop: threading.Event,
+        ignore: Sequence[str] = (),
+    ) -> None:
         self._reader = Reader(codec)
         self._vocabulary = vocabulary
         self._off_limits = tuple(off_limits)
         self._stop = stop
+        self._ignore = tuple(ignore)
         self._indexes: dict[tuple[str, str], Index] = {}
 
     def at(self, project: str, language: str, path: str, prefix: str, trust: float) -> Continuations:
@@ -56,13 +66,14 @@ class Knowledge:
         if not project or not endings:
             return {}
         until, total, found = time.monotonic() + READING_S, 0, dict[str, Tokens]()
-        for path in projects.files(Path(project), endings, lambda: look(self._stop), until):
+        for path in projects.files(Path(project), endings, lambda: look(self._stop), until, self._ignore):
             look(self._stop)
             if total > MOST_TOKENS or time.monotonic() > until:
                 break
             if self._off_limits and covered(paths_of(project, path, ""), self._off_limits):
                 continue
-            found[path] = self._reader.tokens(projects.text(Path(project), path) or "")
+            text = redact(projects.text(Path(project), path) or "", language, second_pass=False)
+            found[path] = self._reader.tokens(text)
             total += len(found[path])
         return found
 
