@@ -5,9 +5,9 @@
     python -m tests.benchmarks.continuations --fit
 
 For each project: bits per UTF-8 byte of held-out lines by the bare base and with what the older release and the
-document above the cursor say word for word; `--small` the same for the cerebellum as it came, at several trusts. `--fit`
-finds the weights on each project's morning and, for each, tells what the weights of the *other* projects' mornings gain
-on its held-out lines. Releases are downloaded once, into `.eval/wheels`.
+document above the cursor say word for word; `--small` the same for the cerebellum as it came, at some trusts. `--fit`
+finds the weights on each project's morning and tells, for each, what those of the *other* projects' mornings gain on
+its held-out lines. Releases are downloaded once, into `.eval/wheels`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def main() -> None:
     learned, judged = dict[str, Counts](), dict[str, Counts]()
     for spec in args.package or PROJECTS:
         name, _, versions = spec.partition("=")
-        pair = sources.package(name, *versions.split(","), Path(".eval/wheels"))
+        old, new = versions.split(",")
+        pair = sources.package(name, old, new, Path(".eval/wheels"))
         parts = days.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
         index = reading.index(pair)
         judged[name], nats = reading.asked(parts.held_out, index, trusts)
