@@ -141,6 +141,8 @@ class Outcome:
     created_at: datetime
     revision: int = 0  # rises with every later look at the same suggestion
     final: bool = False
+    occasion: str = ""  # what made us look: a time ("30 s"), "save", "commit", "close"; "" = a change or a command
+    detail: str = ""  # how it came about, e.g. "undone"; see feedback.detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,25 @@ class Feedback:
     confidence: float  # [0, 1]
     frustration: float  # [0, 1]
     reward: float  # emotional reward, [-1, 1]
+    created_at: datetime
+
+
+class SignKind(enum.StrEnum):
+    """What a person does when something annoys them."""
+
+    REFUSALS = "refusals"  # five in a row, ten, ...
+    UNDO_STORM = "undo_storm"  # five undos within ten seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A sign of frustration in what the person does; apart from `Feedback`, which is what they say."""
+
+    id: UUID
+    suggestion_id: UUID  # the last one there; where there was none, the sign's own id
+    kind: SignKind
+    strength: float  # (0, 1]
+    place: Place
     created_at: datetime
 
 
@@ -315,6 +336,6 @@ class Counts:
     consolidations: int = 0
 
 
-JournalRecord = Suggestion | Outcome | Feedback | Experience | HeldBack
+JournalRecord = Suggestion | Outcome | Feedback | Experience | HeldBack | Sign
 
 TokenIds = Sequence[int]

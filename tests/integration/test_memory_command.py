@@ -82,7 +82,8 @@ async def test_show_tells_all_that_is_known_of_a_suggestion(store: Store, run: R
         "nearly",
     ):
         assert expected in text
-    assert "keep, reward +0.50 (implicit +0.50, emotional +0.70), relevance 0.80" in text
+    assert "emotional: +0.70 (satisfaction 0.75, confidence 0.50, frustration 0.00)" in text
+    assert "relevance = (r + 1) / 2 = 0.80" in text and "decision: keep" in text
     assert (await run("show", "last"))[1] == (await run("show", str(made.id)[:23]))[1] == text
 
     _, line, _ = await run("show", "last", "--json")

@@ -511,6 +511,8 @@ def test_the_looks_of_an_accepted_text_are_told_only_when_something_changed():
     desk.show(4, "f(first, second)")
     desk.edit(4, 4, "f(first, second)")
     at = desk.now - 0.1
+    assert desk.tracker.next_due() == pytest.approx(at + 15)
+    assert desk.tracker.tick(at + 16) == []
     assert desk.tracker.next_due() == pytest.approx(at + 30)
     assert desk.tracker.tick(at + 30) == []
     desk.edit(6, 11, "third")
@@ -690,7 +692,8 @@ def test_closing_the_document_tells_what_is_known():
     desk.edit(4, 4, "compute(1)")
     rejected = desk.show(len(desk.text), "z = 3")
     desk.type(len(desk.text), "other")
-    told = {o.suggestion_id: o for o in desk.tracker.closed(URI, desk.now)}
+    assert [o.suggestion_id for o in desk.tracker.closed(URI, desk.now)] == [rejected.id]  # the other was told before
+    told = {o.suggestion_id: o for o in desk.tracker.tick(desk.now + 6)}
     assert (told[accepted.id].kind, told[accepted.id].final) == (K.ACCEPTED, True)
     assert (told[rejected.id].kind, told[rejected.id].final_text, told[rejected.id].final) == (
         K.REJECTED, "other", True,

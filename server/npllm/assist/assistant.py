@@ -21,11 +21,14 @@ from npllm import contexts
 from npllm.assist import context, filters, writing
 from npllm.assist.library import ABOVE_CHARS, Shelf
 from npllm.assist.recorder import Recorder
+from npllm.assist.repository import Repositories
 from npllm.assist.resources import Resources
 from npllm.assist.silence import Pacing
 from npllm.assist.writing import LineScore, Request
 from npllm.config import Config
+from npllm.feedback.frustration import Signs
 from npllm.feedback.implicit import ImplicitFeedback
+from npllm.feedback.tracking import Change
 from npllm.memory.cache import CompletionCache
 from npllm.memory.places import off_limits
 from npllm.memory.store import Store
@@ -76,6 +79,9 @@ class Assistant:
         self._on_change = on_change
         self._cache = CompletionCache()
         self._implicit = ImplicitFeedback(config.feedback)
+        self._signs = Signs()
+        self._repositories = Repositories()
+        self._moved: dict[str, int] = {}  # by document: when git put another state there
         self._recorder = Recorder(self.resources.journal, config.feedback, self._experienced, self._journal_said)
         self.pacing = Pacing(config, self._recorder)
         self._avoided = filters.Avoided()
@@ -202,7 +208,9 @@ class Assistant:
         suggestion = offer.suggestion
         if self._records(suggestion.place) and not self._recorder.knows(suggestion.id):
             self._recorder.suggestion(suggestion)
-            self._outcomes(self._implicit.shown(offer.suggestion, self._now()))
+            under_git = self._repositories.holds(suggestion.place.project)
+            self._signs.offered(suggestion.place.uri, suggestion.id)
+            self._outcomes(self._implicit.shown(offer.suggestion, self._now(), until_commit=under_git))
 
     async def rewrite(self, start: Place, text: str, end: int) -> Suggestion | None:
         """What the base would write in place of `text[start.offset:end]`, by infilling; None if nothing else.
@@ -262,15 +270,32 @@ class Assistant:
         if place.uri == self._rewriting[0]:
             self._rewriting[1].set()
         self.pacing.changed(new_text, end - start)
-        if self.config.memory.record:
-            self._outcomes(self._implicit.changed(place.uri, before, start, end, new_text, self._now()))
+        if not self.config.memory.record:
+            return
+        now = self._now()
+        sign = self._signs.changed(place, before, Change(start, end, new_text), now)
+        if sign is not None and self._records(place):
+            self._recorder.note(sign)
+        moved = self._repositories.moved(place.project) if end - start > 1 else 0
+        if moved and self._moved.get(place.uri) != moved:
+            self._moved[place.uri] = moved  # the person did not write this
+            self._outcomes(self._implicit.replaced(place.uri, now))
+        self._outcomes(self._implicit.changed(place.uri, before, start, end, new_text, now))
 
     def desk_moved(self, place: Place, text: str) -> None:
         """The person works at this place now: look in memory for what resembles it, in the background."""
         if not self.resources.leaves_alone(place):
             self.resources.prefetch(place, text)
 
+    def opened(self, uri: str, text: str) -> None:
+        """A document is open, perhaps one that was renamed."""
+        self._implicit.opened(uri, text, self._now())
+
+    def saved(self, uri: str) -> None:
+        self._outcomes(self._implicit.saved(uri, self._now()))
+
     def closed(self, uri: str) -> None:
+        self._moved.pop(uri, None)
         self._cache.invalidate(uri)
         self._outcomes(self._implicit.closed(uri, self._now()))
 
@@ -341,6 +366,8 @@ class Assistant:
         """Looks that are due: how much of an accepted text survives, what was typed instead."""
         while True:
             await asyncio.sleep(1.0)
+            for project in await asyncio.to_thread(self._repositories.commits):
+                self._outcomes(self._implicit.committed(project, self._now()))
             self._outcomes(self._implicit.tick(self._now()))
 
     # -- small things -----------------------------------------------------------------------------------
@@ -351,8 +378,12 @@ class Assistant:
         for outcome in outcomes:
             self.pacing.outcome(outcome)
             suggestion = self._recorder.known(outcome.suggestion_id)
-            if suggestion is not None and outcome.kind in UNWANTED:
+            if suggestion is None:
+                continue
+            if outcome.kind in UNWANTED:
                 self._cache.reject(suggestion.place, suggestion.text)
+            if (sign := self._signs.outcome(outcome, suggestion.place)) is not None and self._records(sign.place):
+                self._recorder.note(sign)
         self._recorder.outcomes(outcomes)
 
     def _experienced(self, experience: Experience) -> None:

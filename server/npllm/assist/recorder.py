@@ -18,7 +18,7 @@ from npllm.config import FeedbackConfig
 from npllm.feedback.emotional import interpret
 from npllm.feedback.experience import experience
 from npllm.memory.journal import Journal
-from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, StoreError, Suggestion, new_id
+from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Sign, StoreError, Suggestion, new_id
 
 log = logging.getLogger(__name__)
 REMEMBERED = 2000  # suggestions whose later outcomes and feedback can still be tied to them
@@ -110,8 +110,8 @@ class Recorder:
             self._experience(case)
         return case.feedback
 
-    def held_back(self, record: HeldBack) -> None:
-        """A suggestion was made and not shown."""
+    def note(self, record: HeldBack | Sign) -> None:
+        """A suggestion was made and not shown; or a sign of frustration."""
         if record.suggestion_id not in self._forgotten:
             self._queue.put_nowait(record)
 

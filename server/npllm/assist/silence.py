@@ -104,7 +104,7 @@ class Pacing:
             self._held.popitem(last=False)
         log.info("a suggestion was held back: its chance is %.2f", verdict.chance)
         if record:
-            self._recorder.held_back(
+            self._recorder.note(
                 HeldBack(
                     suggestion_id=suggestion.id,
                     place=suggestion.place,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from npllm.feedback import reward
-from npllm.feedback.tracking import Change, TrackedRange, drawn
+from npllm.feedback.detail import detail
+from npllm.feedback.looks import LAST_LOOK_S, MILESTONES, waits
+from npllm.feedback.tracking import Change, TrackedRange, drawn, plain
 from npllm.types import Outcome, OutcomeKind, Suggestion, new_id
 
-LAST_LOOK_S = 600.0
-LOOKS_S = (120.0, 300.0, LAST_LOOK_S)  # at an accepted text, after the first at `settle_s`
 COMMAND_S = 5.0  # an acceptance that arrives this long after a change that did not look like one, explains it
 CHECKED = 64  # characters around the cursor by which an offer that came too late is known
 
@@ -51,6 +51,12 @@ class Case:
     cut: bool = False  # characters before its place were taken back
     shared: int = 0  # characters behind the range that stood there before and complete the suggestion
     broken: bool = False  # nothing can be said about what stands there
+    by_key: bool = False  # all of it was taken by a key
+    undone: bool = False  # it was removed as a whole, in one go
+    moved: bool = False  # the person went on elsewhere
+    late: bool = False  # the document had changed before it could be shown
+    until_commit: bool = False  # followed until it is committed
+    milestones: frozenset[str] = frozenset()  # occasions that were told whether or not anything had changed
     looks: int = 0
     revision: int = 0
     told: tuple[OutcomeKind, str, float] | None = None
@@ -80,7 +86,8 @@ class Case:
         self.checked = True
         made, start = self.suggestion, self.span.start
         head, tail, behind = made.prefix[-CHECKED:], made.suffix[:CHECKED], start + self.replaced
-        return before[max(0, start - len(head)) : start] != head or before[behind : behind + len(tail)] != tail
+        self.late = before[max(0, start - len(head)) : start] != head or before[behind : behind + len(tail)] != tail
+        return self.late
 
     def stands(self, text: str) -> bool:
         """Whether all of it stands there: typed out, perhaps with what stood behind the cursor before."""
@@ -90,7 +97,7 @@ class Case:
     def accept(self, now: float, shared: int = 0) -> None:
         """All of it was taken by a key; its last `shared` characters stood behind the cursor before."""
         self.shared = shared
-        self.state, self.since, self.looks = State.ACCEPTED, now, 0
+        self.state, self.since, self.looks, self.by_key = State.ACCEPTED, now, 0, True
         self.superseded = self.dismissed = self.left = False
 
     def diverge(self, now: float, min_visible_ms: int) -> None:
@@ -139,6 +146,8 @@ class Case:
             self.cut = True
             self.broken |= "\n" in before[change.start : span.start]
         start, end = span.start, span.end
+        if start < end:
+            self.undone = (change.start, change.end, change.new_text) == (start, end, "")
         span.apply(change)
         self.left = False
         if self.state is State.DIVERGED:
@@ -170,11 +179,14 @@ class Case:
 
     # -- looks ----------------------------------------------------------------------------------------
 
-    def look(self, text: str, now: float, min_visible_ms: int, *, final: bool = False) -> Outcome | None:
-        """What is known now; None if that was told before (a final look is always told).
+    def look(
+        self, text: str, now: float, min_visible_ms: int, *, final: bool = False, occasion: str = ""
+    ) -> Outcome | None:
+        """What is known now; None if that was told before (a final look is always told, and the first of a milestone).
 
         Args:
             text: the document.
+            occasion: what makes us look.
         """
         if self.superseded:
             return None
@@ -183,10 +195,12 @@ class Case:
         signal = reward.implicit(kind, survived)
         if kind is OutcomeKind.ACCEPTED and self.state is not State.ACCEPTED and not self.taken:
             signal = reward.TYPED_OUT
-        if self.told == (kind, written, signal) and not final:
+        milestone = occasion in MILESTONES and occasion not in self.milestones
+        if self.told == (kind, written, signal) and not (final or milestone):
             return None
         self.told = (kind, written, signal)
-        return self._outcome(kind, written, survived, signal, now, final)
+        self.milestones |= {occasion}
+        return self._outcome(kind, written, survived, signal, now, final, occasion)
 
     def continued_by(self, newer: Suggestion, text: str) -> bool:
         """Whether a newer suggestion leaves nothing to say about this one: it offers the same, or nothing was typed.
@@ -210,10 +224,10 @@ class Case:
     def supersede(self, now: float) -> Outcome:
         """Another one takes its place: no label. If it turns out to have been on screen all the same, it comes back."""
         self.superseded, self.since, self.told = True, now, None
-        return self._outcome(OutcomeKind.SUPERSEDED, "", 0.0, 0.0, now, True)
+        return self._outcome(OutcomeKind.SUPERSEDED, "", 0.0, 0.0, now, True, "")
 
     def _outcome(
-        self, kind: OutcomeKind, written: str, survived: float, signal: float, now: float, final: bool
+        self, kind: OutcomeKind, written: str, survived: float, signal: float, now: float, final: bool, occasion: str
     ) -> Outcome:
         self.revision += 1
         return Outcome(
@@ -227,6 +241,8 @@ class Case:
             created_at=self.suggestion.created_at + timedelta(seconds=now - self.offered_at),
             revision=self.revision - 1,
             final=final,
+            occasion=occasion,
+            detail=detail(self, kind),
         )
 
     def _judge(self, text: str, now: float, min_visible_ms: int) -> tuple[OutcomeKind, float]:
@@ -274,16 +290,11 @@ class Case:
         if self.superseded:
             return self.since + settle_s, True
         if self.state is State.ACCEPTED:
-            waits = (settle_s, *(wait for wait in LOOKS_S if wait > settle_s))
-            index = min(self.looks, len(waits) - 1)
-            return self.since + waits[index], index == len(waits) - 1
+            times = waits(settle_s, self.until_commit)
+            index = min(self.looks, len(times) - 1)
+            return self.since + times[index], index == len(times) - 1
         if self.state is State.DIVERGED:
             return self.since + settle_s, True
         if self.left_at is not None and self.looks == 0 and settle_s < LAST_LOOK_S:
             return self.left_at + settle_s, False
         return self.since + max(settle_s, LAST_LOOK_S), True
-
-
-def plain(text: str) -> str:
-    """The text with "\n" for every line end."""
-    return text.replace("\r\n", "\n")

@@ -2,7 +2,8 @@
 
 Keeps one `Case` per suggestion and document. Told at once: an acceptance. Told when the person goes on to another
 line, and once more when it has settled (`settle_s` after the last change there): what was written instead. An
-accepted text is looked at again at `settle_s`, 120, 300 and 600 s. Knows nothing of LSP, of weights or of storage;
+accepted text is looked at again at 15 s, `settle_s`, 120, 300 and 600 s, when its document is saved and when it is
+committed. Knows nothing of LSP, of weights or of storage;
 time (seconds, monotonic) is passed in.
 """
 
@@ -16,11 +17,13 @@ from uuid import UUID
 from npllm.config import FeedbackConfig
 from npllm.feedback.case import COMMAND_S, Case, State
 from npllm.feedback.diffing import refine
+from npllm.feedback.looks import LAST_LOOK_S
 from npllm.feedback.reading import Reading, read
 from npllm.feedback.tracking import Change, minimal
 from npllm.types import Outcome, Suggestion
 
 PER_DOCUMENT = 64  # cases followed at once; the oldest is settled first
+PARKED_S = 5.0  # a document that was closed and is open again so soon is the same one
 
 
 @dataclass(slots=True)
@@ -41,20 +44,25 @@ class ImplicitFeedback:
     def __init__(self, config: FeedbackConfig) -> None:
         self.config = config
         self._documents: dict[str, _Document] = {}
+        self._parked: dict[str, tuple[_Document, float]] = {}  # closed just now
 
     # -- signals --------------------------------------------------------------------------------------
 
-    def shown(self, suggestion: Suggestion, now: float, *, replaced: int = 0) -> list[Outcome]:
+    def shown(
+        self, suggestion: Suggestion, now: float, *, replaced: int = 0, until_commit: bool = False
+    ) -> list[Outcome]:
         """A suggestion is offered at its place, to replace the next `replaced` characters.
 
-        Its `suffix` is what lies behind those. Whatever was on screen before is not any more.
+        Its `suffix` is what lies behind those. Whatever was on screen before is not any more. With `until_commit` an
+        accepted one is followed for longer than ten minutes, until `committed` is called.
         """
         document = self._documents.setdefault(suggestion.place.uri, _Document())
         outcomes = self._supersede(document, suggestion, now)
         for _, other in self._all():
             if other.state is State.SHOWN and other.left_at is None:
                 other.left_at = now
-        document.cases[suggestion.id] = Case.of(suggestion, now, replaced)
+        document.cases[suggestion.id] = case = Case.of(suggestion, now, replaced)
+        case.until_commit = until_commit
         while len(document.cases) > PER_DOCUMENT:
             outcomes += self._settle(document, next(iter(document.cases.values())), now)
         return outcomes
@@ -117,16 +125,52 @@ class ImplicitFeedback:
             before = document.text()
         return outcomes
 
+    def saved(self, uri: str, now: float) -> list[Outcome]:
+        """The document was saved, formatted or not: how much stands there?"""
+        document = self._documents.get(uri)
+        return [] if document is None else self._look_at_written(document, now, "save", final=False)
+
+    def committed(self, project: str, now: float) -> list[Outcome]:
+        """A commit was made in a project: what stands there is what went into it. Older than ten minutes is final."""
+        outcomes: list[Outcome] = []
+        for document in self._documents.values():
+            for case in list(document.cases.values()):
+                if case.suggestion.place.project == project:
+                    late = case.until_commit and now - case.since > LAST_LOOK_S
+                    outcomes += self._look_at_written(document, now, "commit", final=late, only=case)
+        return outcomes
+
     def closed(self, uri: str, now: float) -> list[Outcome]:
-        """The document is closed: what is known now is final."""
+        """The document is closed. What is known is told; it is final unless the document is open again in a moment.
+
+        A renamed file is closed, and opened with the same text under another name.
+        """
         document = self._documents.pop(uri, None)
-        if document is None:
+        if document is None or not document.cases:
             return []
-        return [outcome for case in list(document.cases.values()) for outcome in self._settle(document, case, now)]
+        self._parked[uri] = (document, now)
+        return [one for case in document.cases.values() for one in self._look(document, case, now, occasion="close")]
+
+    def opened(self, uri: str, text: str, now: float) -> list[Outcome]:
+        """A document is open. If one with this very text was closed just now, it is that one, renamed or reloaded."""
+        for old, (document, at) in list(self._parked.items()):
+            if now - at <= PARKED_S and uri not in self._documents and document.text() == text:
+                del self._parked[old]
+                self._documents[uri] = document
+                return []
+        return []
+
+    def replaced(self, uri: str, now: float) -> list[Outcome]:
+        """The document is about to be replaced by somebody else (git checkout): what is known now is final."""
+        document = self._documents.pop(uri, None)
+        return [] if document is None else self._settle_all(document, now, "replaced")
 
     def close_all(self, now: float) -> list[Outcome]:
         """Everything that is known now is final."""
-        return [outcome for uri in list(self._documents) for outcome in self.closed(uri, now)]
+        documents = [*(document for document, _ in self._parked.values()), *self._documents.values()]
+        self._parked.clear()
+        self._documents.clear()
+        return [outcome for document in documents for outcome in self._settle_all(document, now, "close")]
 
     def tick(self, now: float) -> list[Outcome]:
         """The looks that are due."""
@@ -137,9 +181,16 @@ class ImplicitFeedback:
                 if when > now:
                     continue
                 case.looks += 1
-                outcomes += self._settle(document, case, now) if last else self._look(document, case, now)
+                while not last and (later := case.due(self.config.settle_s))[0] <= now:
+                    (when, last), case.looks = later, case.looks + 1
+                occasion = f"{max(0.0, when - case.since):.0f} s"
+                outcomes += self._look(document, case, now, final=last, occasion=occasion)
             if not document.cases:
                 del self._documents[uri]
+        for uri, (document, at) in list(self._parked.items()):
+            if now - at > PARKED_S:
+                del self._parked[uri]
+                outcomes += self._settle_all(document, now, "close")
         return outcomes
 
     def follows(self, suggestion_id: UUID) -> bool:
@@ -148,7 +199,8 @@ class ImplicitFeedback:
 
     def next_due(self) -> float | None:
         """When `tick` has something to do next; None when nothing is followed."""
-        return min((case.due(self.config.settle_s)[0] for _, case in self._all()), default=None)
+        looks = (case.due(self.config.settle_s)[0] for _, case in self._all())
+        return min((*looks, *(at + PARKED_S for _, at in self._parked.values())), default=None)
 
     # -- cases ----------------------------------------------------------------------------------------
 
@@ -175,7 +227,7 @@ class ImplicitFeedback:
                     if whole is None:
                         newer.append(case)
                 elif reading is Reading.ELSEWHERE and case.left_at is None:
-                    case.left_at = now
+                    case.left_at, case.moved = now, True
                 if reading in (Reading.WHOLE, Reading.ALONG):
                     continue
             if case.goes_on(before, small) and (case.typed or case.state is not State.SHOWN):
@@ -188,14 +240,29 @@ class ImplicitFeedback:
             outcomes += self._look(document, whole, now)
         return outcomes
 
-    def _look(self, document: _Document, case: Case, now: float, *, final: bool = False) -> list[Outcome]:
-        outcome = case.look(document.text(), now, self.config.min_visible_ms, final=final)
+    def _look(
+        self, document: _Document, case: Case, now: float, *, final: bool = False, occasion: str = ""
+    ) -> list[Outcome]:
+        if final:
+            document.cases.pop(case.suggestion.id, None)
+        outcome = case.look(document.text(), now, self.config.min_visible_ms, final=final, occasion=occasion)
         return [] if outcome is None else [outcome]
 
     def _settle(self, document: _Document, case: Case, now: float) -> list[Outcome]:
         """The last look."""
-        document.cases.pop(case.suggestion.id, None)
         return self._look(document, case, now, final=True)
+
+    def _settle_all(self, document: _Document, now: float, occasion: str) -> list[Outcome]:
+        cases = list(document.cases.values())
+        return [one for case in cases for one in self._look(document, case, now, final=True, occasion=occasion)]
+
+    def _look_at_written(
+        self, document: _Document, now: float, occasion: str, *, final: bool, only: Case | None = None
+    ) -> list[Outcome]:
+        """Look at what was taken, or written instead; what is on screen still waits for its verdict."""
+        cases = list(document.cases.values()) if only is None else [only]
+        written = [case for case in cases if case.state is not State.SHOWN or case.taken]
+        return [one for case in written for one in self._look(document, case, now, final=final, occasion=occasion)]
 
     def _supersede(self, document: _Document, suggestion: Suggestion, now: float) -> list[Outcome]:
         """Older suggestions that a new one continues, or replaces untouched, carry no label."""

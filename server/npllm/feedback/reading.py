@@ -10,8 +10,8 @@ from __future__ import annotations
 import enum
 
 from npllm.feedback import reward
-from npllm.feedback.case import Case, plain
-from npllm.feedback.tracking import Change, TrackedRange, common_head, localise
+from npllm.feedback.case import Case
+from npllm.feedback.tracking import Change, TrackedRange, common_head, localise, plain
 
 PAIRS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'", "`": "`"}
 

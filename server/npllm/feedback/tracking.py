@@ -142,3 +142,8 @@ def common_tail(a: str, b: str) -> int:
         else:
             high = middle - 1
     return low
+
+
+def plain(text: str) -> str:
+    """The text with "\n" for every line end."""
+    return text.replace("\r\n", "\n")

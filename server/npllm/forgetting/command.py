@@ -71,7 +71,7 @@ async def _run(args: argparse.Namespace) -> int:
             case "remember":
                 return await _remember(args.path, store)
             case "show":
-                return await looking.show(args, store)
+                return await looking.show(args, settings, store)
             case "search":
                 return await looking.search(args, settings, store)
             case "export":

@@ -13,22 +13,24 @@ from pathlib import Path
 from typing import Any, TextIO
 from uuid import UUID
 
-from npllm.config import Config
+from npllm.config import Config, FeedbackConfig
+from npllm.feedback import explaining
 from npllm.memory import codec
 from npllm.memory.journal import Journal
 from npllm.memory.looking import Case, Hit
 from npllm.memory.places import Selector
 from npllm.memory.store import Store
-from npllm.types import Experience, HeldBack, JournalRecord, NpllmError, Suggestion
+from npllm.types import Experience, HeldBack, JournalRecord, NpllmError, Sign, SignKind, Suggestion
 
 LINES = 6  # of the text before the cursor that are shown
 WIDTH = 100  # characters of a line in a list
+SIGNS = {SignKind.REFUSALS: "the fifth (tenth ...) refusal in a row", SignKind.UNDO_STORM: "a storm of undoing"}
 FOLDERS = ("postgres", "journal", "adapters", "attention", "cerebellum", "policies", "checkpoints", "reports", "logs")
 
 
 def add_to(commands: Any) -> None:
     """Add these commands to `npllm memory`'s."""
-    show = commands.add_parser("show", help="one suggestion, what became of it, and what was learned from it")
+    show = commands.add_parser("show", help="one suggestion, what became of it, and how its reward came about")
     show.add_argument("id", metavar="ID", help="its id, the beginning of it, or `last`")
     show.add_argument("--json", action="store_true", help="as one JSON object")
     search = commands.add_parser("search", help="what was learned, by words or by likeness")
@@ -50,9 +52,9 @@ def add_to(commands: Any) -> None:
 # --- show ---------------------------------------------------------------------------------------------------------
 
 
-async def show(args: argparse.Namespace, store: Store) -> int:
+async def show(args: argparse.Namespace, settings: Config, store: Store) -> int:
     case = await store.looking.case(args.id)
-    print(json.dumps(_as_json(case)) if args.json else as_text(case))
+    print(json.dumps(_as_json(case)) if args.json else as_text(case, settings.feedback))
     return 0
 
 
@@ -62,11 +64,12 @@ def _as_json(case: Case) -> dict[str, Any]:
         "outcomes": [codec.plain(one) for one in case.outcomes],
         "feedback": [codec.plain(one) for one in case.feedback],
         "experience": case.experience and codec.plain(case.experience),
+        "signs": [codec.plain(one) for one in case.signs],
     }
 
 
-def as_text(case: Case) -> str:
-    """A case for the terminal."""
+def as_text(case: Case, config: FeedbackConfig) -> str:
+    """A case for the terminal, with its reward explained step by step."""
     known: Suggestion | Experience | None = case.suggestion or case.experience
     assert known is not None
     place = known.place
@@ -78,14 +81,20 @@ def as_text(case: Case) -> str:
     if (made := case.suggestion) is not None:
         by = ", ".join(map(str, made.adapter_versions)) or "the bare base"
         lines.append(f"by {made.source} ({by}), {made.latency_ms:.0f} ms, {made.mean_logprob:.2f} nats a token")
+        if made.chance is not None:
+            audited = ", shown to see whether that is so" if made.audited else ""
+            lines.append(f"its chance of being taken was {made.chance:.2f}{audited}")
         if made.memory_ids:
             lines.append("with in the prompt: " + ", ".join(map(str, made.memory_ids)))
     before = "\n".join(known.prefix.split("\n")[-LINES:])
     lines += ["", "before the cursor:", _quoted(before)]
     lines += ["suggested:", _quoted(case.suggestion.text if case.suggestion else known.suggested)]  # type: ignore[union-attr]
     for look in case.outcomes:
-        said = f"{look.created_at:%H:%M:%S} {look.kind.value}, implicit reward {look.implicit:+.2f}"
-        lines += [f"{said}, {look.survival:.0%} of it stands" + (", the last look" if look.final else "")]
+        what = look.kind.value.replace("_", " ") + (f" ({look.detail})" if look.detail else "")
+        said = f"{look.created_at:%H:%M:%S} {what}, implicit reward {look.implicit:+.2f}"
+        notes = [f"looked at: {look.occasion}"] if look.occasion else []
+        notes += ["the last look"] if look.final else []
+        lines.append(", ".join([said, f"{look.survival:.0%} of it stands", *notes]))
     if case.outcomes and case.outcomes[-1].final_text.strip():
         lines += ["what stood there in the end:", _quoted(case.outcomes[-1].final_text)]
     for given in case.feedback:
@@ -94,16 +103,27 @@ def as_text(case: Case) -> str:
             f"said: {said!r}: satisfaction {given.satisfaction:.2f}, confidence {given.confidence:.2f}, "
             f"frustration {given.frustration:.2f}, emotional reward {given.reward:+.2f}"
         )
+    for sign in case.signs:
+        lines.append(f"{sign.created_at:%H:%M:%S} a sign of frustration, which changes no reward: {SIGNS[sign.kind]}")
+    lines += _reward(case, config)
     if (learned := case.experience) is not None:
-        emotional = "none" if learned.emotional is None else f"{learned.emotional:+.2f}"
-        lines.append(
-            f"experience: {learned.decision.value}, reward {learned.reward:+.2f} (implicit {learned.implicit:+.2f}, "
-            f"emotional {emotional}), relevance {learned.relevance:.2f}, revision {learned.revision}"
-        )
         lines.append("contexts: " + (", ".join(learned.contexts) or learned.context))
     else:
         lines.append("no experience was made of it.")
     return "\n".join(lines)
+
+
+def _reward(case: Case, config: FeedbackConfig) -> list[str]:
+    """How it came about."""
+    lines = ["its reward:"]
+    if case.outcomes:
+        lines.append(f"  implicit: {explaining.implicit(case.outcomes[-1])}")
+    if case.feedback:
+        lines.append(f"  emotional: {explaining.emotional(case.feedback[-1])}")
+    if case.experience is not None:
+        frustration = case.feedback[-1].frustration if case.feedback else 0.0
+        lines += [f"  {line}" for line in explaining.total(case.experience, frustration, config)]
+    return lines if len(lines) > 1 else []
 
 
 def _quoted(text: str) -> str:
@@ -179,7 +199,7 @@ def _wanted(record: JournalRecord, selector: Selector, chosen: set[UUID]) -> boo
         if selector.takes(record):
             chosen.add(record.id)
         return record.id in chosen
-    if isinstance(record, HeldBack):
+    if isinstance(record, HeldBack | Sign):
         return selector.takes(record)
     return record.suggestion_id in chosen
 

@@ -54,6 +54,7 @@ def _documents(server: NpllmServer) -> None:
         item = params.text_document
         encoding = server.server_capabilities.position_encoding or lsp.PositionEncodingKind.Utf16
         server.documents[item.uri] = Document(item.uri, item.language_id, item.text, item.version, encoding)
+        server.assistant.opened(item.uri, item.text)
         server.active()
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
@@ -71,8 +72,9 @@ def _documents(server: NpllmServer) -> None:
         document.version = params.text_document.version
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
-    def saved(_params: lsp.DidSaveTextDocumentParams) -> None:
+    def saved(params: lsp.DidSaveTextDocumentParams) -> None:
         server.active()
+        server.assistant.saved(params.text_document.uri)
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
     def closed(params: lsp.DidCloseTextDocumentParams) -> None:

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Suggestion
+from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Sign, Suggestion
 
 FORMAT = 1
 KINDS: Mapping[str, type[Any]] = {
@@ -27,6 +27,7 @@ KINDS: Mapping[str, type[Any]] = {
     "feedback": Feedback,
     "experience": Experience,
     "held_back": HeldBack,
+    "sign": Sign,
 }
 _NAMES = {cls: name for name, cls in KINDS.items()}
 

@@ -23,7 +23,7 @@ ANNOUNCED = "forgotten"  # told to those who listen for versions
 GROUP = ("context", "base_fingerprint", "origin")  # columns that say which versions stand in for one another
 KEPT_WORDS = ("base_fingerprint", "context", "verdict", "version", "parent", "kind", "date")  # of a report
 PROJECT = "project:"
-TABLES = ("suggestions", "outcomes", "feedback", "held_back", "experiences", "consolidations", "projects")
+TABLES = ("suggestions", "outcomes", "feedback", "held_back", "signs", "experiences", "consolidations", "projects")
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +278,7 @@ async def _delete(connection: Connection, ids: Collection[UUID]) -> dict[str, in
         "outcomes": await QUERIES.delete_outcomes(connection, ids=listed),
         "feedback": await QUERIES.delete_feedback(connection, ids=listed),
         "experiences": await QUERIES.delete_experiences(connection, ids=listed),
+        "signs": await QUERIES.delete_signs(connection, ids=listed),
         "held back": await QUERIES.delete_held_back(connection, ids=listed),
     }
     await QUERIES.delete_unused_projects(connection)

@@ -10,7 +10,18 @@ from uuid import UUID
 
 from npllm.memory import rows
 from npllm.memory.database import QUERIES, Connection, Database
-from npllm.types import Experience, Feedback, HeldBack, JournalRecord, NpllmError, Outcome, OutcomeKind, Suggestion
+from npllm.types import (
+    Experience,
+    Feedback,
+    HeldBack,
+    JournalRecord,
+    NpllmError,
+    Outcome,
+    OutcomeKind,
+    Sign,
+    SignKind,
+    Suggestion,
+)
 
 PAGE = 500  # records at a time
 MOST_NAMED = 5  # of the ids that a beginning could mean
@@ -24,6 +35,7 @@ class Case:
     outcomes: tuple[Outcome, ...]  # every look at it, the first one first
     feedback: tuple[Feedback, ...]
     experience: Experience | None
+    signs: tuple[Sign, ...] = ()  # of frustration, that were last about it
 
     @property
     def id(self) -> UUID:
@@ -84,6 +96,7 @@ class Looking:
                 tuple([outcome(row) async for row in QUERIES.outcomes_of(connection, id=id)]),
                 tuple([feedback(row) async for row in QUERIES.feedback_of(connection, id=id)]),
                 None if experience is None else rows.experience(experience),
+                tuple([sign(row) async for row in QUERIES.signs_of(connection, id=id)]),
             )
 
         return await self._database.run(operation)
@@ -152,6 +165,7 @@ class Looking:
             ("feedback_after", feedback),
             ("experiences_after", rows.experience),
             ("held_back_after", held_back),
+            ("signs_after", sign),
         )
         for query, build in kinds:
             after = UUID(int=0)
@@ -197,6 +211,8 @@ def outcome(row: rows.Row) -> Outcome:
         created_at=row["created_at"],
         revision=row["revision"],
         final=row["final"],
+        occasion=row["occasion"],
+        detail=row["detail"],
     )
 
 
@@ -210,6 +226,17 @@ def feedback(row: rows.Row) -> Feedback:
         confidence=row["confidence"],
         frustration=row["frustration"],
         reward=row["reward"],
+        created_at=row["created_at"],
+    )
+
+
+def sign(row: rows.Row) -> Sign:
+    return Sign(
+        id=rows.uuid(row["id"]),
+        suggestion_id=rows.uuid(row["suggestion_id"]),
+        kind=SignKind(row["kind"]),
+        strength=row["strength"],
+        place=rows.place(row),
         created_at=row["created_at"],
     )
 

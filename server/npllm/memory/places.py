@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Place, Suggestion
+from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Place, Sign, Suggestion
 
 
 def names(path: str) -> frozenset[str]:
@@ -77,7 +77,7 @@ class Selector:
             return False
         if self.text and not any(self.text in text for text in texts(record)):
             return False
-        if isinstance(record, Suggestion | Experience | HeldBack):
+        if isinstance(record, Suggestion | Experience | HeldBack | Sign):
             return self.takes_place(record.place.project, record.place.path, record.place.uri)
         return not self.path and not self.project
 
@@ -93,5 +93,5 @@ def texts(record: JournalRecord) -> tuple[str, ...]:
             return record.suggested, record.final_text
         case Feedback():
             return (record.comment,)
-        case HeldBack():
+        case HeldBack() | Sign():
             return ()

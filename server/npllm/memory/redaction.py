@@ -21,7 +21,7 @@ from uuid import UUID
 from npllm.memory import second_pass as detect_secrets
 from npllm.memory.secret_patterns import KINDS
 from npllm.memory.secret_shapes import PLACEHOLDER, half_written
-from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Suggestion
+from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Sign, Suggestion
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Redactor:
                 return replace(record, suggested=suggested, final_text=_without_half(final_text))
             case Feedback():
                 return replace(record, comment=redact(record.comment, "plaintext"))
-            case HeldBack():  # holds no text
+            case HeldBack() | Sign():  # hold no text
                 return record
 
     def _document(self, record: Suggestion | Experience, written: str) -> tuple[str, str, str]:
@@ -189,7 +189,7 @@ def _wordless(record: JournalRecord) -> JournalRecord:
             return replace(record, suggested="", final_text="")
         case Feedback():
             return replace(record, comment="")
-        case HeldBack():
+        case HeldBack() | Sign():
             return record
 
 

@@ -32,6 +32,7 @@ from npllm.types import (
     OutcomeKind,
     Place,
     PolicyVersion,
+    Sign,
     Suggestion,
     VersionState,
 )
@@ -121,6 +122,8 @@ def outcome_row(o: Outcome) -> dict[str, Any]:
         "implicit": o.implicit,
         "created_at": o.created_at,
         "final": o.final,
+        "occasion": o.occasion,
+        "detail": o.detail,
     }
 
 
@@ -148,6 +151,17 @@ def held_back_row(h: HeldBack) -> dict[str, Any]:
         "mean_logprob": h.mean_logprob,
         "source": h.source,
         "created_at": h.created_at,
+    }
+
+
+def sign_row(s: Sign) -> dict[str, Any]:
+    return {
+        **_place(s.place),
+        "id": s.id,
+        "suggestion_id": s.suggestion_id,
+        "kind": s.kind.value,
+        "strength": s.strength,
+        "created_at": s.created_at,
     }
 
 

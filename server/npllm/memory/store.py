@@ -40,6 +40,7 @@ from npllm.types import (
     HeldBack,
     JournalRecord,
     Outcome,
+    Sign,
     Snippet,
     StoreError,
     Suggestion,
@@ -109,12 +110,13 @@ class Store:
         """
         if not records:
             return
-        placed = [r for r in records if isinstance(r, Suggestion | Experience | HeldBack)]
+        placed = [r for r in records if isinstance(r, Suggestion | Experience | HeldBack | Sign)]
         suggestions = [rows.suggestion_row(r) for r in records if isinstance(r, Suggestion)]
         outcomes = [rows.outcome_row(r) for r in records if isinstance(r, Outcome)]
         feedback = [rows.feedback_row(r) for r in records if isinstance(r, Feedback)]
         experiences = [rows.experience_row(r) for r in records if isinstance(r, Experience)]
         held_back = [rows.held_back_row(r) for r in records if isinstance(r, HeldBack)]
+        signs = [rows.sign_row(r) for r in records if isinstance(r, Sign)]
         experiences.sort(key=lambda row: (row["id"], row["revision"]))
 
         async def operation(connection: Connection) -> None:
@@ -134,6 +136,8 @@ class Store:
                 await QUERIES.insert_feedback(connection, feedback)
             if held_back:
                 await QUERIES.insert_held_back(connection, held_back)
+            if signs:
+                await QUERIES.insert_signs(connection, signs)
             if experiences:
                 await QUERIES.upsert_experiences(connection, experiences)
 
@@ -439,9 +443,9 @@ class Store:
         return await self._database.run(operation)
 
 
-def _about(record: Suggestion | Experience | HeldBack) -> UUID:
+def _about(record: Suggestion | Experience | HeldBack | Sign) -> UUID:
     """The suggestion's id."""
-    return record.suggestion_id if isinstance(record, HeldBack) else record.id
+    return record.suggestion_id if isinstance(record, HeldBack | Sign) else record.id
 
 
 def _watch(connection: Connection, lost: Callable[[Connection], None]) -> None:

@@ -1,6 +1,6 @@
 -- name: lock_memory!
 -- In the order in which the journal's pump writes: what it is writing is waited for, what comes later waits.
-LOCK TABLE projects, suggestions, outcomes, feedback, held_back, experiences IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE projects, suggestions, outcomes, feedback, held_back, signs, experiences IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: cases
 -- Every suggestion that is remembered, with its place, once.
@@ -10,6 +10,8 @@ SELECT DISTINCT ON (c.id) c.id, p.path AS project, c.path, c.uri, c.created_at F
     SELECT e.id, e.project_id, e.path, e.uri, e.created_at FROM experiences e WHERE e.owner = current_user
     UNION ALL
     SELECT h.suggestion_id, h.project_id, h.path, h.uri, h.created_at FROM held_back h WHERE h.owner = current_user
+    UNION ALL
+    SELECT g.suggestion_id, g.project_id, g.path, g.uri, g.created_at FROM signs g WHERE g.owner = current_user
 ) AS c JOIN projects p ON p.id = c.project_id
 ORDER BY c.id, c.created_at;
 
@@ -49,6 +51,10 @@ SELECT count(*) FROM gone;
 WITH gone AS (DELETE FROM held_back WHERE owner = current_user AND suggestion_id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
 SELECT count(*) FROM gone;
 
+-- name: delete_signs$
+WITH gone AS (DELETE FROM signs WHERE owner = current_user AND suggestion_id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
+SELECT count(*) FROM gone;
+
 -- name: delete_experiences$
 WITH gone AS (DELETE FROM experiences WHERE owner = current_user AND id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
 SELECT count(*) FROM gone;
@@ -58,7 +64,8 @@ SELECT count(*) FROM gone;
 DELETE FROM projects p WHERE p.owner = current_user
   AND NOT EXISTS (SELECT 1 FROM suggestions s WHERE s.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM experiences e WHERE e.project_id = p.id)
-  AND NOT EXISTS (SELECT 1 FROM held_back h WHERE h.project_id = p.id);
+  AND NOT EXISTS (SELECT 1 FROM held_back h WHERE h.project_id = p.id)
+  AND NOT EXISTS (SELECT 1 FROM signs g WHERE g.project_id = p.id);
 
 -- name: version_tables
 -- Every table of versions that a sleep makes, of whatever kind.

@@ -23,6 +23,15 @@ SELECT o.* FROM outcomes o WHERE o.owner = current_user AND o.suggestion_id = :i
 -- name: feedback_of
 SELECT f.* FROM feedback f WHERE f.owner = current_user AND f.suggestion_id = :id ORDER BY f.created_at, f.id;
 
+-- name: signs_of
+-- What the person's doing said about a suggestion, in order.
+SELECT g.*, p.path AS project FROM signs g JOIN projects p ON p.id = g.project_id
+WHERE g.owner = current_user AND g.suggestion_id = :id ORDER BY g.created_at, g.id;
+
+-- name: signs_after
+SELECT g.*, p.path AS project FROM signs g JOIN projects p ON p.id = g.project_id
+WHERE g.owner = current_user AND g.id > :after ORDER BY g.id LIMIT :limit;
+
 -- name: ids_like
 -- Suggestions whose id begins so, and experiences whose suggestion is not there.
 SELECT id FROM suggestions WHERE owner = current_user AND id::text LIKE :beginning

@@ -15,8 +15,10 @@ ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_outcomes*!
 -- What became of a suggestion, one row per look.
-INSERT INTO outcomes (id, suggestion_id, revision, kind, suggested, final_text, survival, implicit, created_at, final)
-VALUES (:id, :suggestion_id, :revision, :kind, :suggested, :final_text, :survival, :implicit, :created_at, :final)
+INSERT INTO outcomes (id, suggestion_id, revision, kind, suggested, final_text, survival, implicit, created_at, final,
+    occasion, detail)
+VALUES (:id, :suggestion_id, :revision, :kind, :suggested, :final_text, :survival, :implicit, :created_at, :final,
+    :occasion, :detail)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_feedback*!
@@ -32,6 +34,14 @@ INSERT INTO held_back (suggestion_id, project_id, uri, path, language, cursor_of
 VALUES (:suggestion_id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
     :language, :cursor_offset, :chance, :threshold, :size, :mean_logprob, :source, :created_at)
 ON CONFLICT (suggestion_id) DO NOTHING;
+
+-- name: insert_signs*!
+-- Signs of frustration.
+INSERT INTO signs (id, suggestion_id, kind, strength, project_id, uri, path, language, cursor_offset, created_at)
+VALUES (:id, :suggestion_id, :kind, :strength,
+    (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path, :language,
+    :cursor_offset, :created_at)
+ON CONFLICT (id) DO NOTHING;
 
 -- name: upsert_experiences*!
 -- A later look (higher revision) replaces an earlier one, in whatever order they arrive; an embedding that the newer
