@@ -495,6 +495,15 @@ def test_a_formatter_that_changes_every_line_is_not_an_edit():
     assert (last.kind, last.survival, last.final_text.strip()) == (K.ACCEPTED, 1.0, "f(c, d)")
 
 
+def test_a_replacement_that_begins_right_behind_it_does_not_pull_the_next_lines_in():
+    desk = Desk("x = \ny=2\nz=3\n")
+    made = desk.show(4, "f(a)")
+    desk.edit(4, 4, "f(a)")
+    desk.edit(0, len(desk.text), "x = f(a)  # why\ny = 2\nz = 3\n")
+    last = desk.last(made)
+    assert (last.kind, last.final_text) == (K.ACCEPTED, "f(a)  # why")
+
+
 def test_a_rename_inside_is_an_edit_of_that_name_alone():
     desk = Desk("old = 1\nx = \n")
     made = desk.show(12, "f(old, 2)")

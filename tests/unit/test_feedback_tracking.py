@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npllm.feedback.diffing import refine
+from npllm.feedback.diffing import needs_refining, refine
 from npllm.feedback.tracking import Change, TrackedRange, common_head, common_tail, drawn, localise, minimal
 
 BEFORE, INSIDE, BEHIND = 0, 1, 2
@@ -137,3 +138,65 @@ def test_a_formatter_that_replaces_the_document_leaves_a_range_around_its_code(b
         span.apply(piece)
     assert text == after
     assert text[span.start : span.end] == then
+
+
+class Whole:
+    """Sees whole documents only: what a range holds is what their diff says. Every sign is there once."""
+
+    def __init__(self, signs: list[str], first: int, last: int) -> None:
+        self.signs = signs
+        self.labels = [BEFORE] * first + [INSIDE] * (last - first) + [BEHIND] * (len(signs) - last)
+
+    def see(self, signs: list[str]) -> None:
+        labels: list[int] = []
+        matcher = difflib.SequenceMatcher(None, self.signs, signs, autojunk=False)
+        for kind, a, b, c, d in matcher.get_opcodes():
+            left = self.labels[a - 1] if a else BEFORE
+            right = self.labels[b] if b < len(self.labels) else BEHIND
+            new = BEHIND if left == BEHIND else BEFORE if right == BEFORE else INSIDE
+            labels += self.labels[a:b] if kind == "equal" else [new] * (d - c)
+        self.signs, self.labels = signs, labels
+
+    @property
+    def inside(self) -> str:
+        return "".join(sign for sign, label in zip(self.signs, self.labels) if label == INSIDE)
+
+
+def follow(before: str, change: Change, span: TrackedRange) -> None:
+    """As the tracker does."""
+    small = minimal(before, change)
+    for piece in refine(before, small, [span]) if needs_refining(small, [span]) else [small]:
+        span.apply(piece)
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=4),
+        max_size=6,
+    ),
+    st.integers(0, 8),
+    st.integers(0, 8),
+)
+def test_any_interleaving_of_edits_equals_a_diff_of_whole_documents(at_once, batches, first, second):
+    """One change at a time, and several in one replacement of the whole document, as formatters send them."""
+    signs = map(chr, itertools.count(0x2200))  # each is there once, and a token of its own
+    lines = [next(signs) for _ in range(8)]
+    low, high = sorted((first, second))
+    span = TrackedRange(low, high)
+    reference = Whole(lines, low, high)
+    for batch in batches:
+        for edits in _batched(batch, at_once):
+            before, after = "".join(lines), list(lines)
+            for where, gone, new in edits:
+                at = min(where, len(after))
+                after[at : at + gone] = [next(signs) for _ in range(new)]
+            follow(before, Change(0, len(before), "".join(after)), span)
+            reference.see(after)
+            lines = after
+            assert "".join(lines)[span.start : span.end] == reference.inside
+
+
+def _batched(items, size):
+    return [items[index : index + size] for index in range(0, len(items), size)]

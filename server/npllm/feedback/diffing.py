@@ -34,6 +34,13 @@ def refine(before: str, change: Change, ranges: Sequence[TrackedRange]) -> list[
     return _merged(before, fine, near)[::-1]
 
 
+def needs_refining(change: Change, ranges: Iterable[TrackedRange]) -> bool:
+    """Whether a minimal change is to be taken apart: a replacement at a range that also reaches beyond it."""
+    if change.inserts or not change.new_text:
+        return False
+    return any(span.touches(change) and not (span.start <= change.start and change.end <= span.end) for span in ranges)
+
+
 class _Near:
     """Whether a piece of the text touches one of the ranges."""
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from npllm.config import FeedbackConfig
 from npllm.feedback.case import COMMAND_S, Case, State
-from npllm.feedback.diffing import refine
+from npllm.feedback.diffing import needs_refining, refine
 from npllm.feedback.looks import LAST_LOOK_S
 from npllm.feedback.reading import Reading, read
 from npllm.feedback.tracking import Change, minimal
@@ -116,7 +116,7 @@ class ImplicitFeedback:
         raw = Change(start, end, new_text)
         small = minimal(before, raw)
         ranges = [case.reach for case in document.cases.values()]
-        if small.inserts or not small.new_text or not any(span.crossed_by(small) for span in ranges):
+        if not needs_refining(small, ranges):
             return self._change(document, before, raw, small, now)
         # A formatter, or an editor that sends the whole text: told piece by piece.
         outcomes: list[Outcome] = []

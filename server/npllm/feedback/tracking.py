@@ -56,10 +56,6 @@ class TrackedRange:
         """Whether a change is in the range or at one of its borders."""
         return change.start <= self.end and change.end >= self.start
 
-    def crossed_by(self, change: Change) -> bool:
-        """Whether a change replaces what lies on both sides of one of its borders."""
-        return change.start < self.start < change.end or change.start < self.end < change.end
-
 
 def minimal(before: str, change: Change) -> Change:
     """The same change without what it replaces by itself: editors may send a whole line, or the whole document.
