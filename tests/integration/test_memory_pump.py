@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from npllm.config import JournalConfig
+from npllm.assist.recorder import Recorder
+from npllm.config import FeedbackConfig, JournalConfig
 from npllm.memory import codec
 from npllm.memory.journal import Journal
 from npllm.memory.pump import Pump
@@ -206,3 +207,54 @@ async def test_experiences_are_embedded_once_and_later_if_the_model_failed(
     assert await pump.drain(30)
     assert embeds.asked == [text] and await found(store, len(text))  # the same text: not embedded again
     running.cancel()
+
+
+async def test_at_the_journals_bound_recording_stops_visibly_and_goes_on(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(tmp_path / "journal", most=20_000)
+    pump, provider, _ = make_pump(journal, store)
+    provider.away = True
+    said: list[str] = []
+    recorder = Recorder(journal, FeedbackConfig(), lambda _: None, said.append)
+    recorder.start()
+    made = [make_suggestion(prefix="x = 1\n" * 300) for _ in range(30)]
+    for suggestion in made:
+        recorder.suggestion(suggestion)
+        await recorder.flush()  # it does not wait for room
+    assert "journal.max_mb" in said[-1] and journal.waiting() <= 20_000
+    kept = journal.backlog()
+    assert 0 < kept < 30
+    assert "recording stops" in caplog.text
+
+    provider.away = False
+    assert await pump.drain(30)
+    later = make_suggestion()
+    recorder.suggestion(later)
+    await recorder.flush()
+    assert said[-1] == "" and f"{30 - kept} records were not written down" in caplog.text
+    assert await pump.drain(30)
+    assert await written(store) == kept + 1
+    assert await store.suggestion(later.id) is not None and await store.suggestion(made[0].id) is not None
+    await recorder.close()
+
+
+async def test_what_waits_in_memory_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("npllm.assist.recorder.MOST_WAITING", 10)
+    blocked = tmp_path / "journal"
+    blocked.write_text("a file where the folder should be")
+    said: list[str] = []
+    journal = Journal(blocked)
+    recorder = Recorder(journal, FeedbackConfig(), lambda _: None, said.append)
+    recorder.start()
+    for _ in range(15):
+        recorder.suggestion(make_suggestion())
+        await asyncio.sleep(0.02)
+    assert any("waits in memory" in text for text in said) and "too much waits in memory" in said[-1]
+    blocked.unlink()
+    await recorder.flush()
+    assert said[-1] == "" and "records were not written down" in caplog.text
+    await recorder.close()
+    assert 10 <= journal.backlog() < 15

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from npllm.memory import codec
 from npllm.memory.codec import decode, encode
-from npllm.memory.journal import Journal, forget, read_batch
+from npllm.memory.journal import Journal, JournalFull, forget, read_batch, set_aside
 from npllm.types import Feedback, JournalRecord, Modulation, StoreError, new_id
 from tests.fixtures_memory import make_experience, make_outcome, make_suggestion, unit_vector
 
@@ -198,3 +199,42 @@ while True:
     written = {str(r.id) for r in contents(tmp_path)}
     complete = {a for a in acknowledged if len(a) == 36}
     assert complete <= written and len(written) <= len(complete) + 1
+
+
+def test_at_its_bound_nothing_is_written_until_some_is_carried(tmp_path: Path) -> None:
+    mine, theirs = Journal(tmp_path, most=10_000), Journal(tmp_path, most=10_000)
+    theirs.append([make_suggestion(prefix="x = 1\n" * 700)])
+    mine.append([make_suggestion(prefix="x = 1\n" * 300)])
+    before = mine.waiting()
+    assert before == theirs.waiting() and 5_000 < before < 10_000
+    with pytest.raises(JournalFull, match=r"journal\.max_mb"):
+        mine.append([make_suggestion(prefix="x = 1\n" * 700)])
+    assert mine.waiting() == before and len(contents(tmp_path)) == 2
+    assert theirs.path is not None
+    batch = read_batch(theirs.path, 10, complete=False)
+    assert batch is not None
+    theirs.carried(theirs.path, batch)
+    assert mine.waiting() < before
+    mine.append([make_suggestion(prefix="x = 1\n" * 700)])
+    with pytest.raises(JournalFull):
+        mine.append([make_suggestion(prefix="x = 1\n" * 700)])
+    mine.most = 0
+    mine.append([make_suggestion(prefix="x = 1\n" * 700)])
+
+
+def test_its_files_are_its_users_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        folder = tmp_path / "home" / "journal"
+        journal = Journal(folder)
+        journal.append([make_suggestion(), make_suggestion()])
+        assert journal.path is not None
+        batch = read_batch(journal.path, 1, complete=False)
+        assert batch is not None
+        journal.carried(journal.path, batch)
+        set_aside(journal.path, b"damaged\n", "a test")
+    finally:
+        os.umask(before)
+    assert {path.suffix for path in folder.iterdir()} == {".jsonl", ".position", ".corrupt"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(folder.parent.stat().st_mode) == 0o700

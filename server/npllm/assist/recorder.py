@@ -1,7 +1,8 @@
 """Writes down what happens: suggestions, outcomes, feedback and the experiences they make.
 
 Records go to the journal (fsync) in order, off the event loop; the journal's pump carries them to
-PostgreSQL. An experience is written again, with a higher revision, whenever more is known about it.
+PostgreSQL. An experience is written again, with a higher revision, whenever more is known about it. Where no more can
+be kept, in the journal or in memory, recording stops until it can: that is told, and how much was left out is logged.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from uuid import UUID
 from npllm.config import FeedbackConfig
 from npllm.feedback.emotional import interpret
 from npllm.feedback.experience import experience
-from npllm.memory.journal import Journal
+from npllm.memory.journal import Journal, JournalFull
 from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Sign, StoreError, Suggestion, new_id
 
 log = logging.getLogger(__name__)
 REMEMBERED = 2000  # suggestions whose later outcomes and feedback can still be tied to them
+
+MOST_WAITING = 5000  # records in memory, while the journal cannot be written
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class Recorder:
         self._forgotten: frozenset[UUID] = frozenset()
         self._queue: asyncio.Queue[JournalRecord] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
+        self._left_out = 0  # records since recording stopped
 
     def start(self) -> None:
         self._writer = asyncio.create_task(self._write(), name="recorder")
@@ -76,13 +80,13 @@ class Recorder:
         self._cases[suggestion.id] = _Case(suggestion)
         while len(self._cases) > REMEMBERED:
             self._cases.popitem(last=False)
-        self._queue.put_nowait(suggestion)
+        self._put(suggestion)
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
             if outcome.suggestion_id in self._forgotten:
                 continue
-            self._queue.put_nowait(outcome)
+            self._put(outcome)
             case = self._cases.get(outcome.suggestion_id)
             if case is not None:
                 case.outcome = outcome
@@ -105,7 +109,7 @@ class Recorder:
             reward=emotion.reward,
             created_at=datetime.now(UTC),
         )
-        self._queue.put_nowait(case.feedback)
+        self._put(case.feedback)
         if case.outcome is not None:
             self._experience(case)
         return case.feedback
@@ -113,7 +117,7 @@ class Recorder:
     def note(self, record: HeldBack | Sign) -> None:
         """A suggestion was made and not shown; or a sign of frustration."""
         if record.suggestion_id not in self._forgotten:
-            self._queue.put_nowait(record)
+            self._put(record)
 
     def adopt(self, suggestion: Suggestion) -> None:
         """Know a suggestion of an earlier server process, which is recorded already."""
@@ -135,7 +139,10 @@ class Recorder:
         while not self._queue.empty():
             records.append(self._queue.get_nowait())
         if records:
-            self._journal.append(records)
+            try:
+                self._journal.append(records)
+            except JournalFull as error:
+                log.error("%d records were not written down: %s", len(records), error)
 
     def known(self, suggestion_id: UUID) -> Suggestion | None:
         """A suggestion that was recorded lately, or None."""
@@ -157,8 +164,29 @@ class Recorder:
             return
         case.revision += 1
         made = replace(made, revision=case.revision)
-        self._queue.put_nowait(made)
+        self._put(made)
         self._on_experience(made)
+
+    def _put(self, record: JournalRecord) -> None:
+        if self._queue.qsize() < MOST_WAITING:
+            self._queue.put_nowait(record)
+            return
+        self._leave_out(1)
+        self._on_problem(
+            "The journal cannot be written, and too much waits in memory: what happens now is not remembered."
+        )
+
+    def _leave_out(self, count: int) -> None:
+        if self._left_out == 0:
+            log.error("recording stops: no more can be kept")
+        self._left_out += count
+
+    def _kept(self) -> None:
+        """The journal takes records (again)."""
+        if self._left_out:
+            log.warning("recording goes on; %d records were not written down", self._left_out)
+            self._left_out = 0
+        self._on_problem("")
 
     async def _write(self) -> None:
         while True:
@@ -177,7 +205,11 @@ class Recorder:
         while True:
             try:
                 await asyncio.to_thread(self._journal.append, records)
-                self._on_problem("")
+                self._kept()
+                return
+            except JournalFull as error:
+                self._leave_out(len(records))
+                self._on_problem(str(error))
                 return
             except (OSError, StoreError) as error:
                 self._on_problem(f"The journal cannot be written ({error}). What is learned waits in memory.")

@@ -66,7 +66,7 @@ class Resources:
         )
         self.library = Library(lambda: self.worker.codec)
         self.library.ignore = config.memory.ignore
-        self.journal = Journal(config.journal_dir)
+        self.journal = Journal(config.journal_dir, most=config.journal.max_mb * 1_000_000)
         self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
         self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "cerebellum"...
         self._embedder: Embedder | None = None
@@ -115,6 +115,7 @@ class Resources:
     async def configure(self, config: Config) -> None:
         """Take new settings; a changed base is loaded in the background, beside the old one."""
         old, self.config = self.config, config
+        self.journal.most = config.journal.max_mb * 1_000_000
         if config.memory.ignore != old.memory.ignore:
             self.library.ignore = config.memory.ignore
             self.library.forget()

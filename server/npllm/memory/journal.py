@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 ROTATE_AT = 4_000_000  # bytes
 
 
+class JournalFull(StoreError):
+    """As much waits for the database as may wait; nothing more is written down until some of it has been carried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some records of one journal file, the lines they came from, and where the next ones begin (bytes)."""
@@ -35,10 +39,16 @@ class Batch:
 
 
 class Journal:
-    """This process's journal, and a view of those that dead processes left behind."""
+    """This process's journal, and a view of those that dead processes left behind.
 
-    def __init__(self, folder: Path, *, rotate_at: int = ROTATE_AT) -> None:
+    Args:
+        rotate_at: bytes; then another file is begun.
+        most: bytes of all journals in the folder that may wait for PostgreSQL; 0 = no bound.
+    """
+
+    def __init__(self, folder: Path, *, rotate_at: int = ROTATE_AT, most: int = 0) -> None:
         self.folder = folder
+        self.most = most
         self._rotate_at = rotate_at
         self._redactor = Redactor()
         self._mutex = threading.Lock()
@@ -58,11 +68,17 @@ class Journal:
         """Write `records` down, without secrets; they are on disk when this returns. Blocking; safe from any thread.
 
         Raises:
+            JournalFull: too much waits for the database; none of them is written.
             StoreError: the disk is full or not writable; none of them counts as written.
         """
         if not records:
             return
         data = b"".join(codec.encode(self._redactor.record(record)) for record in records)
+        if self.most and self.waiting() + len(data) > self.most:
+            raise JournalFull(
+                f"As much waits for the database in {self.folder} as may: {self.most / 1e6:.0f} MB (journal.max_mb). "
+                "What happens now is not remembered until the database has taken some: see `npllm doctor`."
+            )
         with self._mutex:
             try:
                 fd = self._open()
@@ -81,6 +97,14 @@ class Journal:
         with self._mutex:
             own = self._written - self._carried
         return own + sum(self._count_left(path) for path in self.orphans())
+
+    def waiting(self) -> int:
+        """Bytes that have not reached PostgreSQL, of every process's journal."""
+        total = 0
+        for path in self.folder.glob("*.jsonl"):
+            with contextlib.suppress(FileNotFoundError):  # carried meanwhile
+                total += max(path.stat().st_size - read_position(path), 0)
+        return total
 
     def close(self) -> None:
         """Stop writing; the file goes if all of it has reached PostgreSQL, else the next pump finds it."""
@@ -119,7 +143,8 @@ class Journal:
 
     def _open(self) -> int:
         if self._lock is None:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
             path = self.folder / f"{new_id().hex}.jsonl"
             lock = FileLock(path.with_suffix(".new"))  # locked before anybody can take it for an orphan
             if not lock.try_acquire():
@@ -181,7 +206,7 @@ def set_aside(path: Path, line: bytes, reason: str) -> None:
     """Keep a line that is of no use now in `X.corrupt`, for a person or a newer version to look at."""
     target = path.with_suffix(".corrupt")
     log.warning("a record of %s is set aside in %s: %s", path.name, target, reason)
-    with target.open("ab") as file:
+    with open(target, "ab", opener=_private) as file:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
@@ -215,8 +240,13 @@ def read_position(path: Path) -> int:
 
 def _write_position(path: Path, position: int) -> None:
     new = path.with_suffix(".position.new")
-    new.write_text(str(position), encoding="ascii")
+    with open(new, "w", encoding="ascii", opener=_private) as file:
+        file.write(str(position))
     new.replace(path.with_suffix(".position"))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _free(path: Path) -> bool:

@@ -71,8 +71,9 @@ def remember(file: Path, stat: os.stat_result, found: str, cache: Path | None = 
     temporary = book.with_suffix(f".{found[:12]}-{os.getpid()}.tmp")
     try:
         kept = {key: value for key, value in _book(cache).items() if not _gone(Path(key.rsplit("|", 2)[0]))}
-        book.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({**kept, _key(file, stat): found}), encoding="utf-8")
+        book.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(temporary, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+            json.dump({**kept, _key(file, stat): found}, stream)
         temporary.replace(book)
     except OSError:  # read-only, full: then it is hashed again
         with contextlib.suppress(OSError):

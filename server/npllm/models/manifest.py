@@ -114,7 +114,7 @@ def publish_folder(temporary: Path, final: Path) -> None:
     if final.exists():
         raise ModelError(f"{final} is there already; a published version is never written over.")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in temporary.rglob("*"):
             sync(file)
         sync(temporary)

@@ -97,7 +97,8 @@ class SharedWeights:
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         temporary = self.folder / f".{key.stem}-{os.getpid()}-{time.time_ns()}.tmp"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.mkdir(exist_ok=True, mode=0o700)
             if shutil.disk_usage(self.folder).free < size + ROOM:
                 log.warning("no shared copy of the weights: less than %s bytes would be left free", ROOM)
                 return None

@@ -236,7 +236,7 @@ class _LogFile:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self._file.exists() and self._file.stat().st_size > _LOG_BYTES:
                 self._file.replace(self._file.with_suffix(".log.1"))
-            self._stream = self._file.open("ab")
+            self._stream = open(self._file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
         except OSError as error:
             log.warning("%s cannot be written: %s", self._file, error)
         return self._stream
