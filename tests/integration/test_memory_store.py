@@ -114,6 +114,22 @@ async def test_a_record_that_cannot_be_stored_is_refused_and_takes_nothing_with_
     assert (await store.counts()).suggestions == 0
 
 
+async def test_what_was_refused_is_told_newest_first(store: Store) -> None:
+    kinds = (
+        OutcomeKind.REJECTED,
+        OutcomeKind.ACCEPTED,
+        OutcomeKind.DISMISSED,
+        OutcomeKind.IGNORED,
+        OutcomeKind.DELETED,
+    )
+    made = [
+        make_experience(outcome=kind, created_at=NOW + timedelta(seconds=second)) for second, kind in enumerate(kinds)
+    ]
+    await store.write(made)
+    assert [item.id for item in await store.refused(10)] == [made[4].id, made[2].id, made[0].id]
+    assert [item.id for item in await store.refused(1)] == [made[4].id]
+
+
 async def test_similar_offers_what_the_person_wrote_and_never_an_avoided_text(store: Store) -> None:
     near = unit_vector(1, 2, 0.3)
     shared = {"embedding": near, "prefix": "import os\nx = 1\n"}

@@ -179,7 +179,7 @@ class Assistant:
         timer = asyncio.get_running_loop().call_later(config.completion.timeout_ms / 1000, cancel.set)
         self._think(+1)
         try:
-            unwanted = functools.partial(self._unwanted, place)
+            unwanted = functools.partial(self._unwanted, place, prefix)
             request = Request(
                 *(place, prefix, suffix, snippets, config, contexts.of(place, text), unwanted),
                 above=text[max(0, place.offset - ABOVE_CHARS) : place.offset],
@@ -192,7 +192,7 @@ class Assistant:
         finally:
             timer.cancel()
             self._think(-1)
-        if made is None or cancel.is_set() or self._unwanted(place, made.text):
+        if made is None or cancel.is_set() or self._unwanted(place, prefix, made.text):
             return None
         suggestion = replace(made, latency_ms=(time.perf_counter() - started) * 1000)
         return self._weighed(suggestion, prefix, suffix, asked)
@@ -235,7 +235,7 @@ class Assistant:
         finally:
             timer.cancel()
             self._think(-1)
-        if made is None or cancel.is_set() or self._unwanted(start, made.text):
+        if made is None or cancel.is_set() or self._unwanted(start, prefix, made.text):
             return None
         if self._records(made.place):
             self._recorder.suggestion(made)
@@ -346,6 +346,8 @@ class Assistant:
         try:
             for item in await store.avoided(None, 1000):
                 self._avoided.add(item.place.language, item.suggested)
+            for item in reversed(await store.refused(filters.MOST_REFUSED)):
+                self._avoided.refuse(item.place.language, item.prefix, item.suggested)
         except StoreError as error:
             log.warning("avoided suggestions could not be read: %s", error)
         await self.pacing.remember(store)
@@ -382,6 +384,9 @@ class Assistant:
                 continue
             if outcome.kind in UNWANTED:
                 self._cache.reject(suggestion.place, suggestion.text)
+                self._avoided.refuse(suggestion.place.language, suggestion.prefix, suggestion.text)
+            elif outcome.kind is OutcomeKind.ACCEPTED:
+                self._avoided.take(suggestion.place.language, suggestion.prefix, suggestion.text)
             if (sign := self._signs.outcome(outcome, suggestion.place)) is not None and self._records(sign.place):
                 self._recorder.note(sign)
         self._recorder.outcomes(outcomes)
@@ -397,8 +402,8 @@ class Assistant:
         if self.resources.retriever is not None:
             self.resources.retriever.forget()
 
-    def _unwanted(self, place: Place, text: str) -> bool:
-        return self._avoided.covers(place.language, text) or self._cache.rejected(place, text)
+    def _unwanted(self, place: Place, prefix: str, text: str) -> bool:
+        return self._avoided.covers(place.language, text, prefix) or self._cache.rejected(place, text)
 
     async def _remembered(self, suggestion_id: UUID | None) -> Suggestion | None:
         """A suggestion of an earlier server process: this one, or the last."""

@@ -1,14 +1,17 @@
-"""What is not shown: empty, unsure, already there, or once met with anger."""
+"""What is not shown: empty, unsure, already there, once met with anger, or refused in the same surroundings."""
 
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 
 from npllm.config import CompletionConfig
 from npllm.memory.secret_shapes import PLACEHOLDER
 
 _SPACE = re.compile(r"\s+")
 SHORTEST_AVOIDED = 4  # characters
+MOST_REFUSED = 2000
+SURROUNDINGS = 2  # lines before the cursor, blank ones aside
 
 
 def worth_showing(text: str, mean_logprob: float, suffix: str, config: CompletionConfig) -> bool:
@@ -30,23 +33,49 @@ def worth_showing(text: str, mean_logprob: float, suffix: str, config: Completio
 
 
 class Avoided:
-    """Texts that were met with anger and are not offered again in their language.
+    """Texts that were met with anger and are not offered again in their language, and those that were refused.
 
-    Compared with white space folded, so that indentation does not hide a repetition. A text too short to mean
-    anything by itself (")") is avoided at its own place only, by the completion cache.
+    What was merely refused (rejected, dismissed, deleted) is not offered again behind the same two lines, in whatever
+    file, until it is taken there. Compared with white space folded, so that indentation does not hide a repetition. A
+    text too short to mean anything by itself (")") is avoided at its own place only, by the completion cache.
     """
 
     def __init__(self) -> None:
         self._texts: set[tuple[str, str]] = set()
+        self._refused: OrderedDict[tuple[str, str, str], None] = OrderedDict()  # the oldest first
 
     def add(self, language: str, text: str) -> None:
         folded = _fold(text)
         if len(folded) >= SHORTEST_AVOIDED:
             self._texts.add((language, folded))
 
-    def covers(self, language: str, text: str) -> bool:
+    def refuse(self, language: str, prefix: str, text: str) -> None:
+        """A suggestion was refused behind `prefix`."""
+        key = _surroundings(language, prefix, text)
+        self._refused[key] = None
+        self._refused.move_to_end(key)
+        if len(self._refused) > MOST_REFUSED:
+            self._refused.popitem(last=False)
+
+    def take(self, language: str, prefix: str, text: str) -> None:
+        """It was taken there after all."""
+        self._refused.pop(_surroundings(language, prefix, text), None)
+
+    def covers(self, language: str, text: str, prefix: str | None = None) -> bool:
+        """Whether a text is not to be offered in a language, behind `prefix` where that is given."""
+        if prefix is not None and _surroundings(language, prefix, text) in self._refused:
+            return True
         return (language, _fold(text)) in self._texts or PLACEHOLDER in text  # learned where a secret stood
 
 
 def _fold(text: str) -> str:
     return _SPACE.sub(" ", text).strip()
+
+
+def _surroundings(language: str, prefix: str, text: str) -> tuple[str, str, str]:
+    """A suggestion by its first line, and where it was made."""
+    lines = prefix[-2000:].splitlines()
+    current = "" if prefix.endswith(("\n", "\r")) or not lines else lines.pop()
+    above = [folded for line in reversed(lines) if (folded := _fold(line))][:SURROUNDINGS]
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return language, "\n".join([_fold(current), *above]), _fold(first)

@@ -33,8 +33,9 @@ WIDE = 120  # columns of a terminal from which the table shows the intervals, to
 NOTES = (
     "Held-out lines were written neither in the morning nor seen in it: half follow the morning's in the same files, "
     "half lie in files that the morning never opened. They are written down nowhere.",
-    "Memory knows the morning alone; the adapter learns from the morning and from the older release's files, which "
-    "lie on disk. A line that stands in either, somewhere, is left out of 'lines that stood nowhere before'.",
+    "Memory knows the morning, the older release's files, which lie on disk, and the document above the cursor; the "
+    "adapter learns from the morning and those files. A line that stands in either, somewhere, is left out of 'lines "
+    "that stood nowhere before'.",
     "So that every line is measured, each suggestion is shown however unsure the base is and ends with its "
     "line; retrieval is waited for, so the latencies of the columns with memory include it.",
     "[low, high]: 95 % bootstrap interval over files; differences are paired.",

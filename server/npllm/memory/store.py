@@ -198,6 +198,10 @@ class Store:
         """What is never to be suggested again, newest first, of one project or (None) of all."""
         return [rows.experience(row) for row in await self._all("avoided", project=project, limit=limit)]
 
+    async def refused(self, limit: int) -> list[Experience]:
+        """What was suggested and rejected, dismissed or deleted, newest first."""
+        return [rows.experience(row) for row in await self._all("refused", limit=limit)]
+
     async def similar(
         self,
         embedding: Sequence[float],

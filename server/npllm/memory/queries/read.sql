@@ -47,6 +47,12 @@ SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.pro
 WHERE e.owner = current_user AND e.decision = 'avoid' AND (CAST(:project AS text) IS NULL OR p.path = :project)
 ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
 
+-- name: refused
+-- Suggestions that were not wanted where they were made: newest first.
+SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user AND e.outcome IN ('rejected', 'dismissed', 'deleted')
+ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
+
 -- name: experience^
 SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
 WHERE e.owner = current_user AND e.id = :id;
