@@ -48,6 +48,8 @@ class MemoryConfig:
     wait_ms: int = 15  # how long a request waits for retrieval
     continuations: bool = True  # what followed the same tokens in the project has its say about each token
     threads: int = 1  # embedder threads
+    keep_suggestions: int = 500_000  # the newest, with what became of them; 0 = all
+    keep_experiences: int = 500_000  # the newest, and those that versions are judged by; 0 = all
     ignore: tuple[str, ...] = ()  # files that are neither read nor suggested in, in gitignore's syntax
 
 
@@ -245,6 +247,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "memory.min_similarity": (-1, 1),
     "memory.wait_ms": (0, 60000),
     "memory.threads": (1, 64),
+    "memory.keep_suggestions": (0, 1000000000),
+    "memory.keep_experiences": (0, 1000000000),
     "feedback.implicit_weight": (0, 1),
     "feedback.emotional_weight": (0, 1),
     "feedback.min_visible_ms": (0, 60000),

@@ -165,3 +165,14 @@ async def test_uniform_replay_draws_and_weighs_all_alike(store: Store, config: C
     part = await sleep(replace(config, sleep=replace(config.sleep, replay="uniform")))
     assert part.old == pytest.approx(part.new * 3 / 7, abs=3)
     assert part.context == PYTHON
+
+
+async def test_a_sleep_prunes_what_is_beyond_the_bounds(store: Store, config: Config) -> None:
+    made = from_source(40)
+    await store.write(made)
+    part = await sleep(replace(config, memory=replace(config.memory, keep_experiences=20)))
+    left = {item.id for item in await store.experiences_since(None)}
+    by_age = sorted(made, key=lambda item: (item.created_at, item.id))
+    newest = {item.id for item in by_age[20:]}
+    assert newest <= left and len(left) < 40
+    assert len(left - newest) <= part.held_out, "older ones stay only where a version is judged by them"

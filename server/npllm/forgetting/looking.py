@@ -248,6 +248,10 @@ async def stats(args: argparse.Namespace, settings: Config, store: Store) -> int
             "first": sizes.first.isoformat() if sizes.first else None,
             "last": sizes.last.isoformat() if sizes.last else None,
             "unembedded": sizes.unembedded,
+            "kept_at_most": {
+                "suggestions": settings.memory.keep_suggestions,
+                "experiences": settings.memory.keep_experiences,
+            },
             "table_bytes": dict(sizes.bytes_by_table),
             "database_bytes": sizes.database_bytes,
             "folder_bytes": folders,
@@ -262,6 +266,11 @@ async def stats(args: argparse.Namespace, settings: Config, store: Store) -> int
     for name, count, size in rows:
         print(f"  {name:<18} {count:>10} rows  {_megabytes(size)}")
     print(f"  {'the whole database':<18} {'':>15}  {_megabytes(sizes.database_bytes)}")
+    kept = (settings.memory.keep_suggestions, settings.memory.keep_experiences)
+    bounds = ", ".join(
+        f"{most or 'all'} {name}" for most, name in zip(kept, ("suggestions", "experiences"), strict=True)
+    )
+    print(f"kept at most: {bounds}; a sleep deletes the oldest beyond that")
     if sizes.first and sizes.last:
         print(f"experiences from {sizes.first:%Y-%m-%d} to {sizes.last:%Y-%m-%d}; {sizes.unembedded} not yet embedded")
     for (language, decision), number in sizes.experiences.items():

@@ -281,6 +281,7 @@ async def _delete(connection: Connection, ids: Collection[UUID]) -> dict[str, in
         "signs": await QUERIES.delete_signs(connection, ids=listed),
         "held back": await QUERIES.delete_held_back(connection, ids=listed),
     }
+    await QUERIES.delete_pruned(connection, ids=listed)
     await QUERIES.delete_unused_projects(connection)
     return counts
 

@@ -27,6 +27,7 @@ from npllm.memory.looking import Looking
 from npllm.memory.places import off_limits
 from npllm.memory.policies import Policies
 from npllm.memory.replay import ReplayRecords
+from npllm.memory.retention import Retention
 from npllm.memory.similarity import find_similar
 from npllm.memory.statistics import Statistician
 from npllm.types import (
@@ -70,6 +71,7 @@ class Store:
         self.lineage = Lineage(database)
         self.forgetting = Forgetting(database)
         self.looking = Looking(database)
+        self.retention = Retention(database)
         self.replay = ReplayRecords(database)
         self.cerebellum = CerebellumRecords(database)
         self._listeners: list[asyncio.Task[None]] = []

@@ -9,6 +9,7 @@ the arithmetic (`learner`) runs in a thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import threading
@@ -130,6 +131,8 @@ class Sleep:
         report = await self._mark(current, ConsolidationState.DONE, report)
         _archive(self._config.home, current, report, checkpoints)
         shutil.rmtree(checkpoints, ignore_errors=True)
+        with contextlib.suppress(Interrupted):  # then the next sleep goes on with it
+            await self._store.retention.prune(self._config.memory, lambda: look(self._stop))
         return Finished(Ending.DONE, report.text, report)
 
     def _fingerprint(self) -> str:

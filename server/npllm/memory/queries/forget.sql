@@ -11,6 +11,8 @@ SELECT DISTINCT ON (c.id) c.id, p.path AS project, c.path, c.uri, c.created_at F
     UNION ALL
     SELECT h.suggestion_id, h.project_id, h.path, h.uri, h.created_at FROM held_back h WHERE h.owner = current_user
     UNION ALL
+    SELECT q.id, q.project_id, q.path, q.uri, q.created_at FROM pruned q WHERE q.owner = current_user
+    UNION ALL
     SELECT g.suggestion_id, g.project_id, g.path, g.uri, g.created_at FROM signs g WHERE g.owner = current_user
 ) AS c JOIN projects p ON p.id = c.project_id
 ORDER BY c.id, c.created_at;
@@ -59,10 +61,14 @@ SELECT count(*) FROM gone;
 WITH gone AS (DELETE FROM experiences WHERE owner = current_user AND id = ANY(CAST(:ids AS uuid[])) RETURNING 1)
 SELECT count(*) FROM gone;
 
+-- name: delete_pruned!
+DELETE FROM pruned WHERE owner = current_user AND id = ANY(CAST(:ids AS uuid[]));
+
 -- name: delete_unused_projects!
 -- Their paths say something, too. Only while the tables are locked: a pump may be about to use one.
 DELETE FROM projects p WHERE p.owner = current_user
   AND NOT EXISTS (SELECT 1 FROM suggestions s WHERE s.project_id = p.id)
+  AND NOT EXISTS (SELECT 1 FROM pruned q WHERE q.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM experiences e WHERE e.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM held_back h WHERE h.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM signs g WHERE g.project_id = p.id);
