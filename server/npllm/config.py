@@ -120,6 +120,8 @@ class SleepConfig:
     families: str = "language"  # contexts with adapters of their own: "language", "language+project", "all"
     new_share: float = 0.7  # of the experiences; the rest is replayed from earlier days
     project_share: float = 0.7  # of what is learned, passages of the project's own files; 0 = experiences alone
+    general_share: float = 0.15  # of what is learned, passages of general code, so that it is not displaced; 0 = none
+    kl_weight: float = 1.0  # of saying on these what the base says; 0 = they are learned like everything else
     mas_lambda: float = 0.0  # weight of the penalty on moving what mattered in earlier sleeps; 0 = none
     dpo_weight: float = 0.0  # of preferring what the person wrote to what was suggested instead; 0 = none
     kto_weight: float = 0.0  # of accepted and refused suggestions that have no such pair; 0 = none
@@ -284,6 +286,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sleep.epochs": (1, 1000),
     "sleep.new_share": (0, 1),
     "sleep.project_share": (0, 0.95),
+    "sleep.general_share": (0, 0.95),
+    "sleep.kl_weight": (0, 1000),
     "sleep.mas_lambda": (0, 1000000),
     "sleep.dpo_weight": (0, 1000),
     "sleep.kto_weight": (0, 1000),

@@ -3,8 +3,11 @@
     python -m tests.benchmarks.adapter_layers --seed 10 --layers output --rate 1e-3
     python -m tests.benchmarks.adapter_layers --seed 10 --layers all --rate 2e-3
     python -m tests.benchmarks.adapter_layers --seed 0 --project-share 0.7
+    python -m tests.benchmarks.adapter_layers --seed 0 --heldout 100 --project-share 0.7 --general-share 0.15 --kl 1
 
-Prints bits per UTF-8 byte of held-out lines before and after. Releases are downloaded once, into `.eval/wheels`.
+Prints bits per UTF-8 byte before and after: of held-out lines, of the general code that the gate judges by, and of
+another project's lines (`--elsewhere`), which is general code that nothing here rehearses. Releases are downloaded
+once, into `.eval/wheels`.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from npllm.evaluation import plan as days
 from npllm.models import examples
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
-from npllm.sleep import lora, project
+from npllm.sleep import lora, project, rehearsal
+from npllm.sleep.general import general
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.lora import Shape
 from npllm.sleep.objectives import Sample, answer_nats
@@ -67,8 +71,23 @@ def beside(builder: PromptBuilder, pair: sources.Pair, visits: Sequence[days.Vis
         found = project.passages(
             "python", opened, count=count, characters=3 * CONTEXT, seed="0", stop=threading.Event()
         )
-    made = [examples.encode(builder, one.prefix, one.suffix, one.path, one.line) for one in found]
-    return [Sample(one.ids, one.loss_start) for one in made]
+    return [sample(builder, one) for one in found]
+
+
+def sample(builder: PromptBuilder, passage: project.Passage) -> Sample:
+    made = examples.encode(builder, passage.prefix, passage.suffix, passage.path, passage.line)
+    return Sample(made.ids, made.loss_start)
+
+
+def general_code(builder: PromptBuilder) -> list[tuple[Sample, int]]:
+    """What the gate judges by, and its bytes."""
+    return [(sample(builder, passage), len(passage.line.encode())) for passage in general("python")[0]]
+
+
+def elsewhere(builder: PromptBuilder, spec: str) -> list[tuple[Sample, int]]:
+    """Sixty lines of another project."""
+    pair = sources.package(*spec.split(":"), Path(".eval/wheels"))  # type: ignore[arg-type]
+    return asked(builder, days.make(lines.changes(pair), morning=60, held_out=60, seed=0).held_out)
 
 
 def main() -> None:
@@ -81,6 +100,9 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--project-share", type=float, default=0.0)
+    parser.add_argument("--general-share", type=float, default=0.0)
+    parser.add_argument("--kl", type=float, default=0.0, help="rehearse general code by distillation, with this weight")
+    parser.add_argument("--elsewhere", default="httpx:0.18.0:0.27.0", help="another project, NAME:OLD:NEW")
     parser.add_argument("--morning", type=int, default=200)
     parser.add_argument("--heldout", type=int, default=200)
     args = parser.parse_args()
@@ -88,22 +110,42 @@ def main() -> None:
     parts = days.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
     base = Base.load("starter", device="cpu", threads=1)
     builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), CONTEXT)
-    judged = asked(builder, parts.held_out)
+    judged = {
+        "held-out lines": asked(builder, parts.held_out),
+        "lines of the standard library": general_code(builder),
+        f"lines of {args.elsewhere.split(':')[0]}": elsewhere(builder, args.elsewhere),
+    }
     learned = [sample for sample, _ in asked(builder, parts.morning)]
-    count = round(len(learned) * args.project_share / (1 - args.project_share))
-    learned += beside(builder, pair, parts.morning, count)
-    recipe = Recipe(Shape(args.rank, args.rank, False, args.layers), args.rate, batch_tokens=4096, epochs=1)
-    adapted = lora.attach(base.model, recipe.shape, seed=0)
-    before = bits(adapted, judged)
-    control, stop = control_tokens(base, builder), threading.Event()
+    learned += beside(builder, pair, parts.morning, rehearsal.beside(len(learned), args.project_share))
+    found = rehearsal.passages(
+        "python",
+        count=rehearsal.beside(len(learned), args.general_share),
+        characters=3 * CONTEXT,
+        seed="0",
+        stop=threading.Event(),
+    )
+    rehearsed = [sample(builder, passage) for passage in found]
+    if not args.kl:
+        learned += rehearsed
+    shape = Shape(args.rank, args.rank, False, args.layers)
+    recipe = Recipe(shape, args.rate, batch_tokens=4096, epochs=1, kl_weight=args.kl)
+    adapted = lora.attach(base.model, shape, seed=0)
+    before = {name: bits(adapted, part) for name, part in judged.items()}
+    control, pad, stop = control_tokens(base, builder), builder.end_id or 0, threading.Event()
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / STATE
-        trainer = Trainer(adapted, learned, [], recipe, control=control, pad=builder.end_id or 0, file=file, stop=stop)
+        options: dict[str, Any] = {"control": control, "pad": pad, "file": Path(folder) / STATE, "stop": stop}
+        trainer = Trainer(adapted, learned, [], recipe, rehearsed=rehearsed, **options)
         began = time.monotonic()
         tokens = trainer.run(3600.0).position.tokens
-    after = bits(adapted, judged)
-    print(f"{before:.4f} -> {after:.4f} bits per byte ({after / before - 1:+.1%}) of {len(judged)} held-out lines")
-    print(f"learned from {len(learned)} samples, {tokens} tokens, {tokens / (time.monotonic() - began):.0f} tokens/s")
+        speed = tokens / (time.monotonic() - began)
+    for name, part in judged.items():
+        after = bits(adapted, part)
+        change = after / before[name] - 1
+        print(f"{before[name]:.4f} -> {after:.4f} bits per byte ({change:+.2%}) of {len(part)} {name}")
+    way = "by distillation" if args.kl else "as examples"
+    print(
+        f"learned from {len(learned)} samples ({len(rehearsed)} of general code, {way}), {tokens} tokens, {speed:.0f}/s"
+    )
 
 
 if __name__ == "__main__":

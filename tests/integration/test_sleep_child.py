@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import sysconfig
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -183,8 +184,9 @@ async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: S
     await consistent(store, config)
 
 
-async def test_the_projects_other_files_are_learned_and_an_adapter_keeps_its_shape(
-    store: Store, config: Config, tmp_path: Path
+@pytest.mark.parametrize("kl_weight", [0.0, 1.0])
+async def test_the_projects_other_files_are_learned_general_code_rehearsed_and_an_adapter_keeps_its_shape(
+    store: Store, config: Config, tmp_path: Path, kl_weight: float
 ) -> None:
     root = tmp_path / "work"
     shutil.copytree(SOURCE / "sleep", root / "other", ignore=shutil.ignore_patterns("__pycache__"))
@@ -192,6 +194,7 @@ async def test_the_projects_other_files_are_learned_and_an_adapter_keeps_its_sha
     morning = [replace(item, place=replace(item.place, project=str(root))) for item in from_source(40)]
     await store.write(morning)
     wide = replace(config, sleep=replace(config.sleep, layers="auto", project_share=0.4, rank=0, alpha=0, epochs=1))
+    wide = replace(wide, sleep=replace(wide.sleep, general_share=0.2, kl_weight=kl_weight))
     ended = await sleep(wide)
     assert ended.ending is Ending.DONE, (ended, log_of(config))
     assert ended.report is not None
@@ -199,11 +202,14 @@ async def test_the_projects_other_files_are_learned_and_an_adapter_keeps_its_sha
     learned = len(morning) - part.held_out  # what validates is too little to be apart here
     assert part.passages == pytest.approx(learned * 0.4 / 0.6, abs=6)
     assert f"{part.passages} passages of {part.project_files} other files" in part.text
+    assert part.rehearsed == pytest.approx((learned + part.passages) * 0.2 / 0.8, abs=2)
+    assert f"and rehearsed {part.rehearsed} passages of general code" in part.text
     (version,) = await store.adapter_versions()
     manifest = read_manifest(config.home / version.folder)
-    read = {tuple(pair) for pair in manifest.data["project_files"]}
+    every = {tuple(pair) for pair in manifest.data["project_files"]}
+    read = {(project, path) for project, path in every if project == str(root)}
     assert len(read) == part.project_files > 0
-    assert {project for project, _ in read} == {str(root)}
+    assert {project for project, _ in every - read} == {sysconfig.get_path("stdlib")}, "what is rehearsed is named, too"
     assert all(path.startswith("other/") for _, path in read), "no file in which an experience lies"
     shape = LoraConfig.from_pretrained(str(config.home / version.folder))
     assert (shape.r, shape.lora_alpha, set(shape.target_modules)) == (64, 64, {"lm_head"})
@@ -224,7 +230,7 @@ async def test_the_projects_other_files_are_learned_and_an_adapter_keeps_its_sha
 async def test_interrupted_twice_it_ends_as_if_it_had_slept_through(
     store: Store, config: Config, tmp_path: Path
 ) -> None:
-    config = replace(config, sleep=replace(config.sleep, epochs=12, project_share=0.3))
+    config = replace(config, sleep=replace(config.sleep, epochs=12, project_share=0.3, general_share=0.1))
     root = tmp_path / "work"
     shutil.copytree(SOURCE / "sleep", root, ignore=shutil.ignore_patterns("__pycache__"))
     await store.write([replace(item, place=replace(item.place, project=str(root))) for item in from_source(40)])
@@ -250,6 +256,7 @@ async def test_interrupted_twice_it_ends_as_if_it_had_slept_through(
     assert ended.report.parts == 3
     assert steps[0] > 20, "it goes on where it was, and does not begin anew"
     assert ended.report.contexts[0].passages > 0
+    assert ended.report.contexts[0].rehearsed > 0
     record = archive.newest(config.home)
     assert record is not None
     drawn = [point.step for point in record.details_of(PYTHON).curve]

@@ -155,7 +155,7 @@ async def test_a_language_without_general_code_says_so(store: Store, config: Con
     await store.write([replace(i, context="language:cobol", place=replace(i.place, language="cobol")) for i in lines])
     part = await sleep(config)
     assert [item.kind for item in part.slices] == [SliceKind.NEW]
-    assert "General code was not judged" in part.text
+    assert "General code was neither rehearsed nor judged" in part.text
 
 
 async def test_uniform_replay_draws_and_weighs_all_alike(store: Store, config: Config) -> None:

@@ -19,6 +19,7 @@ from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import lora
 from npllm.sleep import trainer as training
 from npllm.sleep.batches import plan
+from npllm.sleep.distillation import Distillation
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.learner import control_tokens, recipe_of
 from npllm.sleep.lora import Shape
@@ -62,6 +63,7 @@ class Bench:
         self.recipe = recipe
         self.folder = folder
         self.stop = threading.Event()
+        self.rehearsed: list[Sample] = []
         self.preferred: list[Preference] = []
         self.penalty: Penalty | None = None
 
@@ -77,6 +79,7 @@ class Bench:
             stop=self.stop,
             checkpoint_s=checkpoint_s,
             on_step=on_step,
+            rehearsed=self.rehearsed,
             preferred=self.preferred,
             penalty=self.penalty,
         )
@@ -167,10 +170,12 @@ class NinthLook(threading.Event):
 
 
 def with_everything(model: Path, folder: Path) -> Bench:
-    """Preferences and a penalty beside the samples, on the output layer, in pieces shorter than a sample."""
+    """Rehearsal, preferences and a penalty beside the samples, on the output layer, in pieces shorter than a sample."""
     shape = Shape(8, 16, False, "output")
-    recipe = replace(RECIPE, shape=shape, micro_tokens=64, mas_lambda=0.1, dpo_weight=0.5, kto_weight=0.5)
+    recipe = replace(RECIPE, shape=shape, micro_tokens=64, mas_lambda=0.1, kl_weight=0.5)
+    recipe = replace(recipe, dpo_weight=0.5, kto_weight=0.5)
     bench = Bench(model, folder, recipe, inner=3)
+    bench.rehearsed, bench.samples = bench.samples[15:], bench.samples[:15]
     one, other, third = bench.samples[:3]
     bench.preferred = [
         Preference(one, Sample((*one.ids[: one.loss_start], *other.ids[other.loss_start :]), one.loss_start), 1.5),
@@ -183,7 +188,7 @@ def with_everything(model: Path, folder: Path) -> Bench:
     return bench
 
 
-def test_with_preferences_penalty_and_pieces_interruptions_leave_no_trace_either(
+def test_with_rehearsal_preferences_penalty_and_pieces_interruptions_leave_no_trace_either(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     for name in ("whole", "parts", "plain"):
@@ -203,10 +208,11 @@ def test_with_preferences_penalty_and_pieces_interruptions_leave_no_trace_either
     assert interruptions > 5
     assert outcome.position.piece == 64
     assert same(bench.weights(), whole.weights())
-    plain = with_everything(tiny_model, tmp_path / "plain")
-    plain.preferred, plain.penalty = [], None
-    plain.trainer().run(600.0)
-    assert not same(plain.weights(), whole.weights()), "they do act"
+    for leave_out in ("rehearsed", "preferred", "penalty"):
+        plain = with_everything(tiny_model, tmp_path / "plain")
+        setattr(plain, leave_out, None if leave_out == "penalty" else [])
+        plain.trainer().run(600.0)
+        assert not same(plain.weights(), whole.weights()), f"{leave_out} does act"
 
 
 def test_what_is_held_moves_less(tiny_model: Path, tmp_path: Path) -> None:
@@ -254,21 +260,26 @@ def test_pieces_are_as_short_as_the_machine_is_slow(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
+    rehearsals: list[int] = []
     parts = Nll.parts
 
     def noting(self: Nll, model: Any, batch: Any, denominators: Any, positions: int) -> Any:
-        sizes.append(positions * batch.ids.shape[0])
+        (rehearsals if isinstance(self, Distillation) else sizes).append(positions * batch.ids.shape[0])
         return parts(self, model, batch, denominators, positions)
 
     monkeypatch.setattr(Nll, "parts", noting)
     monkeypatch.setattr(training, "PIECE_S", 0.0)  # as if it took for ever
     monkeypatch.setattr(training, "SMALLEST_PIECE", 16)
-    bench = Bench(tiny_model, tmp_path, replace(RECIPE, shape=Shape(8, 16, False, "output"), epochs=1), inner=0)
+    recipe = replace(RECIPE, shape=Shape(8, 16, False, "output"), epochs=1, kl_weight=1.0)
+    bench = Bench(tiny_model, tmp_path, recipe, inner=0)
+    bench.rehearsed = bench.samples[:5]
     outcome = bench.trainer().run(600.0)
     assert outcome.position.piece == 16
     assert len(sizes) > len(bench.samples)
     assert max(sizes) <= 16
-    assert outcome.position.tokens == sum(len(sample.ids) for sample in bench.samples)
+    assert len(rehearsals) == 5, "each once"
+    assert max(rehearsals) <= 8, "they have the logits twice"
+    assert outcome.position.tokens == sum(len(sample.ids) for sample in (*bench.samples, *bench.rehearsed))
 
 
 def test_when_the_time_is_short_the_optional_samples_go_first(tiny_model: Path, tmp_path: Path) -> None:
@@ -280,7 +291,7 @@ def test_when_the_time_is_short_the_optional_samples_go_first(tiny_model: Path, 
 
     def slow(folder: Path, optional: int) -> tuple[Bench, Slow]:
         folder.mkdir(exist_ok=True)
-        bench = Bench(tiny_model, folder, replace(RECIPE, epochs=1, batch_tokens=256), inner=0)
+        bench = Bench(tiny_model, folder, replace(RECIPE, epochs=1, batch_tokens=256, kl_weight=0.1), inner=0)
         control = control_tokens(bench.base, bench.builder)
         trainer = Slow(
             bench.adapted,
@@ -292,6 +303,7 @@ def test_when_the_time_is_short_the_optional_samples_go_first(tiny_model: Path, 
             file=folder / STATE,
             stop=bench.stop,
             optional=optional,
+            rehearsed=bench.samples[:10],
             on_step=lambda step: bench.stop.set() if interrupt and step.step == 2 else None,
         )
         return bench, trainer
@@ -302,7 +314,9 @@ def test_when_the_time_is_short_the_optional_samples_go_first(tiny_model: Path, 
     lengths = [len(sample.ids) for sample in bench.samples]
     learned = outcome.position.samples
     assert 5 <= learned < 20, "the five that are wanted, and optional ones as far as there is room"
-    assert outcome.position.tokens == sum(lengths[:learned]), "each of them once, none of the others"
+    assert len(trainer.rehearsed) == round(10 * learned / 20), "of general code the same part"
+    rehearsed = sum(lengths[: len(trainer.rehearsed)])
+    assert outcome.position.tokens == sum(lengths[:learned]) + rehearsed, "each of them once, none of the others"
     interrupt = True
     _, first = slow(tmp_path / "parts", 15)
     with pytest.raises(Interrupted):

@@ -26,7 +26,7 @@ from npllm.config import Config
 from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
 from npllm.models.manifest import WEIGHTS
-from npllm.sleep import archive, attending, details, policy_learning, project
+from npllm.sleep import archive, attending, details, policy_learning, project, rehearsal
 from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
@@ -50,7 +50,7 @@ from npllm.types import (
 
 if TYPE_CHECKING:
     from npllm.sleep.gate import Judgement
-    from npllm.sleep.learner import Task
+    from npllm.sleep.learner import Learner, Task
     from npllm.sleep.trainer import Outcome
 
 log = logging.getLogger(__name__)
@@ -180,25 +180,25 @@ class Sleep:
         """
         began = time.monotonic()
         meter.phase(Phase.PREPARING)
-        plan, experiences, chosen = await self._planned(job, base, folder, budget_s)
+        plan, experiences, chosen, general = await self._planned(job, base, folder, budget_s)
         final = self._config.adapters_dir / str(plan.version_id)
 
         from npllm.sleep.learner import Learner, Task
 
         parent = self._config.home / job.parent.folder if job.parent else None
-        task = Task(plan, experiences, folder, parent, chosen, job.apart)
+        task = Task(plan, experiences, folder, parent, chosen, job.apart, general)
         learner = await asyncio.to_thread(Learner, self._config, task, self._stop, meter)
         outcome = await asyncio.to_thread(learner.train)
         judgement = await asyncio.to_thread(learner.judge)
         quotes = await asyncio.to_thread(learner.quotes)
         learned = task.of((*plan.learn, *plan.replay, *plan.inner))
-        details.keep(folder, plan.context, quotes, details.sources(learned, learner.passages))
+        details.keep(folder, plan.context, quotes, details.sources(learned, (*learner.passages, *learner.rehearsed)))
         if judgement.passed:
             await asyncio.to_thread(learner.measure, outcome)
         look(self._stop)
         meter.phase(Phase.PUBLISHING)
         seconds = outcome.position.seconds + time.monotonic() - began - outcome.seconds_now
-        made = replace(_report(task, learner.passages, outcome, judgement, seconds), notes=learner.notes)
+        made = replace(_report(task, learner, outcome, judgement, seconds), notes=learner.notes)
         metrics = _metrics(made, plan) | learner.marks
         version = AdapterVersion(
             id=plan.version_id,
@@ -236,15 +236,17 @@ class Sleep:
 
     async def _planned(
         self, job: Job, base: str, folder: Path, budget_s: float
-    ) -> tuple[Plan, dict[UUID, Experience], tuple[Passage, ...]]:
-        """The plan kept from an earlier part of this sleep, where it still holds; else a new one, kept now."""
+    ) -> tuple[Plan, dict[UUID, Experience], tuple[Passage, ...], tuple[Passage, ...]]:
+        """The plan kept from an earlier part of this sleep, where it still holds; else a new one, kept now; and the
+        passages of the project and of general code."""
         parent = job.parent.id if job.parent else None
         kept = Plan.read(folder)
         if kept is not None and (kept.context, kept.base_fingerprint, kept.parent) == (job.context, base, parent):
             found = await self._experiences(kept.ids, job)
             passages = project.kept(folder) if self._config.sleep.project_share else ()
-            if found is not None and passages is not None:
-                return kept, found, passages
+            general = project.kept(folder, rehearsal.KEPT) if self._config.sleep.general_share else ()
+            if found is not None and passages is not None and general is not None:
+                return kept, found, passages, general
         shutil.rmtree(folder, ignore_errors=True)
         plan = Plan.new(
             *(job.context, base, parent, job.part),
@@ -254,12 +256,15 @@ class Sleep:
             version_id=new_id(),
         )
         off_limits = await self._store.forgetting.off_limits()
-        passages = await asyncio.to_thread(self._passages, job, f"{self._drawn_by}:{job.context}", off_limits)
+        seed = f"{self._drawn_by}:{job.context}"
+        passages = await asyncio.to_thread(self._passages, job, seed, off_limits)
+        general = await asyncio.to_thread(self._general, job, len(passages), seed, off_limits)
         project.keep(folder, passages)
+        project.keep(folder, general, rehearsal.KEPT)
         plan.write(folder)
         found = await self._experiences(plan.ids, job)
         assert found is not None
-        return plan, found, passages
+        return plan, found, passages, general
 
     def _passages(self, job: Job, seed: str, off_limits: Sequence[str]) -> tuple[Passage, ...]:
         """Of the project's files, so many that they make up their share of what is learned."""
@@ -272,7 +277,21 @@ class Sleep:
             off_limits=off_limits,
             ignore=self._config.memory.ignore,
             apart=job.apart,
-            count=round(learned * sleep.project_share / (1 - sleep.project_share)),
+            count=rehearsal.beside(learned, sleep.project_share),
+            characters=CHARACTERS * sleep.max_tokens,
+            seed=seed,
+            stop=self._stop,
+        )
+
+    def _general(self, job: Job, passages: int, seed: str, off_limits: Sequence[str]) -> tuple[Passage, ...]:
+        """Of general code, its share beside the experiences and so many passages of the project."""
+        sleep, part = self._config.sleep, job.part
+        return rehearsal.passages(
+            job.language,
+            part.all,
+            held_out=(*part.held_out, *part.inner, *job.apart),
+            off_limits=off_limits,
+            count=rehearsal.beside(len(part.learn) + len(part.replay) + passages, sleep.general_share),
             characters=CHARACTERS * sleep.max_tokens,
             seed=seed,
             stop=self._stop,
@@ -291,9 +310,7 @@ class Sleep:
         return found
 
 
-def _report(
-    task: Task, passages: Sequence[Passage], outcome: Outcome, judgement: Judgement, seconds: float
-) -> ContextReport:
+def _report(task: Task, learner: Learner, outcome: Outcome, judgement: Judgement, seconds: float) -> ContextReport:
     plan, position = task.plan, outcome.position
     held_out, used = task.of(plan.held_out), task.of((*plan.learn, *plan.replay, *plan.inner))
     return ContextReport(
@@ -305,8 +322,9 @@ def _report(
         new=len(plan.learn) + len(plan.inner),
         old=len(plan.replay),
         files=len({(item.place.project, item.place.path) for item in used}),
-        passages=len(passages),
-        project_files=len(project.files_of(passages)),
+        passages=len(learner.passages),
+        project_files=len(project.files_of(learner.passages)),
+        rehearsed=len(learner.rehearsed),
         held_out=len(held_out),
         held_out_files=len({(item.place.project, item.place.path) for item in held_out}),
         nll_before=judgement.nll_before,

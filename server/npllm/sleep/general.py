@@ -3,8 +3,8 @@ cost what the base could do before.
 
 Of the running Python's standard library as it lies on this machine: always the same files, always the same lines, so
 that two versions are compared on the same texts. There is such code for Python alone; for other languages nothing is
-judged, and the report says so. The starter has read the standard library, so its figures there are low; what counts is
-how they change. Knows no model.
+judged or rehearsed (`rehearsal`), and the report says so. The starter has read the standard library, so its figures
+there are low; what counts is how they change. Knows no model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def general(language: str, root: Path | None = None) -> tuple[tuple[Passage, ...
         root: the folder to read instead of the standard library's.
     """
     if language != "python":
-        return (), f"General code was not judged: there is none for {language or 'this context'} on this machine."
+        return (
+            (),
+            f"General code was neither rehearsed nor judged: there is none for {language or 'this context'} here.",
+        )
     root = root or Path(sysconfig.get_path("stdlib"))
     made: list[Passage] = []
     files = 0

@@ -53,6 +53,7 @@ from npllm.sleep.protocol import Phase
 from npllm.sleep.quotes import quotes
 from npllm.sleep.recipe import Recipe
 from npllm.sleep.record import Quote
+from npllm.sleep.rehearsal import between
 from npllm.sleep.trainer import Outcome, Step, Trainer
 from npllm.types import Experience, ModelError
 
@@ -74,6 +75,7 @@ class Task:
         parent: the folder of the version in use, or None.
         passages: of the project's files, to be learned beside the experiences.
         apart: what earlier sleeps held out.
+        general: passages of general code, to be rehearsed.
     """
 
     plan: Plan
@@ -82,6 +84,7 @@ class Task:
     parent: Path | None
     passages: tuple[Passage, ...] = ()
     apart: tuple[Experience, ...] = ()
+    general: tuple[Passage, ...] = ()
 
     def of(self, ids: Sequence[UUID]) -> list[Experience]:
         """The experiences with these ids."""
@@ -111,6 +114,7 @@ class Learner:
         self._parent = task.parent if task.parent is not None and self._usable(task.parent) else None
         self._recipe = replace(self._recipe, shape=self._shape())
         self.passages = task.passages  # those that were learned: when the time is short, fewer
+        self.rehearsed = task.general  # likewise
         self._apart = Apart(task.apart)
         self.marks: dict[str, float] = {}  # for the next sleeps' gates; once judged
         self.notes: tuple[str, ...] = ()  # what the gate could not look at
@@ -131,7 +135,10 @@ class Learner:
         plan, sleep = self._task.plan, self._config.sleep
         builder = self._builder(sleep.max_tokens)
         learn = self._samples(self._task.of((*plan.learn, *plan.replay)), builder)
-        learn += [self._passage(passage, builder) for passage in self._task.passages]
+        general = [self._passage(passage, builder) for passage in self._task.general]
+        distilled = self._recipe.kl_weight > 0
+        beside = between(self._task.passages, () if distilled else self._task.general)
+        learn += [self._passage(passage, builder) for passage in beside]
         inner = self._samples(self._task.of(plan.inner), builder)
         digest = self.base.digest()
         adapted = self._adapted = lora.attach(self.base.model, self._recipe.shape, seed=self._recipe.seed)
@@ -148,7 +155,8 @@ class Learner:
             pad=builder.end_id or 0,
             file=self._task.checkpoint / STATE,
             stop=self._stop,
-            optional=len(self._task.passages),
+            optional=len(beside),
+            rehearsed=general if distilled else (),
             preferred=preferred,
             penalty=self._penalty(adapted),
             checkpoint_s=sleep.checkpoint_s,
@@ -156,8 +164,11 @@ class Learner:
         )
         self._meter.phase(Phase.LEARNING)
         outcome = trainer.run(plan.budget_s)
-        left_out = len(learn) - outcome.position.samples
-        self.passages = self._task.passages[: len(self._task.passages) - left_out]
+        read = set(beside[: len(beside) - (len(learn) - outcome.position.samples)])
+        self.passages = tuple(one for one in self._task.passages if one in read)
+        self.rehearsed = tuple(one for one in self._task.general if one in read)
+        if distilled:
+            self.rehearsed = self._task.general[: len(trainer.rehearsed)]
         self._learned = learn[: outcome.position.samples]
         if self.base.digest() != digest:
             raise ModelError("Training changed the base, which must never happen: its result is thrown away.")
@@ -294,7 +305,7 @@ class Learner:
                     "validated": [str(id) for id in plan.inner],
                     "held_out": [str(id) for id in plan.held_out],
                     "judged_again": {str(item.version): [str(id) for id in item.ids] for item in plan.slices},
-                    "project_files": files_of(self.passages),
+                    "project_files": files_of((*self.passages, *self.rehearsed)),
                     **measured,
                 },
                 metrics=metrics,
@@ -429,6 +440,7 @@ def recipe_of(config: Config, parameters: int) -> Recipe:
         epochs=sleep.epochs,
         seed=sleep.seed,
         mas_lambda=sleep.mas_lambda,
+        kl_weight=sleep.kl_weight,
         dpo_weight=sleep.dpo_weight,
         kto_weight=sleep.kto_weight,
         beta=sleep.preference_beta,

@@ -95,12 +95,9 @@ class Nll:
 
     def loss(self, model: Any, batch: Batch, denominators: Denominators) -> torch.Tensor:
         """This micro-batch's part of L, differentiable, a scalar."""
-        nll = token_nll(model, batch.ids, self._first(batch))
-        keep = nll.shape[1]
-        total = (nll * batch.answer[:, -keep:]).sum() / denominators.answer
-        if self.mu > 0:
-            total = total + self.mu * (nll * batch.prompt[:, -keep:]).sum() / denominators.prompt
-        return total
+        first, length = self._first(batch), batch.ids.shape[1]
+        logits = self.run(model, input_ids=batch.ids, use_cache=False, logits_to_keep=length - first).logits[:, :-1]
+        return self._total(logits, batch, denominators, first, length - 1)
 
     def parts(self, model: Any, batch: Batch, denominators: Denominators, positions: int) -> Iterator[torch.Tensor]:
         """L in parts of so many positions each, to be differentiated one after the other before the next is asked for.
@@ -115,16 +112,28 @@ class Nll:
                 ids = ids[:, :-1]  # nothing follows the last token
             end = begin + ids.shape[1]
             keep = max(1, end - max(begin, first))
-            out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+            out = self.run(model, input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=keep)
             cache = out.past_key_values
-            if end <= first:
-                continue
-            targets = batch.ids[:, 1 + end - keep : 1 + end]
-            nll = _cross_entropy(out.logits, targets)
-            total = (nll * batch.answer[:, end - keep : end]).sum() / denominators.answer
-            if self.mu > 0:
-                total = total + self.mu * (nll * batch.prompt[:, end - keep : end]).sum() / denominators.prompt
-            yield total
+            if end > first:
+                yield self._total(out.logits, batch, denominators, end - keep, end)
+
+    def run(self, model: Any, **inputs: Any) -> Any:
+        """The model's output, with logits of the shape that `costs` wants."""
+        return model(**inputs)
+
+    def costs(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """What each position costs, shaped like the targets: here its negative log-likelihood in nats."""
+        return _cross_entropy(logits, targets)
+
+    def _total(
+        self, logits: torch.Tensor, batch: Batch, denominators: Denominators, begin: int, end: int
+    ) -> torch.Tensor:
+        """The part of L of the targets `begin` to `end`."""
+        costs = self.costs(logits, batch.ids[:, 1 + begin : 1 + end])
+        total = (costs * batch.answer[:, begin:end]).sum() / denominators.answer
+        if self.mu > 0:
+            total = total + self.mu * (costs * batch.prompt[:, begin:end]).sum() / denominators.prompt
+        return total
 
     def _first(self, batch: Batch) -> int:
         """The first target position that counts in any row."""

@@ -84,17 +84,17 @@ def passages(
         return ()
     chance = random.Random(seed)
     until = time.monotonic() + ALL_S
-    taken = {path for item in experiences for path in _real_paths(item)}
+    taken = {path for item in experiences for path in real_paths(item)}
     needles = [one for item in held_out if (one := needle(item))]
     kept_apart = [one for item in apart if (one := needle(item))]
-    found: list[tuple[str, str]] = []
+    every: list[tuple[str, str]] = []
     for project in folders:
         files = projects.files(Path(project), endings, lambda: look(stop), until, ignore)
-        found += [(project, path) for path in chance.sample(files, min(len(files), MOST_FILES))]
-    chance.shuffle(found)
+        every += [(project, path) for path in chance.sample(files, min(len(files), MOST_FILES))]
+    chance.shuffle(every)
     count = min(count, MOST)
     made: list[Passage] = []
-    for project, path in found:
+    for project, path in every:
         look(stop)
         if len(made) >= count or time.monotonic() > until:
             break
@@ -104,29 +104,29 @@ def passages(
         if any(one in text for one in needles):
             continue
         lines = {one.rpartition("\n")[2].strip() for one in kept_apart if one in text}
-        pieces = [piece for piece in _pieces(text, characters) if not any(line in piece for line in lines)]
-        chance.shuffle(pieces)
-        made += [cut for piece in pieces[:PER_FILE] if (cut := _cut(project, path, piece, chance)) is not None]
-    log.info("%d passages from %d files in %s", min(len(made), count), len(found), ", ".join(folders) or "no project")
+        found = [piece for piece in pieces(text, characters) if not any(line in piece for line in lines)]
+        chance.shuffle(found)
+        made += [it for piece in found[:PER_FILE] if (it := cut(project, path, piece, chance)) is not None]
+    log.info("%d passages from %d files in %s", min(len(made), count), len(every), ", ".join(folders) or "no project")
     return tuple(made[:count])
 
 
-def keep(folder: Path, chosen: Sequence[Passage]) -> None:
+def keep(folder: Path, chosen: Sequence[Passage], name: str = PASSAGES) -> None:
     """Write the passages of a sleep to its checkpoint's folder, whole or not at all, for this user alone."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = folder / (PASSAGES + ".tmp")
+    temporary = folder / (name + ".tmp")
     with open(temporary, "w", encoding="utf-8", opener=_private) as stream:
         json.dump([asdict(passage) for passage in chosen], stream)
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.replace(folder / PASSAGES)
+    temporary.replace(folder / name)
     sync_folder(folder)
 
 
-def kept(folder: Path) -> tuple[Passage, ...] | None:
+def kept(folder: Path, name: str = PASSAGES) -> tuple[Passage, ...] | None:
     """What `keep` wrote; None where it cannot be read."""
     try:
-        return tuple(Passage(**item) for item in json.loads((folder / PASSAGES).read_text(encoding="utf-8")))
+        return tuple(Passage(**item) for item in json.loads((folder / name).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -134,7 +134,7 @@ def kept(folder: Path) -> tuple[Passage, ...] | None:
         return None
 
 
-def _real_paths(experience: Experience) -> set[str]:
+def real_paths(experience: Experience) -> set[str]:
     """Where an experience's file lies, links followed: by its URI, and by its project's folder."""
     place = experience.place
     paths = {os.path.realpath(url2pathname(urlsplit(place.uri).path))}
@@ -151,7 +151,7 @@ def needle(experience: Experience) -> str:
     return f"{above}\n{line}" if len(above.strip()) + len(line.strip()) >= TELLING else ""
 
 
-def _pieces(text: str, characters: int) -> Iterator[str]:
+def pieces(text: str, characters: int) -> Iterator[str]:
     """A text in pieces of whole lines."""
     piece: list[str] = []
     size = 0
@@ -165,7 +165,7 @@ def _pieces(text: str, characters: int) -> Iterator[str]:
         yield "".join(piece)
 
 
-def _cut(project: str, path: str, piece: str, chance: random.Random) -> Passage | None:
+def cut(project: str, path: str, piece: str, chance: random.Random) -> Passage | None:
     """A passage around one line of the last third of a piece; None where nothing stands in it."""
     lines = piece.split("\n")
     worth = [number for number in range(2 * len(lines) // 3, len(lines)) if len(lines[number].strip()) > 2]

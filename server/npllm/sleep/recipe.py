@@ -24,6 +24,7 @@ class Recipe:
         epochs: passes over the samples, at most.
         patience: validations in a row without a better one after which it ends.
         mas_lambda: weight of the penalty on moving what mattered, see `mas`; 0 = none.
+        kl_weight: of the distillation on general code, see `distillation`; 0 = none.
         dpo_weight, kto_weight, beta: of the preference terms, see `preferences`; 0 = none.
     """
 
@@ -41,6 +42,7 @@ class Recipe:
     patience: int = 2
     seed: int = 0
     mas_lambda: float = 0.0
+    kl_weight: float = 0.0
     dpo_weight: float = 0.0
     kto_weight: float = 0.0
     beta: float = 0.1

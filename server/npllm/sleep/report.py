@@ -77,6 +77,7 @@ class ContextReport:
     files: int = 0
     passages: int = 0  # of the project's other files
     project_files: int = 0
+    rehearsed: int = 0  # passages of general code
     held_out: int = 0
     held_out_files: int = 0
     nll_before: float = 0.0
@@ -109,6 +110,7 @@ class ContextReport:
     @property
     def _beside(self) -> str:
         beside = f" and from {self.passages} passages of {self.project_files} other files" if self.passages else ""
+        beside += f" and rehearsed {self.rehearsed} passages of general code" if self.rehearsed else ""
         return beside + (f" ({self.epochs:.0%} of it, in the time given)" if 0 < self.epochs < 0.995 else "")
 
 

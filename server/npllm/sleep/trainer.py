@@ -21,6 +21,7 @@ from peft import PeftModel
 from npllm.sleep import checkpoint, lora, preferences
 from npllm.sleep.batches import micro_batches, plan
 from npllm.sleep.checkpoint import Position
+from npllm.sleep.distillation import Distillation
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.mas import Penalty
 from npllm.sleep.objectives import Denominators, Nll, Sample, answer_nats
@@ -61,6 +62,8 @@ class Trainer:
         model: with the adapter attached, and its parent's weights in it, where it has one.
         samples: to learn from; at least one.
         optional: the last so many of them are left out, as far as the time does not suffice for all.
+        rehearsed: general code on which the adapter shall say what the base says, if the recipe gives that a weight;
+            see `distillation`.
         preferred: learned beside the samples, if the recipe gives them a weight; the reference is the model as it is.
         penalty: on moving what mattered.
         inner: to validate with; may be empty.
@@ -82,6 +85,7 @@ class Trainer:
         file: Path,
         stop: threading.Event,
         optional: int = 0,
+        rehearsed: Sequence[Sample] = (),
         preferred: Sequence[Preference] = (),
         penalty: Penalty | None = None,
         checkpoint_s: float = 20.0,
@@ -107,7 +111,9 @@ class Trainer:
         self._preferences: preferences.Objective | None = None
         self._penalty = penalty
         self._splits = lora.after_the_cache(model)
-        self._key = key(samples, inner, preferred, recipe, penalty is not None)
+        self._rehearsed = rehearsed if recipe.kl_weight else ()
+        self._distillation = Distillation(recipe.kl_weight, recipe.mu, control, pad, on_output=self._splits)
+        self._key = key((*samples, *self._rehearsed), inner, preferred, recipe, penalty is not None)
         self.position = Position()
 
     def run(self, budget_s: float) -> Outcome:
@@ -163,6 +169,11 @@ class Trainer:
             lora.put(self._model, self._best)
         epochs = self._recipe.epochs * position.step / len(self._plan)
         return Outcome(position, epochs, stopped_by, position.seconds - earlier)
+
+    @property
+    def rehearsed(self) -> Sequence[Sample]:
+        """Of the general code, what is rehearsed: where the time does not suffice for all samples, a part of it."""
+        return self._rehearsed[: round(len(self._rehearsed) * self.position.samples / len(self._samples))]
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -232,8 +243,9 @@ class Trainer:
         total, tokens = 0.0, 0
         self._optimizer.zero_grad(set_to_none=True)
         for micro in micro_batches(samples, min(self._recipe.micro_tokens, position.piece)):
-            total += self._gradients(micro, denominators)
+            total += self._gradients(micro, self._objective, denominators, position.piece)
             tokens += sum(len(sample.ids) for sample in micro)
+        tokens += self._rehearse()
         if self._preferences is not None:
             epochs, seed, count = self._recipe.epochs, self._recipe.seed, len(self._preferred)
             now = preferences.spread(count, epochs=epochs, step=position.step, total=position.total, seed=seed)
@@ -249,18 +261,33 @@ class Trainer:
         speed = counts / max(1e-6, seconds)
         self._on_step(Step(position.step, position.total, losses / len(self._recent), speed))
 
-    def _gradients(self, micro: Sequence[Sample], denominators: Denominators) -> float:
+    def _rehearse(self) -> int:
+        """Add the gradients of what is rehearsed in this step; returns how many tokens that is."""
+        position, recipe, rehearsed = self.position, self._recipe, self.rehearsed
+        now = preferences.spread(
+            len(rehearsed), epochs=recipe.epochs, step=position.step, total=position.total, seed=recipe.seed
+        )
+        if not now:
+            return 0
+        samples = [rehearsed[index] for index in now]
+        denominators = self._distillation.shared(samples, len(rehearsed) * recipe.epochs / position.total)
+        piece = max(1, position.piece // 2)  # with twice the logits
+        for micro in micro_batches(samples, min(recipe.micro_tokens, piece)):
+            self._gradients(micro, self._distillation, denominators, piece)
+        return sum(len(sample.ids) for sample in samples)
+
+    def _gradients(self, micro: Sequence[Sample], objective: Nll, denominators: Denominators, piece: int) -> float:
         """Add a micro-batch's gradients, in pieces where the model allows it; returns its part of the objective."""
-        batch = self._objective.collate(micro, next(iter(self._parameters.values())).device)
+        batch = objective.collate(micro, next(iter(self._parameters.values())).device)
         rows, length = batch.ids.shape
-        whole = rows * length <= self.position.piece or not self._splits
+        whole = rows * length <= piece or not self._splits
         look(self._stop)
         if whole:
-            loss = self._objective.loss(self._model, batch, denominators)
+            loss = objective.loss(self._model, batch, denominators)
             torch.autograd.backward(loss)
             return float(loss.detach())
         total = 0.0
-        for part in self._objective.parts(self._model, batch, denominators, max(1, self.position.piece // rows)):
+        for part in objective.parts(self._model, batch, denominators, max(1, piece // rows)):
             torch.autograd.backward(part)
             total += float(part.detach())
             look(self._stop)
@@ -328,7 +355,7 @@ class Trainer:
         for most in (SMALLEST_PIECE, 4 * SMALLEST_PIECE):
             cut = Sample(sample.ids[:most], min(sample.loss_start, most - 1, len(sample.ids) - 1))
             started = time.monotonic()
-            self._gradients([cut], self._objective.denominators([cut]))
+            self._gradients([cut], self._objective, self._objective.denominators([cut]), position.piece)
             speed = len(cut.ids) / max(1e-6, time.monotonic() - started)
             position.piece = min(self._recipe.micro_tokens, max(SMALLEST_PIECE, int(PIECE_S * speed)))
         self._optimizer.zero_grad(set_to_none=True)
@@ -336,7 +363,8 @@ class Trainer:
 
     def _steps_in(self, budget_s: float, speed: float) -> int:
         """How many optimizer steps fit at so many tokens per second; at least 1."""
-        beside = sum(len(row.ids) for one in self._preferred for row in one.rows) * self._recipe.epochs
+        beside = sum(len(row.ids) for one in self._preferred for row in one.rows)
+        beside = (beside + sum(len(sample.ids) for sample in self._rehearsed)) * self._recipe.epochs
         tokens, steps = 0.0, 0
         for step in self._plan:
             tokens += sum(len(self._samples[index].ids) for index in step) + beside / len(self._plan)
