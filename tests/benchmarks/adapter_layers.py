@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--project-share", type=float, default=0.0)
     parser.add_argument("--general-share", type=float, default=0.0)
     parser.add_argument("--kl", type=float, default=0.0, help="rehearse general code by distillation, with this weight")
+    parser.add_argument("--ways", type=float, nargs="+", default=[1.0], help="parts of the way, as the gate tries them")
     parser.add_argument("--elsewhere", default="httpx:0.18.0:0.27.0", help="another project, NAME:OLD:NEW")
     parser.add_argument("--morning", type=int, default=200)
     parser.add_argument("--heldout", type=int, default=200)
@@ -138,10 +139,13 @@ def main() -> None:
         began = time.monotonic()
         tokens = trainer.run(3600.0).position.tokens
         speed = tokens / (time.monotonic() - began)
-    for name, part in judged.items():
-        after = bits(adapted, part)
-        change = after / before[name] - 1
-        print(f"{before[name]:.4f} -> {after:.4f} bits per byte ({change:+.2%}) of {len(part)} {name}")
+    whole = {name: tensor.clone() for name, tensor in lora.weights(adapted).items()}
+    for share in args.ways:
+        lora.put(adapted, lora.between(None, whole, share))
+        for name, part in judged.items():
+            after = bits(adapted, part)
+            told = f"({after / before[name] - 1:+.2%}) of {len(part)} {name}"
+            print(f"{share:.0%}: {before[name]:.4f} -> {after:.4f} bits per byte {told}", flush=True)
     way = "by distillation" if args.kl else "as examples"
     print(
         f"learned from {len(learned)} samples ({len(rehearsed)} of general code, {way}), {tokens} tokens, {speed:.0f}/s"
