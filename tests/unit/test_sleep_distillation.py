@@ -27,8 +27,9 @@ def disturbed(model: Path, folder: Path, shape: Shape) -> Bench:
 
 
 def term(bench: Bench, weight: float = 1.0, mu: float = 0.5, on_output: bool | None = None) -> Distillation:
-    inside = lora.after_the_cache(bench.adapted)
-    return Distillation(weight, mu, frozenset(), 0, on_output=inside if on_output is None else on_output)
+    alone = lora.after_the_cache(bench.adapted)
+    alone = alone if on_output is None else on_output
+    return Distillation(weight, mu, frozenset(), 0, on_output=alone, stop=bench.stop)
 
 
 @pytest.mark.parametrize("shape", [OUTPUT, INSIDE])

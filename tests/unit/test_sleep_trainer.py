@@ -22,7 +22,7 @@ from npllm.sleep.batches import plan
 from npllm.sleep.distillation import Distillation
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.learner import control_tokens, recipe_of
-from npllm.sleep.lora import Shape
+from npllm.sleep.lora import Layers, Shape
 from npllm.sleep.mas import Importance, Penalty
 from npllm.sleep.objectives import Nll, Sample, answer_nats
 from npllm.sleep.plan import STATE
@@ -169,9 +169,9 @@ class NinthLook(threading.Event):
         return self.looks > 9
 
 
-def with_everything(model: Path, folder: Path) -> Bench:
-    """Rehearsal, preferences and a penalty beside the samples, on the output layer, in pieces shorter than a sample."""
-    shape = Shape(8, 16, False, "output")
+def with_everything(model: Path, folder: Path, layers: Layers) -> Bench:
+    """Rehearsal, preferences and a penalty beside the samples; on the output layer, in pieces shorter than a sample."""
+    shape = Shape(8, 16, False, layers)
     recipe = replace(RECIPE, shape=shape, micro_tokens=64, mas_lambda=0.1, kl_weight=0.5)
     recipe = replace(recipe, dpo_weight=0.5, kto_weight=0.5)
     bench = Bench(model, folder, recipe, inner=3)
@@ -188,18 +188,19 @@ def with_everything(model: Path, folder: Path) -> Bench:
     return bench
 
 
+@pytest.mark.parametrize("layers", ["output", "all"])
 def test_with_rehearsal_preferences_penalty_and_pieces_interruptions_leave_no_trace_either(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, layers: Layers
 ) -> None:
     for name in ("whole", "parts", "plain"):
         (tmp_path / name).mkdir()
-    whole = with_everything(tiny_model, tmp_path / "whole")
+    whole = with_everything(tiny_model, tmp_path / "whole", layers)
     whole.trainer().run(600.0)
-    interruptions, looks = 0, 20
+    interruptions, looks = 0, 20 if layers == "output" else 12
     while True:
-        bench = with_everything(tiny_model, tmp_path / "parts")
+        bench = with_everything(tiny_model, tmp_path / "parts", layers)
         bench.stop = NinthLook()
-        bench.stop.looks = -looks
+        bench.stop.looks = -looks - interruptions % 4  # another piece of a step each time
         try:
             outcome = bench.trainer().run(600.0)
             break
@@ -209,7 +210,7 @@ def test_with_rehearsal_preferences_penalty_and_pieces_interruptions_leave_no_tr
     assert outcome.position.piece == 64
     assert same(bench.weights(), whole.weights())
     for leave_out in ("rehearsed", "preferred", "penalty"):
-        plain = with_everything(tiny_model, tmp_path / "plain")
+        plain = with_everything(tiny_model, tmp_path / "plain", layers)
         setattr(plain, leave_out, None if leave_out == "penalty" else [])
         plain.trainer().run(600.0)
         assert not same(plain.weights(), whole.weights()), f"{leave_out} does act"

@@ -12,11 +12,13 @@ output layer; one inside the base costs another forward.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
+from npllm.sleep.interruption import look
 from npllm.sleep.objectives import Denominators, Nll, Sample
 
 
@@ -27,12 +29,16 @@ class Distillation(Nll):
         weight: lambda.
         mu, control, pad: see `objectives.Nll`.
         on_output: the adapter sits on the output layer alone.
+        stop: looked at between two forwards; `loss` then raises Interrupted.
     """
 
-    def __init__(self, weight: float, mu: float, control: Collection[int], pad: int, *, on_output: bool) -> None:
+    def __init__(
+        self, weight: float, mu: float, control: Collection[int], pad: int, *, on_output: bool, stop: threading.Event
+    ) -> None:
         super().__init__(mu, control, pad)
         self._weight = weight
         self._on_output = on_output
+        self._stop = stop
 
     def shared(self, samples: Sequence[Sample], usual: float) -> Denominators:
         """What a step with these samples divides by, where `usual` is how many a step has in the mean: with less than
@@ -45,6 +51,7 @@ class Distillation(Nll):
         if not self._on_output:
             with torch.no_grad(), model.disable_adapter():
                 base = model(**inputs).logits
+            look(self._stop)
             out = model(**inputs)
             out.logits = torch.cat([out.logits, base])
             return out

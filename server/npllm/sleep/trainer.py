@@ -112,7 +112,7 @@ class Trainer:
         self._penalty = penalty
         self._splits = lora.after_the_cache(model)
         self._rehearsed = rehearsed if recipe.kl_weight else ()
-        self._distillation = Distillation(recipe.kl_weight, recipe.mu, control, pad, on_output=self._splits)
+        self._distillation = Distillation(recipe.kl_weight, recipe.mu, control, pad, on_output=self._splits, stop=stop)
         self._key = key((*samples, *self._rehearsed), inner, preferred, recipe, penalty is not None)
         self.position = Position()
 
