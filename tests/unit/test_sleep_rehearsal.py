@@ -95,6 +95,7 @@ def test_what_is_held_out_or_worked_on_or_off_limits_is_left_out(library: Path) 
     assert files(draw(library, [dataclasses.replace(made, place=place)])) == {"one/__init__.py"}
     assert files(draw(library, off_limits=[str(library / "one" / "deep")])) == {"one/__init__.py"}
     assert draw(library, off_limits=[str(library)]) == ()
+    assert files(draw(library, ignore=["deep/"])) == {"one/__init__.py"}
 
 
 def test_there_is_none_for_other_languages_nor_without_a_library(library: Path, tmp_path: Path) -> None:

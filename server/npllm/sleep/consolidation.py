@@ -291,6 +291,7 @@ class Sleep:
             part.all,
             held_out=(*part.held_out, *part.inner, *job.apart),
             off_limits=off_limits,
+            ignore=self._config.memory.ignore,
             count=rehearsal.beside(len(part.learn) + len(part.replay) + passages, sleep.general_share),
             characters=CHARACTERS * sleep.max_tokens,
             seed=seed,

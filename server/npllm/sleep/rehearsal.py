@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from npllm import projects
+from npllm.ignoring import ignored
 from npllm.memory.places import covered, paths_of
 from npllm.sleep.general import general
 from npllm.sleep.interruption import look
@@ -39,6 +40,7 @@ def passages(
     *,
     held_out: Sequence[Experience] = (),
     off_limits: Collection[str] = (),
+    ignore: Sequence[str] = (),
     count: int,
     characters: int,
     seed: str,
@@ -52,6 +54,7 @@ def passages(
         experiences: of this sleep; files in which they lie are never read.
         held_out: texts, of this and of earlier sleeps, that the gate judges by.
         off_limits: files and folders that are never read.
+        ignore: patterns of files that are never read, beside those that never are; see `npllm.ignoring`.
         seed: another one draws others.
         root: the folder to read instead of the standard library's.
 
@@ -71,7 +74,8 @@ def passages(
         look(stop)
         if len(made) >= min(count, MOST):
             break
-        if off_limits and covered(paths_of(str(root), path, ""), off_limits):
+        barred = off_limits and covered(paths_of(str(root), path, ""), off_limits)
+        if barred or ignored(root / path, ignore, str(root)):
             continue
         text = projects.text(root, path, taken) or ""
         found = [piece for piece in pieces(text, characters) if not any(one in piece for one in needles)]
