@@ -135,7 +135,7 @@ def test_a_record_that_cannot_be_looked_through_is_kept_without_its_texts(monkey
     def breaks(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(redaction, "find", breaks)
+    monkeypatch.setattr(redaction, "_in_parts", breaks)
     suggestion = make_suggestion(text="return 1")
     found = Redactor().record(suggestion)
     assert isinstance(found, Suggestion) and (found.id, found.text, found.prefix) == (suggestion.id, "", "")

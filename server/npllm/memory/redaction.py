@@ -9,6 +9,7 @@ twice is redacting once. Works in whichever thread calls it; knows no file and n
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import re
@@ -31,6 +32,7 @@ CONFIG_LANGUAGES = frozenset(
 )
 KNOWN = 2000  # suggestions whose surroundings are known when their outcomes come
 AROUND = 2000  # characters of them, before and behind
+SHORT = 20_000  # characters of a text whose secrets are remembered for a while, in memory alone
 BEFORE = 100  # characters before a value that may name it
 _DONE = re.compile(re.escape(PLACEHOLDER) + r"[a-z0-9-]+>")
 
@@ -88,9 +90,15 @@ class _Share:
     home: bool
 
 
+# A suggestion, what became of it and its experience lie in the same text, minutes apart at most.
+_find_again = functools.lru_cache(maxsize=32)(find)
+
+
 def _in_parts(parts: Sequence[str], language: str, *, second_pass: bool = True) -> list[list[_Share]]:
     """The shares of each part, by the part's own offsets."""
-    found = find("".join(parts), language, second_pass=second_pass)
+    whole = "".join(parts)
+    look = _find_again if len(whole) < SHORT else find
+    found = look(whole, language, second_pass=second_pass)
     shares: list[list[_Share]] = [[] for _ in parts]
     bounds = [0]
     for part in parts:
