@@ -86,7 +86,8 @@ def general_code(builder: PromptBuilder) -> list[tuple[Sample, int]]:
 
 def elsewhere(builder: PromptBuilder, spec: str) -> list[tuple[Sample, int]]:
     """Sixty lines of another project."""
-    pair = sources.package(*spec.split(":"), Path(".eval/wheels"))  # type: ignore[arg-type]
+    name, old, new = spec.split(":")
+    pair = sources.package(name, old, new, Path(".eval/wheels"))
     return asked(builder, days.make(lines.changes(pair), morning=60, held_out=60, seed=0).held_out)
 
 

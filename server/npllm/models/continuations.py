@@ -14,7 +14,7 @@ what was written a minute ago counts at once, what was deleted is gone. Knows to
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,11 +25,12 @@ ORDERS = (1, 2, 3, 4, 6, 8, 12)
 WEIGHTS = (0.045, 0.077, 0.11, 0.17, 0.24, 0.31, 0.4)  # lambda_k; fitted on four projects, see docs/experiments.md
 LONGEST = ORDERS[-1]
 _MOST = 20_000  # followers of an order that are counted; of more, evenly spaced ones
+_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 _BREAK = -1  # stands between documents
 
 
 class Index:
-    """Where each token stands in some documents: 8 bytes a token, and a lookup that needs no search.
+    """Where each token stands in some documents, by what stands before it: 12 bytes a token.
 
     Args:
         documents: token ids by name; the name serves to leave one out.
@@ -47,8 +48,9 @@ class Index:
         self._tokens: Tokens = np.concatenate(parts).astype(np.int32, copy=False)
         before = self._tokens[:-1]
         places = np.flatnonzero((before >= 0) & (self._tokens[1:] >= 0))
-        sorted_by = np.argsort(before[places], kind="stable")
-        self._places: Tokens = (places[sorted_by] + 1).astype(np.int32)
+        ordered = np.lexsort((self._tokens[places - 1], before[places]))  # by the last token, then the one before it
+        self._places: Tokens = (places[ordered] + 1).astype(np.int32)
+        self._second: Tokens = self._tokens[self._places - 2]
         counts = np.bincount(before[places], minlength=vocabulary)
         self._starts = np.concatenate([[0], np.cumsum(counts)])
 
@@ -63,11 +65,18 @@ class Index:
         """
         if not context or context[-1] + 1 >= len(self._starts):
             return
-        at = self._places[self._starts[context[-1]] : self._starts[context[-1] + 1]]
-        if (span := self._spans.get(without) if without is not None else None) is not None:
-            at = at[(at < span[0]) | (at >= span[1])]
-        length = 1
-        for order in ORDERS:
+        begin, end = int(self._starts[context[-1]]), int(self._starts[context[-1] + 1])
+        counted = self._counted(self._places[begin : end : 1 + (end - begin) // _MOST], without)
+        if not counted.size:
+            return
+        yield self._tokens[counted]
+        if len(context) < 2:
+            return
+        second = self._second[begin:end]
+        low, high = (int(np.searchsorted(second, context[-2], side)) for side in _SIDES)
+        at = self._counted(self._places[begin + low : begin + high], without)
+        length = 2
+        for order in ORDERS[1:]:
             while length < order:
                 length += 1
                 if length > len(context):
@@ -76,6 +85,11 @@ class Index:
             if not at.size:
                 return
             yield self._tokens[at[:: 1 + at.size // _MOST]]
+
+    def _counted(self, at: Tokens, without: str | None) -> Tokens:
+        """Places, those in the document `without` left out."""
+        span = self._spans.get(without) if without is not None else None
+        return at if span is None else at[(at < span[0]) | (at >= span[1])]
 
 
 class Continuations:
