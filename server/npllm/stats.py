@@ -15,7 +15,7 @@ from npllm import config
 from npllm.types import NpllmError
 
 if TYPE_CHECKING:
-    from npllm.memory.statistics import Figures, PacingFigures, Statistics
+    from npllm.memory.statistics import Figures, PacingFigures, Standing, Statistics
     from npllm.memory.store import Store
 
 DAYS = 30
@@ -56,6 +56,7 @@ def as_json(made: Statistics) -> dict[str, Any]:
     return {
         "since": made.since.isoformat() if made.since else None,
         "total": _plain(made.total),
+        "standing": [dataclasses.asdict(one) for one in made.standing],
         "pacing": dataclasses.asdict(made.pacing),
         **{name: [_plain(one) for one in groups] for name, groups in made.groups.items()},
     }
@@ -72,7 +73,7 @@ def as_text(made: Statistics, by: Sequence[str] | dict[str, str] = TITLES) -> st
         tables.append(_table(TITLES[name], [(_label(name, one), one) for one in groups[:ROWS]]))
         if len(groups) > ROWS:
             tables[-1] += f"\n  ... and {len(groups) - ROWS} more (--json has all)"
-    return "\n\n".join([*tables, *_pacing(made.pacing)])
+    return "\n\n".join([*tables, *_standing(made.standing), *_pacing(made.pacing)])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,6 +96,14 @@ async def _ask(days: int) -> Statistics:
 
 def _plain(one: Figures) -> dict[str, Any]:
     return {**dataclasses.asdict(one), "acceptance": one.acceptance, "retention": one.retention}
+
+
+def _standing(found: Sequence[Standing]) -> list[str]:
+    """In a sentence, where something was taken."""
+    looks = [
+        f"{one.occasion} {one.characters_kept / one.characters:.0%} (of {one.texts})" for one in found if one.characters
+    ]
+    return [f"of the characters taken still there after / at: {', '.join(looks)}."] if looks else []
 
 
 def _pacing(found: PacingFigures) -> list[str]:

@@ -98,6 +98,22 @@ async def test_five_refusals_in_a_row_are_kept_as_a_sign_and_not_as_feedback(
     assert experience is not None and experience.emotional is None
 
 
+async def test_what_is_said_about_a_line_is_about_the_suggestion_there(home, tmp_path, practised_model, database_url):
+    async with session(home, tmp_path / "w", settings(practised_model, database={"url": database_url})) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        first = offered.item.command.arguments[0]
+        await editor.accept(uri, offered)
+        editor.change(uri, len(editor.text(uri)), len(editor.text(uri)), "\n\n\ndef other(a):\n    return ")
+        later = await editor.complete(uri, len(editor.text(uri)))
+        said = {"emoji": "👎", "uri": uri}
+        answer = await editor.execute("npllm.feedback", {**said, "line": CODE.count("\n")})
+        assert answer["suggestionId"] == first
+        for line in (0, 10_000, "x"):  # nothing stands there: the last one is meant
+            answer = await editor.execute("npllm.feedback", {**said, "line": line})
+            assert answer["suggestionId"] == later.item.command.arguments[0]
+
+
 async def test_a_sign_is_written_once_and_forgotten_with_its_place(store, database_url, monkeypatch, tmp_path, home):
     place = make_place(project=str(tmp_path), uri=(tmp_path / "app.py").as_uri())
     alone = new_id()

@@ -92,6 +92,44 @@ async def test_older_ones_are_left_out_when_asked_so(store):
         await stats.ask(store, -1)
 
 
+async def test_how_much_still_stands_is_told_for_each_look(store):
+    async def taken(*looks: tuple[float, str, K, float]) -> None:
+        made = make_suggestion(text="abcde fghij", created_at=NOW)
+        told = [
+            make_outcome(
+                made,
+                kind=kind,
+                survival=survival,
+                occasion=occasion,
+                revision=number,
+                created_at=NOW + timedelta(seconds=after),
+                implicit=1.0,
+            )
+            for number, (after, occasion, kind, survival) in enumerate(looks)
+        ]
+        await store.write([made, *told])
+
+    # One is changed after a minute and saved twice, one is thrown away after 20 s and no longer followed then.
+    await taken(
+        (1.0, "", K.ACCEPTED, 1.0), (40.0, "save", K.ACCEPTED, 1.0), (121.0, "120 s", K.EDITED, 0.6),
+        (200.0, "save", K.EDITED, 0.6), (900.0, "commit", K.EDITED, 0.5),
+    )  # fmt: skip
+    await taken((1.0, "", K.ACCEPTED, 1.0), (20.0, "close", K.DELETED, 0.0))
+    made = await store.statistics.ask(None)
+    told = {one.occasion: (one.texts, one.characters, one.characters_kept) for one in made.standing}
+    assert told == {
+        "15 s": (2, 20, 20),
+        "30 s": (1, 10, 10),
+        "120 s": (1, 10, 6),
+        "300 s": (1, 10, 6),
+        "600 s": (1, 10, 6),
+        "save": (1, 10, 10),
+        "commit": (1, 10, 5),
+    }
+    assert list(told)[-2:] == ["save", "commit"]
+    assert "15 s 100% (of 2)" in stats.as_text(made)
+
+
 async def test_the_tables_say_what_json_says(store):
     await offer(store, (K.ACCEPTED, 1.0, 1.0))
     made = await stats.ask(store)

@@ -145,6 +145,19 @@ def test_what_somebody_else_replaces_was_not_deleted_by_the_person():
     assert desk.last(made).kind is K.ACCEPTED
 
 
+def test_the_suggestion_under_the_cursor():
+    desk = Desk("x = \ny = \n")
+    first = desk.show(4, "compute(1)")
+    desk.edit(4, 4, "compute(1)")
+    second = desk.show(19, "other(2)")
+    assert desk.tracker.at(URI, 0, 14) == first.id
+    assert desk.tracker.at(URI, 15, 19) == second.id
+    assert desk.tracker.at(URI, 20, 20) is None
+    assert desk.tracker.at(NEW_URI, 0, 14) is None
+    desk.edit(0, 0, "# above\n")
+    assert desk.tracker.at(URI, 8, 22) == first.id
+
+
 # -- how it came about ----------------------------------------------------------------------------------
 
 

@@ -20,15 +20,12 @@ from uuid import UUID
 from npllm import contexts
 from npllm.assist import context, filters, writing
 from npllm.assist.library import ABOVE_CHARS, Shelf
+from npllm.assist.listening import Listener
 from npllm.assist.recorder import Recorder
-from npllm.assist.repository import Repositories
 from npllm.assist.resources import Resources
 from npllm.assist.silence import Pacing
 from npllm.assist.writing import LineScore, Request
 from npllm.config import Config
-from npllm.feedback.frustration import Signs
-from npllm.feedback.implicit import ImplicitFeedback
-from npllm.feedback.tracking import Change
 from npllm.memory.cache import CompletionCache
 from npllm.memory.places import off_limits
 from npllm.memory.store import Store
@@ -78,11 +75,8 @@ class Assistant:
         self.thinking = 0
         self._on_change = on_change
         self._cache = CompletionCache()
-        self._implicit = ImplicitFeedback(config.feedback)
-        self._signs = Signs()
-        self._repositories = Repositories()
-        self._moved: dict[str, int] = {}  # by document: when git put another state there
         self._recorder = Recorder(self.resources.journal, config.feedback, self._experienced, self._journal_said)
+        self.listener = Listener(config, self._recorder, self._records, self._told)
         self.pacing = Pacing(config, self._recorder)
         self._avoided = filters.Avoided()
         self._model: tuple[str, tuple[UUID, ...]] = ("", ())  # whose suggestions are in the cache
@@ -95,16 +89,16 @@ class Assistant:
         """Begin to work, in the background."""
         self._recorder.start()
         self.resources.start()
-        self.resources.background(self._look_again())
+        self.resources.background(self.listener.look_again())
 
     async def write_down(self) -> None:
         """Settle what is pending; returns when all of it is on disk."""
-        self._outcomes(self._implicit.close_all(self._now()))
+        self.listener.settle()
         await self._recorder.close()
 
     def write_now(self) -> None:
         """The same, blocking, when the event loop is gone: the editor has died, or we are told to."""
-        self._outcomes(self._implicit.close_all(self._now()))
+        self.listener.settle()
         self._recorder.write_now()
 
     async def close(self) -> None:
@@ -117,12 +111,10 @@ class Assistant:
     async def configure(self, config: Config) -> None:
         """Take new settings; a changed base is loaded in the background."""
         old = self.config
-        if old.memory.record and not config.memory.record:
-            self._outcomes(self._implicit.close_all(self._now()))
         await self.resources.configure(config)
         self.config = self.resources.config
         self._recorder.config = config.feedback
-        self._implicit.config = config.feedback
+        self.listener.configure(self.config)
         self.pacing.configure(self.config)
         if self.config != old:
             self._cache.clear()
@@ -152,7 +144,7 @@ class Assistant:
             suggestion, rest = hit
             if not asked and self.pacing.holds(suggestion.id):
                 return None
-            if not self._implicit.follows(suggestion.id):  # settled, or made for a document that had changed meanwhile
+            if not self.listener.follows(suggestion.id):  # settled, or made for a document that had changed meanwhile
                 suggestion = replace(
                     suggestion,
                     id=new_id(),
@@ -208,9 +200,7 @@ class Assistant:
         suggestion = offer.suggestion
         if self._records(suggestion.place) and not self._recorder.knows(suggestion.id):
             self._recorder.suggestion(suggestion)
-            under_git = self._repositories.holds(suggestion.place.project)
-            self._signs.offered(suggestion.place.uri, suggestion.id)
-            self._outcomes(self._implicit.shown(offer.suggestion, self._now(), until_commit=under_git))
+            self.listener.shown(suggestion)
 
     async def rewrite(self, start: Place, text: str, end: int) -> Suggestion | None:
         """What the base would write in place of `text[start.offset:end]`, by infilling; None if nothing else.
@@ -239,7 +229,7 @@ class Assistant:
             return None
         if self._records(made.place):
             self._recorder.suggestion(made)
-            self._outcomes(self._implicit.shown(made, self._now(), replaced=len(old)))
+            self.listener.shown(made, replaced=len(old))
         return made
 
     async def score(self, place: Place, text: str, target: str) -> LineScore:
@@ -270,51 +260,21 @@ class Assistant:
         if place.uri == self._rewriting[0]:
             self._rewriting[1].set()
         self.pacing.changed(new_text, end - start)
-        if not self.config.memory.record:
-            return
-        now = self._now()
-        sign = self._signs.changed(place, before, Change(start, end, new_text), now)
-        if sign is not None and self._records(place):
-            self._recorder.note(sign)
-        moved = self._repositories.moved(place.project) if end - start > 1 else 0
-        if moved and self._moved.get(place.uri) != moved:
-            self._moved[place.uri] = moved  # the person did not write this
-            self._outcomes(self._implicit.replaced(place.uri, now))
-        self._outcomes(self._implicit.changed(place.uri, before, start, end, new_text, now))
+        self.listener.changed(place, before, start, end, new_text)
 
     def desk_moved(self, place: Place, text: str) -> None:
         """The person works at this place now: look in memory for what resembles it, in the background."""
         if not self.resources.leaves_alone(place):
             self.resources.prefetch(place, text)
 
-    def opened(self, uri: str, text: str) -> None:
-        """A document is open, perhaps one that was renamed."""
-        self._implicit.opened(uri, text, self._now())
-
-    def saved(self, uri: str) -> None:
-        self._outcomes(self._implicit.saved(uri, self._now()))
-
     def closed(self, uri: str) -> None:
-        self._moved.pop(uri, None)
+        """A document was closed."""
         self._cache.invalidate(uri)
-        self._outcomes(self._implicit.closed(uri, self._now()))
-
-    def visible(self, suggestion_id: UUID) -> None:
-        self._implicit.visible(suggestion_id, self._now())
-
-    def dismissed(self, uri: str) -> None:
-        self._outcomes(self._implicit.dismissed(uri, self._now()))
-
-    def partially_accepted(self, suggestion_id: UUID, taken: str) -> None:
-        """The editor says that `taken` was inserted: the beginning of the suggestion, or of what was left of it."""
-        suggestion = self._recorder.known(suggestion_id)
-        at = suggestion.text.find(taken) if suggestion else -1
-        if at >= 0:
-            self._outcomes(self._implicit.partially_accepted(suggestion_id, at + len(taken), self._now()))
+        self.listener.closed(uri)
 
     async def accepted(self, suggestion_id: UUID) -> None:
         """The item's command ran. Returns when that is on disk."""
-        self._outcomes(self._implicit.accepted_command(suggestion_id, self._now()))
+        self.listener.accepted(suggestion_id)
         await self._recorder.flush()
 
     async def feedback(self, emoji: str, comment: str, suggestion_id: UUID | None = None) -> Feedback | None:
@@ -336,7 +296,7 @@ class Assistant:
 
     async def settle(self) -> None:
         """Treat every pending suggestion as settled now, and carry everything to PostgreSQL."""
-        self._outcomes(self._implicit.close_all(self._now()))
+        self.listener.settle()
         await self._recorder.flush()
         await self.resources.drain(120.0)
 
@@ -364,32 +324,18 @@ class Assistant:
         wanted = self.config.memory.record and not off_limits(place, self.resources.off_limits)
         return wanted and not self.resources.leaves_alone(place)
 
-    async def _look_again(self) -> None:
-        """Looks that are due: how much of an accepted text survives, what was typed instead."""
-        while True:
-            await asyncio.sleep(1.0)
-            for project in await asyncio.to_thread(self._repositories.commits):
-                self._outcomes(self._implicit.committed(project, self._now()))
-            self._outcomes(self._implicit.tick(self._now()))
-
     # -- small things -----------------------------------------------------------------------------------
 
-    def _outcomes(self, outcomes: list[Outcome]) -> None:
-        if not self.config.memory.record:
+    def _told(self, outcome: Outcome) -> None:
+        self.pacing.outcome(outcome)
+        suggestion = self._recorder.known(outcome.suggestion_id)
+        if suggestion is None:
             return
-        for outcome in outcomes:
-            self.pacing.outcome(outcome)
-            suggestion = self._recorder.known(outcome.suggestion_id)
-            if suggestion is None:
-                continue
-            if outcome.kind in UNWANTED:
-                self._cache.reject(suggestion.place, suggestion.text)
-                self._avoided.refuse(suggestion.place.language, suggestion.prefix, suggestion.text)
-            elif outcome.kind is OutcomeKind.ACCEPTED:
-                self._avoided.take(suggestion.place.language, suggestion.prefix, suggestion.text)
-            if (sign := self._signs.outcome(outcome, suggestion.place)) is not None and self._records(sign.place):
-                self._recorder.note(sign)
-        self._recorder.outcomes(outcomes)
+        if outcome.kind in UNWANTED:
+            self._cache.reject(suggestion.place, suggestion.text)
+            self._avoided.refuse(suggestion.place.language, suggestion.prefix, suggestion.text)
+        elif outcome.kind is OutcomeKind.ACCEPTED:
+            self._avoided.take(suggestion.place.language, suggestion.prefix, suggestion.text)
 
     def _experienced(self, experience: Experience) -> None:
         if experience.decision is Decision.AVOID and (suggestion := self._recorder.known(experience.id)) is not None:
@@ -425,7 +371,3 @@ class Assistant:
             self.resources.problem("journal", problem)
         else:
             self.resources.solved("journal")
-
-    @staticmethod
-    def _now() -> float:
-        return time.monotonic()

@@ -19,7 +19,7 @@ from npllm.feedback.case import COMMAND_S, Case, State
 from npllm.feedback.diffing import needs_refining, refine
 from npllm.feedback.looks import LAST_LOOK_S
 from npllm.feedback.reading import Reading, read
-from npllm.feedback.tracking import Change, minimal
+from npllm.feedback.tracking import Change, TrackedRange, minimal
 from npllm.types import Outcome, Suggestion
 
 PER_DOCUMENT = 64  # cases followed at once; the oldest is settled first
@@ -196,6 +196,13 @@ class ImplicitFeedback:
     def follows(self, suggestion_id: UUID) -> bool:
         """Whether changes still say something about this suggestion."""
         return self._find(suggestion_id) is not None
+
+    def at(self, uri: str, start: int, end: int) -> UUID | None:
+        """The newest suggestion of a document that stands in, or is offered at, these offsets; None where none is."""
+        document = self._documents.get(uri)
+        cases = reversed(document.cases.values()) if document else ()
+        here = TrackedRange(start, end)
+        return next((one.suggestion.id for one in cases if here.meets(one.span) and not one.superseded), None)
 
     def next_due(self) -> float | None:
         """When `tick` has something to do next; None when nothing is followed."""

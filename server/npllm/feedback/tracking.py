@@ -56,6 +56,10 @@ class TrackedRange:
         """Whether a change is in the range or at one of its borders."""
         return change.start <= self.end and change.end >= self.start
 
+    def meets(self, other: TrackedRange) -> bool:
+        """Whether two ranges have a place in common, be it a border."""
+        return other.start <= self.end and other.end >= self.start
+
 
 def minimal(before: str, change: Change) -> Change:
     """The same change without what it replaces by itself: editors may send a whole line, or the whole document.

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 from typing import Any
+from uuid import UUID
 
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcInvalidParams
@@ -41,7 +42,8 @@ def register(server: NpllmServer) -> None:
         if not emoji and not comment:
             raise JsonRpcInvalidParams("npllm.feedback wants an emoji or a comment.")
         server.active()
-        made = await server.assistant.feedback(emoji, comment, as_id(given.get("suggestionId")))
+        about = as_id(given.get("suggestionId")) or _at_line(server, given.get("uri"), given.get("line"))
+        made = await server.assistant.feedback(emoji, comment, about)
         if made is None:
             return {"recorded": False, "reason": "There is no suggestion yet that this could be about."}
         return {"recorded": True, "suggestionId": str(made.suggestion_id), "reward": made.reward}
@@ -95,6 +97,16 @@ def register(server: NpllmServer) -> None:
 
     if server.evaluation:
         _evaluation(server)
+
+
+def _at_line(server: NpllmServer, uri: Any, line: Any) -> UUID | None:
+    """The suggestion that stands in a line, or is offered there; None where there is none, or no line is given."""
+    document = server.documents.get(uri) if isinstance(uri, str) else None
+    if document is None or not isinstance(line, int) or not 0 <= line < document.line_count:
+        return None
+    start = document.offset(lsp.Position(line, 0))
+    end = start + len(document.line(line).rstrip("\r\n"))
+    return server.assistant.listener.at(document.uri, start, end)
 
 
 def _evaluation(server: NpllmServer) -> None:

@@ -54,7 +54,7 @@ def _documents(server: NpllmServer) -> None:
         item = params.text_document
         encoding = server.server_capabilities.position_encoding or lsp.PositionEncodingKind.Utf16
         server.documents[item.uri] = Document(item.uri, item.language_id, item.text, item.version, encoding)
-        server.assistant.opened(item.uri, item.text)
+        server.assistant.listener.opened(item.uri, item.text)
         server.active()
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
@@ -74,7 +74,7 @@ def _documents(server: NpllmServer) -> None:
     @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
     def saved(params: lsp.DidSaveTextDocumentParams) -> None:
         server.active()
-        server.assistant.saved(params.text_document.uri)
+        server.assistant.listener.saved(params.text_document.uri)
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
     def closed(params: lsp.DidCloseTextDocumentParams) -> None:
@@ -199,7 +199,7 @@ def _signals(server: NpllmServer) -> None:
     @server.feature("textDocument/didShowCompletion")
     def shown(params: Any) -> None:
         if (suggestion_id := _suggestion_of(params)) is not None:
-            server.assistant.visible(suggestion_id)
+            server.assistant.listener.visible(suggestion_id)
 
     @server.feature("textDocument/didPartiallyAcceptCompletion")
     def partially(params: Any) -> None:
@@ -210,13 +210,13 @@ def _signals(server: NpllmServer) -> None:
         if suggestion_id is not None and isinstance(length, int) and length > 0 and isinstance(text, str):
             encoding = server.server_capabilities.position_encoding or lsp.PositionEncodingKind.Utf16
             taken = text[: units_to_points(text, length, lsp.PositionEncodingKind(encoding))]
-            server.assistant.partially_accepted(suggestion_id, taken)
+            server.assistant.listener.partially_accepted(suggestion_id, taken)
 
     @server.feature("npllm/didDismiss")
     def dismissed(params: Any) -> None:
         server.active()
         if isinstance(uri := _field(params, "uri"), str):
-            server.assistant.dismissed(uri)
+            server.assistant.listener.dismissed(uri)
 
 
 def _suggestion_of(params: Any) -> UUID | None:

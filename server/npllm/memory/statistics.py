@@ -70,6 +70,23 @@ class PacingFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How much of what was taken as a whole still stood at one time.
+
+    Attributes:
+        occasion: "15 s" ... "600 s" after it was taken, "save" (the first one), "commit" (the first one).
+        texts: so many were followed for so long.
+        characters: of these.
+        characters_kept: of those, still there.
+    """
+
+    occasion: str
+    texts: int
+    characters: int
+    characters_kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """A suggestion that was seen: what was known of it before, and whether it was taken (also by typing it out)."""
 
@@ -90,6 +107,7 @@ class Statistics:
     total: Figures
     groups: dict[str, tuple[Figures, ...]]
     pacing: PacingFigures
+    standing: tuple[Standing, ...]
 
 
 class Statistician:
@@ -106,15 +124,20 @@ class Statistician:
             offset: of local time from UTC; days begin by it.
         """
 
-        async def operation(connection: Connection) -> tuple[list[tuple[str, Figures]], PacingFigures]:
+        async def operation(connection: Connection) -> Statistics:
             found = QUERIES.statistics(connection, since=since, offset=offset)
             figures = [(row["dimension"], _figures(row)) async for row in found]
-            return figures, PacingFigures(**dict(await QUERIES.pacing(connection, since=since)))
+            groups = {name: tuple(made for dimension, made in figures if dimension == name) for name in DIMENSIONS}
+            total = next(made for dimension, made in figures if dimension == "all")
+            pacing = PacingFigures(**dict(await QUERIES.pacing(connection, since=since)))
+            looks = QUERIES.standing(connection, since=since)
+            standing = [
+                Standing(row["occasion"], row["texts"], row["characters"], round(row["characters_kept"]))
+                async for row in looks
+            ]
+            return Statistics(since, total, groups, pacing, tuple(standing))
 
-        rows, pacing = await self._database.run(operation)
-        groups = {name: tuple(made for dimension, made in rows if dimension == name) for name in DIMENSIONS}
-        total = next(made for dimension, made in rows if dimension == "all")
-        return Statistics(since, total, groups, pacing)
+        return await self._database.run(operation)
 
     async def history(self, limit: int) -> list[Past]:
         """What was seen and what became of it, oldest first: of the newest ones so many."""

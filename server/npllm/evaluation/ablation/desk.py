@@ -78,7 +78,7 @@ class Desk:
 
     def shown(self, offered: Offered) -> None:
         """The completion is on screen."""
-        self.assistant.visible(_of(offered).suggestion.id)
+        self.assistant.listener.visible(_of(offered).suggestion.id)
 
     async def accept(self, uri: str, offered: Offered) -> None:
         """Insert the completion, then run its command, as an editor does on Tab."""

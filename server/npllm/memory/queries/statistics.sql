@@ -10,6 +10,33 @@ SELECT * FROM (
     ORDER BY s.created_at DESC LIMIT :limit) AS newest
 ORDER BY created_at;
 
+-- name: standing
+-- How much of what was taken as a whole still stood so many seconds later, at the first save and at the first commit after
+-- it; each time of those that were followed for so long.
+WITH taken AS MATERIALIZED (
+    SELECT o.suggestion_id, min(o.created_at) AS at, length(regexp_replace(min(o.suggested), '\s', '', 'g')) AS size
+    FROM outcomes o JOIN suggestions s ON s.id = o.suggestion_id
+    WHERE o.owner = current_user AND s.owner = current_user
+      AND (CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since)
+      AND (o.kind IN ('edited', 'deleted') OR (o.kind = 'accepted' AND o.implicit > 0.5))
+    GROUP BY o.suggestion_id),
+timed AS (
+    SELECT t.after, '' AS occasion, k.size, l.survival
+    FROM taken k CROSS JOIN (VALUES (15), (30), (120), (300), (600)) AS t (after)
+    CROSS JOIN LATERAL (SELECT o.survival FROM outcomes o WHERE o.suggestion_id = k.suggestion_id
+        AND o.owner = current_user AND o.created_at <= k.at + make_interval(secs => t.after + 1)
+        ORDER BY o.revision DESC LIMIT 1) l
+    WHERE EXISTS (SELECT 1 FROM outcomes f WHERE f.suggestion_id = k.suggestion_id AND f.owner = current_user
+        AND f.created_at >= k.at + make_interval(secs => t.after - 1))),
+marked AS (
+    SELECT DISTINCT ON (o.suggestion_id, o.occasion) CAST(NULL AS integer) AS after, o.occasion, k.size, o.survival
+    FROM taken k JOIN outcomes o ON o.suggestion_id = k.suggestion_id AND o.owner = current_user
+    WHERE o.occasion IN ('save', 'commit') ORDER BY o.suggestion_id, o.occasion, o.revision)
+SELECT coalesce(after || ' s', occasion) AS occasion, count(*) AS texts, sum(size) AS characters,
+    sum(size * survival) AS characters_kept
+FROM (SELECT * FROM timed UNION ALL SELECT * FROM marked) AS looks
+GROUP BY after, occasion ORDER BY after NULLS LAST, occasion DESC;
+
 -- name: pacing^
 -- How the estimated chances fare against what became of the suggestions, since a moment (all if null).
 WITH cases AS (

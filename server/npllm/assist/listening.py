@@ -1,0 +1,147 @@
+"""What became of each suggestion: hears the editor's events, git and the clock, and hands on outcomes and signs.
+
+What is told of them is `npllm.feedback`'s business; what is written down, the recorder's. All methods are called on the
+event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from npllm.assist.recorder import Recorder
+from npllm.assist.repository import Repositories
+from npllm.config import Config
+from npllm.feedback.frustration import Signs
+from npllm.feedback.implicit import ImplicitFeedback
+from npllm.feedback.tracking import Change
+from npllm.types import Outcome, Place, Sign, Suggestion
+
+
+class Listener:
+    """One per server.
+
+    Args:
+        records: whether what happens at a place is written down.
+        on_outcome: told of every outcome, before it is written down.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        recorder: Recorder,
+        records: Callable[[Place], bool],
+        on_outcome: Callable[[Outcome], None],
+    ) -> None:
+        self._record = config.memory.record
+        self._recorder = recorder
+        self._records = records
+        self._on_outcome = on_outcome
+        self._implicit = ImplicitFeedback(config.feedback)
+        self._signs = Signs()
+        self._repositories = Repositories()
+        self._moved: dict[str, int] = {}  # by document: when git put another state there
+
+    def configure(self, config: Config) -> None:
+        """Take new settings; where nothing is to be recorded any more, what is known now is final."""
+        if self._record and not config.memory.record:
+            self.settle()
+        self._record = config.memory.record
+        self._implicit.config = config.feedback
+
+    # -- what is offered ------------------------------------------------------------------------------
+
+    def shown(self, suggestion: Suggestion, *, replaced: int = 0) -> None:
+        """A suggestion is recorded and on its way to the editor, to replace the next `replaced` characters."""
+        self._signs.offered(suggestion.place.uri, suggestion.id)
+        under_git = self._repositories.holds(suggestion.place.project)
+        self._tell(self._implicit.shown(suggestion, self._now(), replaced=replaced, until_commit=under_git))
+
+    def follows(self, suggestion_id: UUID) -> bool:
+        """Whether changes still say something about this suggestion."""
+        return self._implicit.follows(suggestion_id)
+
+    def at(self, uri: str, start: int, end: int) -> UUID | None:
+        """The newest suggestion of a document that stands in, or is offered at, these offsets."""
+        return self._implicit.at(uri, start, end)
+
+    # -- what the editor says -------------------------------------------------------------------------
+
+    def changed(self, place: Place, before: str, start: int, end: int, new_text: str) -> None:
+        """A document changed: `before[start:end]` became `new_text`."""
+        if not self._record:
+            return
+        now = self._now()
+        self._note(self._signs.changed(place, before, Change(start, end, new_text), now))
+        moved = self._repositories.moved(place.project) if end - start > 1 else 0
+        if moved and self._moved.get(place.uri) != moved:
+            self._moved[place.uri] = moved  # the person did not write this
+            self._tell(self._implicit.replaced(place.uri, now))
+        self._tell(self._implicit.changed(place.uri, before, start, end, new_text, now))
+
+    def opened(self, uri: str, text: str) -> None:
+        """A document is open, perhaps one that was renamed."""
+        self._implicit.opened(uri, text, self._now())
+
+    def saved(self, uri: str) -> None:
+        """A document was saved."""
+        self._tell(self._implicit.saved(uri, self._now()))
+
+    def closed(self, uri: str) -> None:
+        """A document was closed, perhaps to be renamed."""
+        self._moved.pop(uri, None)
+        self._tell(self._implicit.closed(uri, self._now()))
+
+    def visible(self, suggestion_id: UUID) -> None:
+        """A suggestion is on screen from now on."""
+        self._implicit.visible(suggestion_id, self._now())
+
+    def dismissed(self, uri: str) -> None:
+        """Escape."""
+        self._tell(self._implicit.dismissed(uri, self._now()))
+
+    def partially_accepted(self, suggestion_id: UUID, taken: str) -> None:
+        """The editor says that `taken` was inserted: the beginning of the suggestion, or of what was left of it."""
+        suggestion = self._recorder.known(suggestion_id)
+        at = suggestion.text.find(taken) if suggestion else -1
+        if at >= 0:
+            self._tell(self._implicit.partially_accepted(suggestion_id, at + len(taken), self._now()))
+
+    def accepted(self, suggestion_id: UUID) -> None:
+        """The item's command ran."""
+        self._tell(self._implicit.accepted_command(suggestion_id, self._now()))
+
+    # -- what time brings -----------------------------------------------------------------------------
+
+    async def look_again(self) -> None:
+        """Looks that are due: how much of an accepted text survives, what was typed instead, what was committed."""
+        while True:
+            await asyncio.sleep(1.0)
+            for project in await asyncio.to_thread(self._repositories.commits):
+                self._tell(self._implicit.committed(project, self._now()))
+            self._tell(self._implicit.tick(self._now()))
+
+    def settle(self) -> None:
+        """What is known now is final."""
+        self._tell(self._implicit.close_all(self._now()))
+
+    # -- handing on -----------------------------------------------------------------------------------
+
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        if not self._record:
+            return
+        for outcome in outcomes:
+            self._on_outcome(outcome)
+            if (suggestion := self._recorder.known(outcome.suggestion_id)) is not None:
+                self._note(self._signs.outcome(outcome, suggestion.place))
+        self._recorder.outcomes(outcomes)
+
+    def _note(self, sign: Sign | None) -> None:
+        if sign is not None and self._records(sign.place):
+            self._recorder.note(sign)
+
+    @staticmethod
+    def _now() -> float:
+        return time.monotonic()
