@@ -19,6 +19,8 @@ from npllm.memory.journal import Journal
 from npllm.memory.pump import Pump
 from npllm.memory.store import Store
 from npllm.sleep import project
+from npllm.sleep.protocol import Ending
+from npllm.sleep.supervisor import Sleeper
 from npllm.types import OutcomeKind, Suggestion, new_id
 from tests.fixtures_memory import (  # noqa: F401
     database_url,
@@ -30,7 +32,10 @@ from tests.fixtures_memory import (  # noqa: F401
     store_config,
 )
 from tests.fixtures_secrets import Planted, plant
-from tests.fixtures_sleep import experience
+from tests.fixtures_sleep import config_for, experience
+from tests.lsp_session import session, settings
+
+AREA = "def area(width, height):\n    return width * height\n\n\ndef volume(width, height, depth):\n    return "
 
 
 class Reads:
@@ -153,3 +158,43 @@ async def test_a_comment_alone_is_looked_through(tmp_path: Path) -> None:
     recorder.write_now()
     assert journal.path is not None
     assert "tulip77" not in journal.path.read_text(encoding="ascii")
+
+
+async def test_nor_anywhere_by_a_whole_day_and_its_sleep(
+    home: Path, tmp_path: Path, practised_model: Path, database_url: str
+) -> None:
+    """The real server, a real sleep: then every byte in the data folder, and every row."""
+    secrets = [secret for secret in plant(13) if secret.language == "python"][::4]
+    root = tmp_path / "work"
+    filler = "".join(f"def number_{n}(value):\n    return value + {n}\n\n\n" for n in range(6))
+    root.mkdir()
+    for number, secret in enumerate(secrets):
+        (root / f"m{number}.py").write_text(f"import os\n{filler}\n{secret.text}\n\n\n{filler}", encoding="utf-8")
+    given = settings(practised_model, database={"url": database_url})
+    async with session(home, root, given) as editor:
+        for number, secret in enumerate(secrets):
+            begun = f"import os\n\n{secret.text}\n\n\n{AREA}"
+            uri = editor.open(f"new{number}.py", begun + "\n", "python")
+            offered = await editor.complete(uri, len(begun))
+            assert offered is not None
+            editor.change(uri, len(begun), len(begun), f"width\n\n\n{secret.text}\n")  # pasted there instead
+            await editor.complete(uri, len(begun) + len("width\n\n\n") + len(secret.before) + len(secret.value) // 2)
+        status = await editor.execute("npllm.evaluation.settle")
+        assert status["counts"]["experiences"] >= len(secrets)
+
+    made = config_for(home, practised_model, min_holdout=4, project_share=0.8, max_minutes=0.5)
+    made = replace(made, database=replace(made.database, url=database_url))
+    sleeper = Sleeper(made)
+    await sleeper.start(new_id(), "test")
+    ended = await sleeper.wait()
+    assert ended is not None and ended.ending is Ending.DONE and ended.report is not None
+    assert any(part.files for part in ended.report.contexts), "it read the project"
+
+    rows = await every_text(made)
+    assert rows.count("<secret:") >= len(secrets) and found_in(rows, secrets) == []
+    files = [path for path in home.rglob("*") if path.is_file() and path.name != "stderr.log"]
+    assert {path.name for path in files} >= {"server.log", "sleep.log"}
+    for path in files:
+        written = path.read_bytes()
+        leaked = [one.name for one in secrets if any(piece.encode() in written for piece in one.pieces)]
+        assert leaked == [], path
