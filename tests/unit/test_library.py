@@ -200,3 +200,15 @@ async def test_files_that_are_left_alone_are_not_read(
     (tmp_path / "drafts" / "a.py").write_text(LINE)
     shelves.ignore = ("drafts/",)
     assert not knows(await looked(shelves, place(tmp_path)), codec)
+
+
+async def test_nor_what_was_written_in_them_before(
+    shelves: Library, codec: tuple[TextCodec, int], tmp_path: Path
+) -> None:
+    wrote = experience(prefix="x = 1\n", final=LINE.strip(), path="drafts/a.py")
+    shelves.ignore = ("drafts/",)
+    shelves.connect(Notebook(wrote))
+    assert not knows(await looked(shelves, place(tmp_path)), codec)
+    shelves.ignore = ()
+    shelves.connect(Notebook(wrote))
+    assert knows(await looked(shelves, place(tmp_path)), codec)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from npllm import contexts, projects
+from npllm.ignoring import ignored
 from npllm.memory.places import covered, paths_of
 from npllm.memory.redaction import redact
 from npllm.types import Decision, Experience, NpllmError, Place
@@ -185,6 +186,8 @@ class _Folder:
         reader = Reader(codec[0])
         changed = self._read_files(reader, off_limits, ignore)
         for item in reversed(written):
+            if ignored(Path(item.place.project or "/") / item.place.path, ignore, item.place.project):
+                continue
             if item.id not in self._written and (text := _lines(item)) is not None:
                 self._written[item.id] = (name_of(item.place.project, item.place.path), reader.tokens(text))
                 changed = True
