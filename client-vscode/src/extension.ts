@@ -101,13 +101,16 @@ async function snooze(running: Server, minutes: number): Promise<void> {
   if (message !== undefined) vscode.window.setStatusBarMessage(`npllm: ${message || 'suggests again'}`, 4000);
 }
 
-/** The tables that `npllm stats` prints, in an editor of their own. */
+/** The tables that `npllm stats` prints. */
 async function showStatistics(running: Server): Promise<void> {
   const answer = await execute(running, 'npllm.stats');
   const { text, reason } = (answer ?? {}) as { text?: string; reason?: string };
   if (text !== undefined) {
-    const document = await vscode.workspace.openTextDocument({ content: text, language: 'plaintext' });
-    await vscode.window.showTextDocument(document, { preview: true });
+    const panel = vscode.window.createWebviewPanel('npllm.statistics', 'npllm: statistics', vscode.ViewColumn.Active, {
+      enableScripts: false, localResourceRoots: [],
+    });
+    const plain = text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
+    panel.webview.html = `<!DOCTYPE html><html lang="en"><body><pre>${plain}</pre></body></html>`;
   } else if (reason !== undefined) {
     void vscode.window.showInformationMessage(`npllm: ${reason}`);
   }
