@@ -109,6 +109,10 @@ def write_settings(config: Config) -> None:
     """As config.toml, for a child that is started by hand."""
     sections = {
         "base": {"model": config.base.model, "device": "cpu", "threads": 1, "context_tokens": 256},
+        "cerebellum": {
+            name: getattr(config.cerebellum, name)
+            for name in ("enabled", "model", "context_tokens", "learning_rate", "time_share", "plastic")
+        },
         "sleep": {
             name: getattr(config.sleep, name)
             for name in (

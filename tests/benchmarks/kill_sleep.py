@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.kill_sleep --kills 100 --seed 0
 
-A tiny base, a real embedded PostgreSQL, real children. Half of the kills come at a random time of a sleep, half some
-milliseconds after a random phase began, so that the short ones (publishing) are met, too. After each kill: every row of
-`adapter_versions` has its whole folder with the sha256 that it says, one version of a context is in use, and the base's
-files are what they were. At the end an undisturbed sleep is done, and no folder is without a row. Exit status 1 if not.
+A tiny base with a tiny cerebellum, a real embedded PostgreSQL, real children. Half of the kills come at a random time of
+a sleep, half some milliseconds after a random phase began, so that the short ones (publishing) are met, too. After each
+kill: every row of `adapter_versions` and `cerebellum_versions` has its whole folder with the sha256 that it says, one
+version of a context is in use, and the base's files are what they were. At the end an undisturbed sleep is done, and no
+folder is without a row. Exit status 1 if not.
 """
 
 from __future__ import annotations
@@ -18,20 +19,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from npllm.config import Config
+from npllm.config import CerebellumConfig, Config
 from npllm.memory.postgres import destroy
 from npllm.memory.store import Store
+from npllm.models import cerebellum
 from npllm.models.manifest import WEIGHTS, read_manifest, sha256_file
+from npllm.sleep.cerebellum import NAME
 from npllm.sleep.protocol import Ending, Finished, Phase, Progress, decode
-from npllm.types import ConsolidationState, VersionState, new_id
+from npllm.types import AdapterVersion, CerebellumVersion, ConsolidationState, VersionState, new_id
 from tests.fixtures_sleep import MORNING, config_for, from_source, start_child, write_settings
 from tests.tiny import make_tiny_model
 
-AIMED = (Phase.GATHERING, Phase.PREPARING, Phase.LEARNING, Phase.JUDGING, Phase.PUBLISHING)
+OWN = (Phase.PREPARING, Phase.LEARNING, Phase.JUDGING, Phase.PUBLISHING)
+#: A phase, and whether it is the cerebellum's.
+AIMED = ((Phase.GATHERING, False), *((phase, False) for phase in OWN), *((phase, True) for phase in OWN))
 
 
 @dataclass
@@ -39,7 +44,7 @@ class Tally:
     """What came of it.
 
     Attributes:
-        killed: kills by the phase in which they came ("" = before the child's first word).
+        killed: kills by what was going on ("" = before the child's first word).
         finished: sleeps that ended by themselves before their kill.
         problems: what must never be.
     """
@@ -53,6 +58,13 @@ class Tally:
 async def run(home: Path, model: Path, kills: int, seed: int) -> Tally:
     """Kill so many children. `home` is an empty data folder, `model` the base's folder."""
     config = config_for(home, model, epochs=2, checkpoint_s=0.2)
+    sister = CerebellumConfig(
+        model=str(make_tiny_model(home / "sister", seed=3, hidden=32)),
+        context_tokens=192,
+        learning_rate=1e-2,
+        time_share=0.5,
+    )
+    config = replace(config, cerebellum=sister)
     write_settings(config)
     base = digests(model)
     chance = random.Random(seed)
@@ -91,20 +103,24 @@ async def run(home: Path, model: Path, kills: int, seed: int) -> Tally:
 async def problems(store: Store, config: Config, *, at_rest: bool = False) -> list[str]:
     """What must never be, whatever was killed when; `at_rest`: nor may anything be left over."""
     found = []
-    versions = await store.adapter_versions()
+    adapters, small = await store.adapter_versions(), await store.cerebellum.versions()
+    versions: list[AdapterVersion | CerebellumVersion] = [*adapters, *small]
     for version in versions:
         folder = config.home / version.folder
+        weights = folder / (cerebellum.WEIGHTS if isinstance(version, CerebellumVersion) else WEIGHTS)
         try:
             manifest = read_manifest(folder)
-            if not version.sha256 == manifest.sha256 == sha256_file(folder / WEIGHTS):
+            if not version.sha256 == manifest.sha256 == sha256_file(weights):
                 found.append(f"version {version.id}: its weights are not what its row says")
         except Exception as error:  # noqa: BLE001  whatever it is, the version is not whole
             found.append(f"version {version.id} is {version.state.value}, and its folder is not whole: {error}")
-    used = Counter(version.context for version in versions if version.state is VersionState.PUBLISHED)
+    used = Counter(version.context for version in adapters if version.state is VersionState.PUBLISHED)
+    used["the cerebellum"] = sum(version.state is VersionState.PUBLISHED for version in small)
     found += [f"{count} versions of {context} are in use" for context, count in used.items() if count > 1]
     if at_rest:
         rows = {config.home / version.folder for version in versions}
         left = [path for path in config.adapters_dir.glob("*") if path not in rows]
+        left += [path for path in config.cerebellum_dir.glob("*") if path not in rows]
         left += config.checkpoints_dir.glob("*")
         found += [f"{path.name} is left over" for path in left]
     return found
@@ -129,8 +145,8 @@ async def _kill(config: Config, chance: random.Random, seconds: float) -> str | 
         while line := await child.stdout.readline():
             message = decode(line.decode())
             if isinstance(message, Progress):
-                phase = message.phase.value
-                if message.phase is aim:
+                phase = f"{message.phase.value} {message.context}".strip()
+                if (message.phase, message.context == NAME) == aim:
                     return
 
     if aim is None:
