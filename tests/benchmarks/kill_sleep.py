@@ -3,10 +3,10 @@
     python -m tests.benchmarks.kill_sleep --kills 100 --seed 0
 
 A tiny base with a tiny cerebellum, a real embedded PostgreSQL, real children. Half of the kills come at a random time
-of a sleep, half some milliseconds after a random phase began, so that the short ones (publishing) are met, too. After each
-kill: every row of `adapter_versions` and `cerebellum_versions` has its whole folder with the sha256 that it says, one
-version of a context is in use, and the base's files are what they were. At the end an undisturbed sleep is done, and no
-folder is without a row. Exit status 1 if not.
+of a sleep, half some milliseconds after a random phase began, so that the short ones (publishing) are met, too. After
+each kill: every row of `adapter_versions` and `cerebellum_versions` has its whole folder with the sha256 that it says,
+one version of a context is in use, and the base's files are what they were. At the end an undisturbed sleep is done,
+and no folder is without a row. Exit status 1 if not.
 """
 
 from __future__ import annotations
