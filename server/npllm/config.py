@@ -62,6 +62,7 @@ class FeedbackConfig:
     keep_above: float = 0.7  # relevance
     discard_below: float = 0.3  # relevance; between the two: kept at low priority
     avoid_frustration: float = 0.7  # from here on a suggestion is never made again
+    avoid_refused: bool = True  # what was refused is not offered again behind the same two lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,8 @@ def test_an_arm_adds_one_mechanism_and_missing_ones_are_named(monkeypatch: pytes
     retrieval, learned = made["+ retrieval"], made["+ LoRA"]
     assert retrieval.settings["memory.enabled"] and not retrieval.settings["adapters.enabled"] and not retrieval.sleeps
     assert not retrieval.settings["memory.continuations"] and not made["+ continuations"].sleeps
-    assert learned.settings == {**made["+ continuations"].settings, "adapters.enabled": True}
-    assert learned.before == "+ continuations" and learned.sleeps
+    assert learned.before == "+ refusals kept in mind" and learned.sleeps
+    assert learned.settings == {**made[learned.before].settings, "adapters.enabled": True}
     replayed = made[arms.LEARNS]
     assert replayed.settings != learned.settings
     assert made[arms.PLACEBO].settings == replayed.settings and made[arms.PLACEBO].shuffled

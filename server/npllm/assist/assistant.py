@@ -349,7 +349,8 @@ class Assistant:
             self.resources.retriever.forget()
 
     def _unwanted(self, place: Place, prefix: str, text: str) -> bool:
-        return self._avoided.covers(place.language, text, prefix) or self._cache.rejected(place, text)
+        behind = prefix if self.config.feedback.avoid_refused else None
+        return self._avoided.covers(place.language, text, behind) or self._cache.rejected(place, text)
 
     async def _remembered(self, suggestion_id: UUID | None) -> Suggestion | None:
         """A suggestion of an earlier server process: this one, or the last."""

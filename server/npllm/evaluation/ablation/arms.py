@@ -19,12 +19,13 @@ BASE = "base"
 LEARNS = "+ replay"  # the arm that the placebo is the placebo of, and that is carried over to another base
 PLACEBO = "placebo: shuffled feedback"
 SHIPPED = "as shipped"  # this version's own defaults
-QUICK = (BASE, "+ retrieval", "+ continuations", "+ LoRA", LEARNS, PLACEBO, SHIPPED)
+QUICK = (BASE, "+ retrieval", "+ continuations", "+ refusals kept in mind", "+ LoRA", LEARNS, PLACEBO, SHIPPED)
 
 #: Everything that an arm can switch on, switched off. Keys that this version does not have are left out.
 OFF: Settings = {
     "memory.enabled": False,
     "memory.continuations": False,
+    "feedback.avoid_refused": False,
     "adapters.enabled": False,
     "sleep.replay": "off",
     "sleep.general_share": 0.0,
@@ -55,6 +56,7 @@ class Step:
 STEPS: tuple[Step, ...] = (
     Step("+ retrieval", ({"memory.enabled": True},), sleeps=False),
     Step("+ continuations", ({"memory.continuations": True},), sleeps=False),
+    Step("+ refusals kept in mind", ({"feedback.avoid_refused": True},), sleeps=False),
     Step("+ LoRA", ({"adapters.enabled": True},)),
     Step("replay, uniform", ({"sleep.replay": "uniform"},), aside=True),
     Step(LEARNS, ({"sleep.replay": "prioritised"}, {"sleep.new_share": 0.7})),
