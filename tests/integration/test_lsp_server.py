@@ -97,6 +97,29 @@ async def test_what_was_typed_instead_is_learned(home, tmp_path, given, database
     assert experience.reward < 0
 
 
+async def test_what_was_refused_is_not_offered_in_another_file_nor_by_the_next_server(
+    home, tmp_path, practised_model, database_url
+):
+    def given(**feedback):
+        database, memory = {"url": database_url}, {"enabled": False}
+        return settings(practised_model, database=database, memory=memory, feedback={"min_visible_ms": 0, **feedback})
+
+    async def offered_in(editor, name):
+        found = await editor.complete(editor.open(name, CODE, "python"), len(CODE))
+        return found.text if found else None
+
+    async with session(home, tmp_path / "w", given()) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        refused = (await editor.complete(uri, len(CODE))).text
+        editor.change(uri, len(CODE), len(CODE), "width * height * depth\n")
+        await editor.execute("npllm.evaluation.settle")
+        assert await offered_in(editor, "other.py") != refused
+    async with session(home, tmp_path / "w", given()) as editor:
+        assert await offered_in(editor, "tomorrow.py") != refused
+    async with session(home, tmp_path / "w", given(avoid_refused=False)) as editor:
+        assert await offered_in(editor, "control.py") == refused
+
+
 async def test_feedback_changes_the_reward_seventy_to_thirty(home, tmp_path, given, database_url):
     async with session(home, tmp_path / "w", given) as editor:
         uri = editor.open("shapes.py", CODE, "python")
