@@ -211,6 +211,21 @@ class Experience:
     contexts: tuple[str, ...] = ()  # as the suggestion's
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """An experience without what is long and what was made of it; `prefix` is its last thousand characters."""
+
+    id: UUID
+    revision: int
+    place: Place
+    prefix: str
+    suggested: str
+    final_text: str
+    outcome: OutcomeKind
+    decision: Decision
+    created_at: datetime
+
+
 class VersionState(enum.StrEnum):
     PUBLISHED = "published"
     REJECTED = "rejected"  # the gate said no; kept, with the reason

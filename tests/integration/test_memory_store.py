@@ -114,20 +114,20 @@ async def test_a_record_that_cannot_be_stored_is_refused_and_takes_nothing_with_
     assert (await store.counts()).suggestions == 0
 
 
-async def test_what_was_refused_is_told_newest_first(store: Store) -> None:
-    kinds = (
-        OutcomeKind.REJECTED,
-        OutcomeKind.ACCEPTED,
-        OutcomeKind.DISMISSED,
-        OutcomeKind.IGNORED,
-        OutcomeKind.DELETED,
-    )
+async def test_traces_are_the_newest_of_a_language_without_what_is_long(store: Store) -> None:
     made = [
-        make_experience(outcome=kind, created_at=NOW + timedelta(seconds=second)) for second, kind in enumerate(kinds)
+        make_experience(created_at=NOW + timedelta(seconds=second), prefix="x" * 5000 + f"\n{second}\n")
+        for second in range(3)
     ]
-    await store.write(made)
-    assert [item.id for item in await store.refused(10)] == [made[4].id, made[2].id, made[0].id]
-    assert [item.id for item in await store.refused(1)] == [made[4].id]
+    other = make_experience(place=make_place(language="go"), created_at=NOW)
+    await store.write([*made, other])
+    found = await store.traces(None, language="python", limit=2)
+    assert [item.id for item in found] == [made[2].id, made[1].id]
+    assert found[0].prefix == made[2].prefix[-1000:] and found[0].final_text == made[2].final_text
+    assert [item.id for item in await store.traces(NOW + timedelta(seconds=2))] == [made[2].id]
+    assert len(await store.traces(None)) == 4
+    await store.write([dataclasses.replace(made[2], final_text="later", revision=made[2].revision + 1)])
+    assert (await store.traces(None, limit=1))[0].final_text == "later"
 
 
 async def test_similar_offers_what_the_person_wrote_and_never_an_avoided_text(store: Store) -> None:

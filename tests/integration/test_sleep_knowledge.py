@@ -49,6 +49,7 @@ def test_it_trusts_what_the_project_says_and_is_then_right_where_it_was_not(smal
     with_it = confidence.calibrated(small, places, knowledge(small), 0.5, stop)
     assert alone.trust == 0 and with_it.trust > 0
     assert alone.threshold is None and with_it.threshold is not None and with_it.right > len(places) / 2
+    assert with_it.alone == alone.threshold == alone.alone
     assert Calibration.from_json(with_it.to_json()) == with_it
 
 

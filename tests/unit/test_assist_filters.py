@@ -6,6 +6,7 @@ import pytest
 
 from npllm.assist import filters
 from npllm.assist.filters import Avoided
+from npllm.types import OutcomeKind
 
 PREFIX = "def area(radius):\n    if radius < 0:\n        "
 
@@ -29,6 +30,24 @@ def test_what_is_taken_after_all_is_offered_again() -> None:
     avoided.refuse("python", PREFIX, "return None")
     avoided.take("python", PREFIX, "return None")
     assert not avoided.covers("python", "return None", PREFIX)
+
+
+def test_outcomes_say_what_is_refused_and_what_is_wanted_after_all() -> None:
+    avoided = Avoided()
+    for outcome, final, covered in (
+        (OutcomeKind.REJECTED, "return 0", True),
+        (OutcomeKind.IGNORED, "", True),
+        (OutcomeKind.ACCEPTED, "return None", False),
+        (OutcomeKind.DELETED, "", True),
+        (OutcomeKind.REJECTED, "return None  # they meant this", True),
+    ):
+        avoided.hear("python", PREFIX, "return None", outcome, final)
+        assert avoided.covers("python", "return None", PREFIX) is covered, (outcome, final)
+    kept_its_first_line = "for one in all:\n    pass"
+    avoided.hear("python", PREFIX, kept_its_first_line, OutcomeKind.REJECTED, "for one in all:\n    print(one)")
+    assert not avoided.covers("python", kept_its_first_line, PREFIX)
+    avoided.hear("python", PREFIX, "return 3", OutcomeKind.REJECTED, "return None")
+    assert not avoided.covers("python", "return None", PREFIX), "it was written there by hand"
 
 
 def test_the_oldest_refusals_are_dropped_first(monkeypatch: pytest.MonkeyPatch) -> None:

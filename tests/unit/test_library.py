@@ -18,7 +18,7 @@ from npllm.models import reading
 from npllm.models.base import Base
 from npllm.models.codec import TextCodec
 from npllm.models.reading import Reader, blocks, known_at
-from npllm.types import Decision, Experience, Place, StoreError
+from npllm.types import Decision, Experience, Place, StoreError, Trace
 from tests.fixtures_sleep import experience
 
 LINE = "zebra_quality = harvest_moon(zebra_quality, 17)\n"
@@ -38,16 +38,20 @@ class Notebook:
         self.asked: list[datetime | None] = []
         self.down = False
 
-    async def experiences_since(
-        self, since: datetime | None, *, context: str | None = None, limit: int = 10_000, newest_first: bool = False
-    ) -> list[Experience]:
+    async def traces(self, since: datetime | None, *, language: str | None = None, limit: int = 2000) -> list[Trace]:
         self.asked.append(since)
         if self.down:
             raise StoreError("down")
-        found = [
-            item for item in self.written if item.context == context and (since is None or item.created_at >= since)
-        ]
-        return sorted(found, key=lambda item: item.created_at, reverse=newest_first)[:limit]
+        found = [trace(item) for item in self.written if item.place.language == language]
+        found = [item for item in found if since is None or item.created_at >= since]
+        return sorted(found, key=lambda item: item.created_at, reverse=True)[:limit]
+
+
+def trace(item: Experience) -> Trace:
+    return Trace(
+        *(item.id, item.revision, item.place, item.prefix[-1000:], item.suggested, item.final_text),
+        *(item.outcome, item.decision, item.created_at),
+    )
 
 
 @pytest.fixture
@@ -55,6 +59,7 @@ async def shelves(codec: tuple[TextCodec, int], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(library, "REST_S", 0.0)
     monkeypatch.setattr(library, "REST_SHARE", 0)
     made = Library(lambda: codec)
+    made.off_limits = ()
     yield made
     await made.close()
 
@@ -114,11 +119,49 @@ async def test_what_was_written_lately_counts_and_is_asked_for_once(
         shelves.connect(notebook)
         assert knows(await looked(shelves, place(tmp_path)), codec) is expected
         await looked(shelves, place(tmp_path))
-        assert notebook.asked[0] is None and notebook.asked[-1] == item.created_at
+        assert notebook.asked[0] is None and notebook.asked[-1] == item.created_at - library.REVISED_FOR
     shelves.connect(notebook := Notebook())
     notebook.down = True
     (tmp_path / "a.py").write_text(LINE)
     assert knows(await looked(shelves, place(tmp_path)), codec)  # without a database, the files
+
+
+async def test_what_became_of_a_text_later_counts(
+    shelves: Library, codec: tuple[TextCodec, int], tmp_path: Path
+) -> None:
+    wrote = experience(prefix="x = 1\n", final=LINE.strip())
+    later = experience(1, prefix="x = 1\n", final="y = 2")
+    notebook = Notebook(wrote, later)
+    shelves.connect(notebook)
+    assert knows(await looked(shelves, place(tmp_path)), codec)
+    notebook.written[0] = replace(wrote, final_text="", revision=1)
+    assert not knows(await looked(shelves, place(tmp_path)), codec), "it was deleted"
+    notebook.written[0] = replace(wrote, revision=2)
+    assert knows(await looked(shelves, place(tmp_path)), codec)
+    notebook.written[0] = replace(wrote, final_text="", revision=1)
+    assert knows(await looked(shelves, place(tmp_path)), codec), "an older revision says nothing"
+
+
+async def test_what_is_ignored_from_now_on_counts_no_more(
+    shelves: Library, codec: tuple[TextCodec, int], tmp_path: Path
+) -> None:
+    wrote = experience(prefix="x = 1\n", final=LINE.strip())
+    there = replace(wrote.place, uri=(tmp_path / "drafts" / "a.py").as_uri(), path="drafts/a.py", project=str(tmp_path))
+    shelves.connect(Notebook(replace(wrote, place=there)))
+    assert knows(await looked(shelves, place(tmp_path)), codec)
+    (tmp_path / ".npllmignore").write_text("drafts/\n")
+    assert not knows(await looked(shelves, place(tmp_path)), codec)
+
+
+async def test_nothing_is_read_before_it_is_known_what_is_off_limits(
+    codec: tuple[TextCodec, int], tmp_path: Path
+) -> None:
+    (tmp_path / "a.py").write_text(LINE)
+    shelves = Library(lambda: codec)
+    assert shelves.look(place(tmp_path)) is None and await shelves.shelf(place(tmp_path), 10_000) is None
+    shelves.off_limits = ()
+    assert knows(await looked(shelves, place(tmp_path)), codec)
+    await shelves.close()
 
 
 async def test_what_is_off_limits_is_not_read(shelves: Library, codec: tuple[TextCodec, int], tmp_path: Path) -> None:
@@ -137,6 +180,7 @@ async def test_another_base_reads_anew_and_never_looks_up_the_tokens_of_the_last
     (tmp_path / "a.py").write_text(LINE)
     now: list[tuple[TextCodec, int] | None] = [None]
     shelves = Library(lambda: now[0])
+    shelves.off_limits = ()
     assert await shelves.shelf(place(tmp_path), 10_000) is None  # no base yet
     now[0] = codec
     first = await looked(shelves, place(tmp_path))
@@ -160,6 +204,7 @@ async def test_the_first_look_is_waited_for_only_so_long(
 
     monkeypatch.setattr(library.projects, "files", slow)
     shelves = Library(lambda: codec)
+    shelves.off_limits = ()
     assert await shelves.shelf(place(tmp_path), 5) is None
     go.set()
     assert await shelves.shelf(place(tmp_path), 10_000) is not None
@@ -174,6 +219,21 @@ async def test_the_newest_files_come_first_where_not_all_can_be_held(
     (tmp_path / "old.py").write_text(LINE)
     os.utime(tmp_path / "old.py", (time.time() - 1000,) * 2)
     assert not knows(await looked(shelves, place(tmp_path)), codec)
+    monkeypatch.setattr(library, "MOST_TOKENS", 1000)
+    assert knows(await looked(shelves, place(tmp_path)), codec)
+    monkeypatch.setattr(library, "MOST_TOKENS", 10)
+    assert not knows(await looked(shelves, place(tmp_path)), codec), "what is beyond the bound goes"
+
+
+async def test_a_key_is_no_suggestion_even_where_its_text_is_cut_in_pieces(
+    shelves: Library, codec: tuple[TextCodec, int], tmp_path: Path
+) -> None:
+    body = "".join(f"{number:064x}\n" for number in range(300))
+    (tmp_path / "a.py").write_text(
+        f'KEY = """-----BEGIN RSA PRIVATE KEY-----\n{body}-----END RSA PRIVATE KEY-----"""\n'
+    )
+    found = await looked(shelves, place(tmp_path))
+    assert len(found.index) < 100
 
 
 def test_blocks_make_up_the_text_and_stay_when_another_part_changes() -> None:

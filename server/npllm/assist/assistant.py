@@ -35,7 +35,6 @@ from npllm.types import (
     Feedback,
     ModelError,
     Outcome,
-    OutcomeKind,
     Place,
     Snippet,
     StoreError,
@@ -45,7 +44,6 @@ from npllm.types import (
 
 log = logging.getLogger(__name__)
 REWRITE_PATIENCE = 5  # times as long as a completion may a rewrite take
-UNWANTED = (OutcomeKind.REJECTED, OutcomeKind.DISMISSED, OutcomeKind.DELETED)  # not offered again at the same place
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,8 @@ class Assistant:
         timer = asyncio.get_running_loop().call_later(config.completion.timeout_ms / 1000, cancel.set)
         self._think(+1)
         try:
-            unwanted = functools.partial(self._unwanted, place, prefix)
+            behind = None if asked else prefix  # by their own key they may have it after all
+            unwanted = functools.partial(self._unwanted, place, behind)
             request = Request(
                 *(place, prefix, suffix, snippets, config, contexts.of(place, text), unwanted),
                 above=text[max(0, place.offset - ABOVE_CHARS) : place.offset],
@@ -184,7 +183,7 @@ class Assistant:
         finally:
             timer.cancel()
             self._think(-1)
-        if made is None or cancel.is_set() or self._unwanted(place, prefix, made.text):
+        if made is None or cancel.is_set() or unwanted(made.text):
             return None
         suggestion = replace(made, latency_ms=(time.perf_counter() - started) * 1000)
         return self._weighed(suggestion, prefix, suffix, asked)
@@ -225,7 +224,7 @@ class Assistant:
         finally:
             timer.cancel()
             self._think(-1)
-        if made is None or cancel.is_set() or self._unwanted(start, prefix, made.text):
+        if made is None or cancel.is_set() or self._unwanted(start, None, made.text):
             return None
         if self._records(made.place):
             self._recorder.suggestion(made)
@@ -306,8 +305,8 @@ class Assistant:
         try:
             for item in await store.avoided(None, 1000):
                 self._avoided.add(item.place.language, item.suggested)
-            for item in reversed(await store.refused(filters.MOST_REFUSED)):
-                self._avoided.refuse(item.place.language, item.prefix, item.suggested)
+            for one in reversed(await store.traces(None, limit=filters.MOST_REFUSED)):
+                self._avoided.hear(one.place.language, one.prefix, one.suggested, one.outcome, one.final_text)
         except StoreError as error:
             log.warning("avoided suggestions could not be read: %s", error)
         await self.pacing.remember(store)
@@ -331,11 +330,10 @@ class Assistant:
         suggestion = self._recorder.known(outcome.suggestion_id)
         if suggestion is None:
             return
-        if outcome.kind in UNWANTED:
+        if outcome.kind in filters.REFUSED:
             self._cache.reject(suggestion.place, suggestion.text)
-            self._avoided.refuse(suggestion.place.language, suggestion.prefix, suggestion.text)
-        elif outcome.kind is OutcomeKind.ACCEPTED:
-            self._avoided.take(suggestion.place.language, suggestion.prefix, suggestion.text)
+        language, prefix = suggestion.place.language, suggestion.prefix
+        self._avoided.hear(language, prefix, suggestion.text, outcome.kind, outcome.final_text)
 
     def _experienced(self, experience: Experience) -> None:
         if experience.decision is Decision.AVOID and (suggestion := self._recorder.known(experience.id)) is not None:
@@ -348,8 +346,9 @@ class Assistant:
         if self.resources.retriever is not None:
             self.resources.retriever.forget()
 
-    def _unwanted(self, place: Place, prefix: str, text: str) -> bool:
-        behind = prefix if self.config.feedback.avoid_refused else None
+    def _unwanted(self, place: Place, behind: str | None, text: str) -> bool:
+        if not self.config.feedback.avoid_refused:
+            behind = None
         return self._avoided.covers(place.language, text, behind) or self._cache.rejected(place, text)
 
     async def _remembered(self, suggestion_id: UUID | None) -> Suggestion | None:

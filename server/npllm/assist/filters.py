@@ -7,10 +7,12 @@ from collections import OrderedDict
 
 from npllm.config import CompletionConfig
 from npllm.memory.secret_shapes import PLACEHOLDER
+from npllm.types import OutcomeKind
 
 _SPACE = re.compile(r"\s+")
 SHORTEST_AVOIDED = 4  # characters
 MOST_REFUSED = 2000
+REFUSED = (OutcomeKind.REJECTED, OutcomeKind.DISMISSED, OutcomeKind.DELETED)
 SURROUNDINGS = 2  # lines before the cursor, blank ones aside
 
 
@@ -36,8 +38,9 @@ class Avoided:
     """Texts that were met with anger and are not offered again in their language, and those that were refused.
 
     What was merely refused (rejected, dismissed, deleted) is not offered again behind the same two lines, in whatever
-    file, until it is taken there. Compared with white space folded, so that indentation does not hide a repetition. A
-    text too short to mean anything by itself (")") is avoided at its own place only, by the completion cache.
+    file, until it is taken or written there. Compared with white space folded, so that indentation does not hide a
+    repetition. A text too short to mean anything by itself (")") is avoided at its own place only, by the completion
+    cache.
     """
 
     def __init__(self) -> None:
@@ -58,8 +61,16 @@ class Avoided:
             self._refused.popitem(last=False)
 
     def take(self, language: str, prefix: str, text: str) -> None:
-        """It was taken there after all."""
+        """It was taken, or written, there after all."""
         self._refused.pop(_surroundings(language, prefix, text), None)
+
+    def hear(self, language: str, prefix: str, text: str, outcome: OutcomeKind, final_text: str) -> None:
+        """What became of a suggestion `text`, and what stood there in the end."""
+        if outcome in REFUSED and not _fold(final_text).startswith(
+            _fold(first_line(text))
+        ):  # else more of it was wrong
+            self.refuse(language, prefix, text)
+        self.take(language, prefix, final_text)
 
     def covers(self, language: str, text: str, prefix: str | None = None) -> bool:
         """Whether a text is not to be offered in a language, behind `prefix` where that is given."""
@@ -74,8 +85,12 @@ def _fold(text: str) -> str:
 
 def _surroundings(language: str, prefix: str, text: str) -> tuple[str, str, str]:
     """A suggestion by its first line, and where it was made."""
-    lines = prefix[-2000:].splitlines()
+    lines = prefix[-1000:].splitlines()  # as much as a `Trace` has
     current = "" if prefix.endswith(("\n", "\r")) or not lines else lines.pop()
     above = [folded for line in reversed(lines) if (folded := _fold(line))][:SURROUNDINGS]
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    return language, "\n".join([_fold(current), *above]), _fold(first)
+    return language, "\n".join([_fold(current), *above]), _fold(first_line(text))
+
+
+def first_line(text: str) -> str:
+    """The first line in which something stands."""
+    return next((line for line in text.splitlines() if line.strip()), "")

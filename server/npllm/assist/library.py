@@ -1,8 +1,9 @@
 """What the person's code says word for word: the project's files and what they wrote lately, as tokens to look up.
 
 Read and indexed in the background, one folder and language at a time, and looked at again while the person works there:
-files by their time and size, experiences since the last look. The document at the cursor counts as it is in the editor,
-above the cursor; its file on disk does not. `continuations` does the rest. Nothing is written down.
+files by their time and size, what was written by its revision. Nothing is read before it is known what is off limits.
+The document at the cursor counts as it is in the editor, above the cursor; its file on disk does not. `continuations`
+does the rest. Nothing is written down.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
-from npllm import contexts, projects
+from npllm import projects
+from npllm.assist import context
 from npllm.ignoring import ignored
 from npllm.memory.places import covered, paths_of
 from npllm.memory.redaction import redact
-from npllm.types import Decision, Experience, NpllmError, Place
+from npllm.types import Decision, NpllmError, Place, Trace
 
 if TYPE_CHECKING:
     from npllm.models.codec import TextCodec
@@ -33,21 +37,21 @@ log = logging.getLogger(__name__)
 
 ABOVE_CHARS = 40_000  # of the document, before the cursor
 MOST_TOKENS = 2_000_000  # of a folder, the newest files first: about 7 MB of text, 30 MB of memory
-MOST_FILES = 20_000
 READING_S = 60.0  # then what was read is all
-MOST_EXPERIENCES = 2000
+MOST_WRITTEN = 2000  # texts
+REVISED_FOR = timedelta(hours=5)  # after so long what became of a text does not change
 LINES_BEFORE = 2  # of what stood above a written text, that lead to it
 REST_S = 10.0  # between two looks at a folder, and at least
 REST_SHARE = 20  # times as long as the last one took
-SHELVES = 4  # folders and languages that are kept
+SHELVES = 8  # folders and languages that are kept
 
 
 class Written(Protocol):
     """The part of `Store` that is needed here."""
 
-    async def experiences_since(
-        self, since: datetime | None, *, context: str | None = None, limit: int = 10_000, newest_first: bool = False
-    ) -> list[Experience]: ...
+    async def traces(
+        self, since: datetime | None, *, language: str | None = None, limit: int = 2000
+    ) -> list[Trace]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Library:
     """
 
     def __init__(self, codec: Callable[[], tuple[TextCodec, int] | None]) -> None:
-        self.off_limits: Collection[str] = ()
+        self.off_limits: Collection[str] | None = None  # not known before the database has said it
         self.ignore: Sequence[str] = ()  # patterns of files that are left alone
         self._codec = codec
         self._kept: OrderedDict[tuple[str, str], _Folder] = OrderedDict()
@@ -89,9 +93,10 @@ class Library:
         if (task := self._looking.get(key)) is not None:
             return task
         folder, codec = self._folder(key), self._codec()
-        if codec is None or (folder.codec is codec[0] and time.monotonic() < folder.due):
+        if codec is None or self.off_limits is None or (folder.codec is codec[0] and time.monotonic() < folder.due):
             return None
-        task = self._looking[key] = asyncio.create_task(self._look(folder, codec, self._store))
+        limits = tuple(self.off_limits), tuple(self.ignore)
+        task = self._looking[key] = asyncio.create_task(self._look(folder, codec, self._store, *limits))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(functools.partial(self._looked, key))
@@ -127,23 +132,24 @@ class Library:
             self._kept.popitem(last=False)
         return folder
 
-    async def _look(self, folder: _Folder, codec: tuple[TextCodec, int], store: Written | None) -> None:
+    async def _look(
+        self,
+        folder: _Folder,
+        codec: tuple[TextCodec, int],
+        store: Written | None,
+        off_limits: Collection[str],
+        ignore: Sequence[str],
+    ) -> None:
         began = time.monotonic()
-        written: list[Experience] = []
+        written: list[Trace] = []
         if store is not None:
             try:
-                written = await store.experiences_since(
-                    folder.since if folder.codec is codec[0] else None,
-                    context=contexts.language(folder.language),
-                    limit=MOST_EXPERIENCES,
-                    newest_first=True,
-                )
+                since = folder.since - REVISED_FOR if folder.since and folder.codec is codec[0] else None
+                written = await store.traces(since, language=folder.language, limit=MOST_WRITTEN)
             except NpllmError as error:
                 log.warning("what was written lately could not be read: %s", error)
         try:
-            folder.index = await asyncio.to_thread(
-                folder.read, codec, written, tuple(self.off_limits), tuple(self.ignore)
-            )
+            folder.index = await asyncio.to_thread(folder.read, codec, written, off_limits, ignore)
             folder.codec = codec[0]
         except Exception:  # a background task: without it there is less to know, nothing else
             log.exception("%s could not be read", folder.project)
@@ -157,6 +163,15 @@ def name_of(project: str, path: str) -> str:
     return f"{project}\n{path}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What somebody wrote somewhere, as of a revision; None: it says nothing of how they write."""
+
+    revision: int
+    place: Place
+    tokens: Tokens | None
+
+
 class _Folder:
     """A folder and language: its files' tokens, what was written lately, and the index of all."""
 
@@ -167,13 +182,14 @@ class _Folder:
         self.index: Index | None = None
         self.due = 0.0  # monotonic
         self.since: datetime | None = None
+        self._left_alone: frozenset[str] = frozenset()  # documents, by URI, of which nothing counts
         self._files: dict[str, tuple[tuple[int, int], Tokens]] = {}  # path -> (mtime_ns, size), tokens
-        self._written: OrderedDict[object, tuple[str, Tokens]] = OrderedDict()  # by experience: its document
+        self._written: OrderedDict[UUID, _Text] = OrderedDict()  # the oldest first
 
     def read(
         self,
         codec: tuple[TextCodec, int],
-        written: Sequence[Experience],
+        written: Sequence[Trace],
         off_limits: Collection[str],
         ignore: Sequence[str] = (),
     ) -> Index:
@@ -185,49 +201,73 @@ class _Folder:
 
         reader = Reader(codec[0])
         changed = self._read_files(reader, off_limits, ignore)
-        for item in reversed(written):
-            if ignored(Path(item.place.project or "/") / item.place.path, ignore, item.place.project):
-                continue
-            if item.id not in self._written and (text := _lines(item)) is not None:
-                self._written[item.id] = (name_of(item.place.project, item.place.path), reader.tokens(text))
-                changed = True
-        while len(self._written) > MOST_EXPERIENCES:
-            self._written.popitem(last=False)
-        if written:
-            self.since = max(item.created_at for item in written)
+        changed |= self._read_written(reader, written, ignore)
         if changed or self.index is None or self.codec is not codec[0]:
             return self._indexed(codec[1])
         return self.index
 
+    def _read_written(self, reader: Reader, written: Sequence[Trace], ignore: Sequence[str]) -> bool:
+        """Whether anything is other than it was."""
+        changed = False
+        for item in reversed(written):
+            kept = self._written.get(item.id)
+            if kept is None or item.revision > kept.revision:
+                text = _lines(item)
+                tokens = reader.tokens(text) if text is not None else None
+                self._written[item.id] = _Text(item.revision, item.place, tokens)
+                changed = True
+        while len(self._written) > MOST_WRITTEN:
+            self._written.popitem(last=False)
+        alone = {place.uri: place for place in (one.place for one in self._written.values())}
+        left_alone = frozenset(uri for uri, place in alone.items() if _left_alone(place, ignore))
+        changed |= left_alone != self._left_alone
+        self._left_alone = left_alone
+        if written:
+            self.since = max(item.created_at for item in written)
+        return changed
+
     def _read_files(self, reader: Reader, off_limits: Collection[str], ignore: Sequence[str]) -> bool:
         """Whether anything is other than it was."""
-        root, until = Path(self.project), time.monotonic() + READING_S
-        endings = projects.ENDINGS.get(self.language, ())
-        paths: list[str] = []
-        if self.project and endings:
-            paths = projects.files(root, endings, lambda: None, until, ignore)[:MOST_FILES]
+        root, endings = Path(self.project), projects.ENDINGS.get(self.language, ())
+        if not self.project or not endings:
+            return False
         states: dict[str, tuple[int, int]] = {}
-        for path in paths:
+        for path in projects.files(root, endings, lambda: None, time.monotonic() + READING_S, ignore):
             try:
                 found = (root / path).stat()
             except OSError:
                 continue
             states[path] = (found.st_mtime_ns, found.st_size)
-        gone = self._files.keys() - states.keys()
-        for path in gone:
-            del self._files[path]
-        changed, total = bool(gone), 0
-        for path in sorted(states, key=lambda path: states[path], reverse=True):
+        kept: dict[str, tuple[tuple[int, int], Tokens]] = {}
+        changed, total, until = False, 0, time.monotonic() + READING_S
+        for path in sorted(states, key=lambda path: states[path], reverse=True):  # the newest first
             if total >= MOST_TOKENS or time.monotonic() > until:
                 break
-            if path not in self._files or self._files[path][0] != states[path]:
+            known = self._files.get(path)
+            if known is None or known[0] != states[path]:
                 forbidden = bool(off_limits) and covered(paths_of(self.project, path, ""), off_limits)
                 text = "" if forbidden else projects.text(root, path) or ""
-                shown = redact(text, self.language, second_pass=False)  # another file's secret is no suggestion
-                self._files[path] = (states[path], reader.tokens(shown))
+                known = states[path], self._read_text(reader, text)
                 changed = True
-            total += len(self._files[path][1])
+            kept[path] = known
+            total += len(known[1])
+        changed |= kept.keys() != self._files.keys()
+        self._files = kept
         return changed
+
+    def _read_text(self, reader: Reader, text: str) -> Tokens:
+        """A file's tokens, without its secrets: another file's are no suggestion. In blocks, between which other
+        threads get their turn: neither a regular expression nor the tokenizer lets go of the interpreter."""
+        import numpy as np
+
+        from npllm.models.reading import blocks
+
+        parts = [text] if "-----BEGIN" in text else blocks(text)  # a key's lines belong together
+        made = [np.empty(0, dtype=np.int32)]
+        for part in parts:
+            made.append(reader.tokens(redact(part, self.language, second_pass=False)))
+            time.sleep(0.001)
+        return np.concatenate(made)
 
     def _indexed(self, vocabulary: int) -> Index:
         import numpy as np
@@ -238,12 +278,17 @@ class _Folder:
         parts: dict[str, list[Tokens]] = {}
         for path, (_, tokens) in self._files.items():
             parts[name_of(self.project, path)] = [tokens]
-        for name, tokens in self._written.values():
-            parts.setdefault(name, []).extend([gap, tokens])
+        for one in self._written.values():
+            if one.tokens is not None and one.place.uri not in self._left_alone:
+                parts.setdefault(name_of(one.place.project, one.place.path), []).extend([gap, one.tokens])
         return Index({name: np.concatenate(each) for name, each in parts.items()}, vocabulary)
 
 
-def _lines(item: Experience) -> str | None:
+def _left_alone(place: Place, ignore: Sequence[str]) -> bool:
+    return ignored(os.sep / Path(context.file_path(place.uri)), ignore, place.project)
+
+
+def _lines(item: Trace) -> str | None:
     """A written text with what led to it; None where it says nothing of how the person writes."""
     final = item.final_text.replace("\r\n", "\n").rstrip()
     if not final.strip() or (item.decision is Decision.AVOID and final == item.suggested.rstrip()):

@@ -29,17 +29,16 @@ def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) ->
     settings, small = request.config.cerebellum, desk.cerebellum
     if small is None or not (settings.enabled and settings.reflex):
         return None
-    floor = small.least(settings.min_confidence)
-    if floor is None:
-        return None
     from npllm.models.fim import PromptParts, unix_lines
 
     started = time.perf_counter()
     parts = PromptParts(request.place.path, request.prefix, request.suffix)
     stop = small.stops(unix_lines(request.prefix), unix_lines(request.suffix))
     said = known(desk, small, request.above or request.prefix, request.shelf)
-    if said is None and small.calibration is not None and small.calibration.trust > 0:
-        return None  # it is as sure as it was with what the project says, which is not known yet
+    trusts = small.calibration is not None and small.calibration.trust > 0
+    floor = small.least(settings.min_confidence, alone=trusts and said is None)
+    if floor is None:
+        return None
     line = small.line(parts, stop, cancel, floor=floor, known=said)
     if line is None or not worth_showing(line.text, line.mean_logprob, request.suffix, request.config.completion):
         return None

@@ -43,6 +43,7 @@ def settings(base: Settings, column: Column) -> dict[str, dict[str, Any]]:
     """`base` with what the column switches, and with nothing written down and no sleep."""
     changed: dict[str, dict[str, Any]] = {name: dict(values) for name, values in base.items()}
     changed.setdefault("memory", {}).update(enabled=column.memory, record=False)
+    changed.setdefault("feedback", {}).update(avoid_refused=column.memory)
     changed.setdefault("adapters", {}).update(enabled=column.adapters)
     changed.setdefault("sleep", {}).update(enabled=False)
     return changed

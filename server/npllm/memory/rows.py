@@ -34,6 +34,7 @@ from npllm.types import (
     PolicyVersion,
     Sign,
     Suggestion,
+    Trace,
     VersionState,
 )
 
@@ -261,6 +262,20 @@ def modulation(row: Row) -> Modulation | None:
         action=tuple(row["action"]),
         propensity=row["propensity"],
         features=tuple(row["features"]),
+    )
+
+
+def trace(row: Row) -> Trace:
+    return Trace(
+        id=uuid(row["id"]),
+        revision=row["revision"],
+        place=place(row),
+        prefix=row["prefix"],
+        suggested=row["suggested"],
+        final_text=row["final_text"],
+        outcome=OutcomeKind(row["outcome"]),
+        decision=Decision(row["decision"]),
+        created_at=row["created_at"],
     )
 
 

@@ -45,6 +45,7 @@ from npllm.types import (
     Snippet,
     StoreError,
     Suggestion,
+    Trace,
     VersionState,
 )
 
@@ -200,9 +201,9 @@ class Store:
         """What is never to be suggested again, newest first, of one project or (None) of all."""
         return [rows.experience(row) for row in await self._all("avoided", project=project, limit=limit)]
 
-    async def refused(self, limit: int) -> list[Experience]:
-        """What was suggested and rejected, dismissed or deleted, newest first."""
-        return [rows.experience(row) for row in await self._all("refused", limit=limit)]
+    async def traces(self, since: datetime | None, *, language: str | None = None, limit: int = 2000) -> list[Trace]:
+        """What the person ended up with since then (all if None), in one language or all, newest first."""
+        return [rows.trace(row) for row in await self._all("traces", since=since, language=language, limit=limit)]
 
     async def similar(
         self,

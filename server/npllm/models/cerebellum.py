@@ -48,6 +48,7 @@ class Calibration:
         threshold: the least confidence of a reflex; None where none is precise enough.
         lines: how many lines it was judged by; `answered` of them at or above the threshold, `right` of those exactly.
         trust: in what the project says word for word (see `continuations`); 0 = the model alone.
+        alone: the threshold where nothing of the project is known; it is `threshold` where `trust` is 0.
     """
 
     threshold: float | None
@@ -55,6 +56,7 @@ class Calibration:
     answered: int
     right: int
     trust: float = 0.0
+    alone: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -70,6 +72,7 @@ class Calibration:
             int(data["answered"]),
             int(data["right"]),
             float(data.get("trust", 0.0)),
+            None if data.get("alone") is None else float(data["alone"]),
         )
 
 
@@ -156,15 +159,18 @@ class Cerebellum:
         """How many tokens it tells apart."""
         return int(self.base.model.config.vocab_size)
 
-    def least(self, by_hand: float) -> float | None:
+    def least(self, by_hand: float, *, alone: bool = False) -> float | None:
         """The least confidence of a reflex; None: there are no reflexes.
 
         Args:
             by_hand: what the settings say; 0 = as calibrated.
+            alone: nothing is known of what the project says, although it trusts that.
         """
         if by_hand > 0:
             return by_hand
-        return self.calibration.threshold if self.calibration is not None else None
+        if self.calibration is None:
+            return None
+        return self.calibration.alone if alone else self.calibration.threshold
 
     def line(
         self,

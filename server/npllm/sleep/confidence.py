@@ -56,11 +56,28 @@ def calibrated(
     places = places[:MOST_JUDGED]
     few = places[:: max(1, len(places) // MOST_TRUSTED)]
     trust = _trust(small, few, knowledge, stop) if knowledge is not None else 0.0
+    total = len(places) if trust == 0 else 2 * len(places)
+    alone = calibrate(_judged(small, places, None, 0.0, stop, lambda done: on_step(done, total)), precision)
+    if knowledge is None or trust == 0:
+        return replace(alone, alone=alone.threshold)
+    judged = _judged(small, places, knowledge, trust, stop, lambda done: on_step(len(places) + done, total))
+    return replace(calibrate(judged, precision), trust=trust, alone=alone.threshold)
+
+
+def _judged(
+    small: Cerebellum,
+    places: Sequence[Unseen],
+    knowledge: Knowledge | None,
+    trust: float,
+    stop: threading.Event,
+    on_step: Callable[[int], None],
+) -> list[tuple[float, bool]]:
+    """How sure it is of each line, and whether it is right."""
     judged: list[tuple[float, bool]] = []
     for number, place in enumerate(places):
         look(stop)
         known = None
-        if knowledge is not None and trust > 0:
+        if knowledge is not None:
             known = knowledge.at(place.project, place.language, place.path, place.prefix, trust)
         with torch.inference_mode():
             rules = small.stops(unix_lines(place.prefix), unix_lines(place.suffix))
@@ -68,8 +85,8 @@ def calibrated(
         wanted = unix_lines(place.text).split("\n")[0].rstrip()
         if line is not None and line.text:
             judged.append((line.confidence, line.text.rstrip() == wanted))
-        on_step(number + 1, len(places))
-    return replace(calibrate(judged, precision), trust=trust)
+        on_step(number + 1)
+    return judged
 
 
 def _trust(small: Cerebellum, places: Sequence[Unseen], knowledge: Knowledge, stop: threading.Event) -> float:

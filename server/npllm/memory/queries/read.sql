@@ -47,10 +47,14 @@ SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.pro
 WHERE e.owner = current_user AND e.decision = 'avoid' AND (CAST(:project AS text) IS NULL OR p.path = :project)
 ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
 
--- name: refused
--- Suggestions that were not wanted where they were made: newest first.
-SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
-WHERE e.owner = current_user AND e.outcome IN ('rejected', 'dismissed', 'deleted')
+-- name: traces
+-- What the person ended up with, and where: newest first, without what is long and not needed.
+SELECT e.id, e.revision, e.uri, e.path, p.path AS project, e.language, e.cursor_offset, right(e.prefix, 1000) AS prefix, e.suggested,
+       e.final_text, e.outcome, e.decision, e.created_at
+FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user
+  AND (CAST(:since AS timestamptz) IS NULL OR e.created_at >= :since)
+  AND (CAST(:language AS text) IS NULL OR e.language = :language)
 ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
 
 -- name: experience^
