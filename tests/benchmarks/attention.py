@@ -31,6 +31,7 @@ from npllm.config import CompletionConfig, Config
 from npllm.evaluation import lines, metrics, sources
 from npllm.evaluation import plan as days
 from npllm.feedback import reward
+from npllm.feedback.survival import survival
 from npllm.memory.embedder import Embedder
 from npllm.memory.retrieval import on_screen
 from npllm.memory.texts import embedding_text, snippet_text
@@ -100,7 +101,7 @@ def became(suggested: str | None, truth: str) -> tuple[OutcomeKind, float]:
         kind = OutcomeKind.ACCEPTED
     elif metrics.similarity(suggested, truth) >= metrics.CLOSE:
         kind = OutcomeKind.EDITED
-    return kind, reward.implicit(kind, reward.survival(suggested, truth))
+    return kind, reward.implicit(kind, survival(suggested, truth))
 
 
 def lived(request: writing.Request, truth: str, suggested: str | None, number: int) -> Experience:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from npllm.config import FeedbackConfig
 from npllm.feedback.emotional import interpret
 from npllm.feedback.lexicon import ALONE, EMOJI, PHRASES, SIGNS
-from npllm.feedback.reward import decide, integrate, relevance, survival
+from npllm.feedback.reward import decide, integrate, relevance
+from npllm.feedback.survival import survival
 from npllm.types import Decision
 
 

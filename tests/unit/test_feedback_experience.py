@@ -11,6 +11,7 @@ from npllm.config import FeedbackConfig
 from npllm.feedback import reward
 from npllm.feedback.emotional import interpret
 from npllm.feedback.experience import experience
+from npllm.feedback.survival import survival
 from npllm.types import Decision, Feedback, Outcome, OutcomeKind, Place, Suggestion, new_id
 
 K = OutcomeKind
@@ -118,8 +119,8 @@ def test_the_weights_and_thresholds_are_the_person_s():
     ],
 )
 def test_survival(suggested, final, share):
-    assert reward.survival(suggested, final) == pytest.approx(share)
+    assert survival(suggested, final) == pytest.approx(share)
 
 
 def test_survival_looks_no_further_than_it_must():
-    assert reward.survival("compute(1)", "z " * 1_000_000 + "compute(1)") == 0.0
+    assert survival("compute(1)", "z " * 1_000_000 + "compute(1)") == 0.0

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from npllm.feedback import diffing, survival
 from npllm.feedback.frustration import Signs
 from npllm.feedback.looks import waits
 from npllm.feedback.tracking import Change
@@ -103,6 +104,88 @@ def test_a_commit_at_once_is_told_and_the_looks_go_on():
     assert desk.tracker.next_due() is not None
 
 
+# -- what a look costs ----------------------------------------------------------------------------------
+
+
+def counted(monkeypatch, module, name: str) -> list[tuple]:
+    """The calls of a function, which does its work all the same."""
+    calls: list[tuple] = []
+    real = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: calls.append(given) or real(*given))
+    return calls
+
+
+def test_a_text_that_has_not_changed_is_not_compared_again(monkeypatch):
+    desk = Desk("\n" * 10)
+    for line in range(10):
+        at = sum(len(text) for text in desk.text.splitlines(keepends=True)[:line])
+        made = desk.show(at, "compute(first, second)")
+        desk.tracker._documents[URI].cases[made.id].until_commit = True
+        desk.edit(at, at, "compute(first, second)")
+        desk.edit(at + 8, at + 13, "third")
+    compared = counted(monkeypatch, survival, "common")
+    assert told(desk.tracker.saved(URI, desk.now)) == [(K.EDITED, "save", False)] * 10
+    compared.clear()
+    for _ in range(5):
+        assert desk.tracker.saved(URI, desk.now) == []
+    desk.edit(0, 0, "# above\n")
+    assert len(desk.tracker.committed("/w", desk.now)) == 10
+    assert desk.tracker.tick(desk.now + 60) == []
+    assert compared == []
+    desk.edit(len(desk.text) - 3, len(desk.text) - 3, "x")
+    assert len(desk.tracker.saved(URI, desk.now)) == 1
+    assert len(compared) == 1
+
+
+def large_under_git() -> Desk:
+    desk = Desk("x = \n" + "".join(f"value_{number} = compute({number})\n" for number in range(10_000)))
+    shown_under_git(desk)
+    return desk
+
+
+def reformat(desk: Desk) -> list[Outcome]:
+    desk.outcomes.clear()
+    desk.edit(0, len(desk.text), desk.text.replace("(", "( ").replace(")", " )"))
+    return desk.outcomes
+
+
+def test_what_waits_for_its_commit_is_not_followed_through_a_large_replacement(monkeypatch):
+    taken_apart = counted(monkeypatch, diffing, "_lines")
+    desk = large_under_git()
+    desk.now += 700
+    assert told(reformat(desk)) == [(K.ACCEPTED, "", True)]
+    assert desk.tracker.next_due() is None or desk.tracker.tick(desk.now + 5 * 3600) == []
+    assert taken_apart == []
+
+
+def test_what_was_accepted_just_now_is_and_so_is_what_waits_in_a_small_document():
+    desk = large_under_git()
+    assert reformat(desk) == []
+    assert [o.final_text for o in desk.tracker.closed(URI, desk.now)] == ["compute( 1 )"]
+    desk = Desk()
+    shown_under_git(desk)
+    desk.now += 700
+    assert reformat(desk) == []
+    assert told(desk.tracker.committed("/w", desk.now)) == [(K.ACCEPTED, "commit", True)]
+
+
+def test_a_large_replacement_that_leaves_it_alone_does_not_end_it():
+    desk = large_under_git()
+    desk.now += 700
+    below = desk.text.index("value_1 ")
+    desk.outcomes.clear()
+    desk.edit(below, len(desk.text), desk.text[below:].replace("value", "number"))
+    assert desk.outcomes == []
+    assert told(desk.tracker.committed("/w", desk.now)) == [(K.ACCEPTED, "commit", True)]
+
+
+def test_lines_far_from_what_is_followed_are_not_compared_one_by_one(monkeypatch):
+    desk = large_under_git()
+    compared = counted(monkeypatch, diffing, "minimal")
+    reformat(desk)
+    assert len(compared) < 20
+
+
 def test_without_a_commit_it_ends_after_some_hours():
     desk = Desk()
     shown_under_git(desk)
@@ -129,6 +212,22 @@ def test_another_document_that_opens_is_another_one():
     desk.tracker.closed(URI, desk.now)
     desk.tracker.opened(NEW_URI, desk.text + " ", desk.now + 0.2)
     assert told(desk.tracker.tick(desk.now + 6)) == [(K.ACCEPTED, "close", True)]
+
+
+def test_closed_twice_in_a_moment_with_another_text_each_is_told_in_the_end():
+    desk, first = accepted()
+    desk.tracker.closed(URI, desk.now)
+    desk.text = "another = \n"
+    desk.tracker.opened(URI, desk.text, desk.now + 0.2)
+    second = desk.show(10, "text()")
+    desk.edit(10, 10, "text()")
+    outcomes = desk.tracker.closed(URI, desk.now + 1)
+    assert [(one.suggestion_id, one.kind, one.occasion, one.final) for one in outcomes] == [
+        (first.id, K.ACCEPTED, "close", True)
+    ]
+    outcomes = desk.tracker.tick(desk.now + 10)
+    assert [(one.suggestion_id, one.final_text, one.final) for one in outcomes] == [(second.id, "text()", True)]
+    assert desk.tracker.next_due() is None
 
 
 def test_what_opens_much_later_is_another_one():

@@ -8,12 +8,13 @@ followed. Typing a suggestion out by hand leaves it SHOWN: it was right, but sav
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from npllm.feedback import reward
 from npllm.feedback.detail import detail
 from npllm.feedback.looks import LAST_LOOK_S, MILESTONES, waits
+from npllm.feedback.survival import Survival, begins
 from npllm.feedback.tracking import Change, TrackedRange, drawn, plain
 from npllm.types import Outcome, OutcomeKind, Suggestion, new_id
 
@@ -60,6 +61,7 @@ class Case:
     looks: int = 0
     revision: int = 0
     told: tuple[OutcomeKind, str, float] | None = None
+    standing: Survival = field(default_factory=Survival)  # how much of it stands, as last compared
 
     @classmethod
     def of(cls, suggestion: Suggestion, now: float, replaced: int) -> Case:
@@ -91,8 +93,8 @@ class Case:
 
     def stands(self, text: str) -> bool:
         """Whether all of it stands there: typed out, perhaps with what stood behind the cursor before."""
-        start = self.span.start
-        return self.typed > 0 and plain(text[start : start + 2 * len(self.text)]).startswith(self.goal)
+        there = text[self.span.start : self.span.start + 2 * len(self.text)]
+        return self.typed > 0 and plain(there).startswith(self.goal)
 
     def accept(self, now: float, shared: int = 0) -> None:
         """All of it was taken by a key; its last `shared` characters stood behind the cursor before."""
@@ -173,9 +175,7 @@ class Case:
     def cuts(self, before: str, change: Change) -> bool:
         """Whether it takes away characters of the line right before its place."""
         start = self.span.start
-        if not change.start < start <= change.end:
-            return False
-        return change.end > start or before[start - 1] != "\n"
+        return change.start < start <= change.end and (change.end > start or before[start - 1] != "\n")
 
     # -- looks ----------------------------------------------------------------------------------------
 
@@ -250,20 +250,20 @@ class Case:
         written = text[self.span.start : self.span.end]
         if self.state is State.ACCEPTED:
             written += text[self.span.end : self.span.end + self.shared]
-            survived = reward.survival(self.text, written)
+            survived = self.standing.of(self.text, written)
             if not written.strip() or survived < reward.DELETED_BELOW:
                 return OutcomeKind.DELETED, survived
             return (OutcomeKind.ACCEPTED if survived >= 1.0 else OutcomeKind.EDITED), survived
         if self.taken:
             part = self.text[: self.taken].strip()
-            survived = reward.survival(part, written)
+            survived = self.standing.of(part, written)
             if survived < reward.DELETED_BELOW:
                 return OutcomeKind.DELETED, 0.0
             return OutcomeKind.PARTIALLY_ACCEPTED, survived * len(part) / max(1, len(self.goal.strip()))
         if self.hidden:
             return OutcomeKind.UNSEEN, 0.0
         if self.state is State.DIVERGED:
-            if reward.begins(self.text, written):
+            if begins(self.text, written):
                 return OutcomeKind.ACCEPTED, 1.0
             return (OutcomeKind.DISMISSED if self.dismissed else OutcomeKind.REJECTED), 0.0
         if self.stands(text):

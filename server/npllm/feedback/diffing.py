@@ -13,7 +13,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from npllm.feedback.tracking import Change, TrackedRange, minimal
 
@@ -29,7 +29,7 @@ def refine(before: str, change: Change, ranges: Sequence[TrackedRange]) -> list[
     """
     near = _Near(ranges)
     fine: list[Change] = []
-    for block in _blocks(before, change):
+    for block in _blocks(before, change, near):
         fine += _by_tokens(before, block) if near(block.start, block.end) else [block]
     return _merged(before, fine, near)[::-1]
 
@@ -56,24 +56,29 @@ class _Near:
         return index >= 0 and self._ends[index] >= start
 
 
-def _blocks(before: str, change: Change) -> Iterable[Change]:
-    """What differs between lines that are the same, as minimal changes in order."""
+def _blocks(before: str, change: Change, near: _Near) -> Iterable[Change]:
+    """What differs between lines that are the same, as minimal changes in order; one for many lines without a range."""
     old = _lines(before[change.start : change.end], change.start)
     new = _lines(change.new_text, 0)
-    at_old = at_new = 0
+    starts = [*(line.start for line in old), change.end]
+    at_old = at_new = told_old = told_new = 0
     for index_old, index_new in (*_anchors(old, new), (len(old), len(new))):
-        start = old[at_old].start if at_old < len(old) else change.end
-        end = old[index_old].start if index_old < len(old) else change.end
-        text = "".join(line.text for line in new[at_new:index_new])
-        yield from _differing(before, Change(start, end, text))
-        if index_old < len(old):
-            line = old[index_old]  # the same but for white space
-            yield from _differing(before, Change(line.start, line.start + len(line.text), new[index_new].text))
+        start, end, last = starts[at_old], starts[index_old], index_old == len(old)
+        if last or near(start, end + len(old[index_old].text)):
+            yield from _differing(before, Change(starts[told_old], start, _joined(new[told_new:at_new])))
+            yield from _differing(before, Change(start, end, _joined(new[at_new:index_new])))
+            told_old, told_new = index_old + 1, index_new + 1
+            if not last:
+                line = old[index_old]  # the same but for white space
+                yield from _differing(before, Change(end, end + len(line.text), new[index_new].text))
         at_old, at_new = index_old + 1, index_new + 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+def _joined(lines: Sequence[_Line]) -> str:
+    return "".join(line.text for line in lines)
+
+
+class _Line(NamedTuple):
     start: int
     text: str
     key: str

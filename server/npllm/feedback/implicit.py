@@ -9,33 +9,21 @@ time (seconds, monotonic) is passed in.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from uuid import UUID
 
 from npllm.config import FeedbackConfig
 from npllm.feedback.case import COMMAND_S, Case, State
 from npllm.feedback.diffing import needs_refining, refine
-from npllm.feedback.looks import LAST_LOOK_S
+from npllm.feedback.document import Document
+from npllm.feedback.looks import looked
 from npllm.feedback.reading import Reading, read
 from npllm.feedback.tracking import Change, TrackedRange, minimal
 from npllm.types import Outcome, Suggestion
 
 PER_DOCUMENT = 64  # cases followed at once; the oldest is settled first
 PARKED_S = 5.0  # a document that was closed and is open again so soon is the same one
-
-
-@dataclass(slots=True)
-class _Document:
-    cases: OrderedDict[UUID, Case] = field(default_factory=OrderedDict)
-    before: str = ""
-    change: Change | None = None  # the last one; the text is put together only when it is looked at
-
-    def text(self) -> str:
-        if self.change is not None:
-            self.before, self.change = self.change.splice(self.before), None
-        return self.before
+LARGE = 200_000  # characters of a replacement that is taken apart for what was accepted in the last ten minutes alone
 
 
 class ImplicitFeedback:
@@ -43,8 +31,8 @@ class ImplicitFeedback:
 
     def __init__(self, config: FeedbackConfig) -> None:
         self.config = config
-        self._documents: dict[str, _Document] = {}
-        self._parked: dict[str, tuple[_Document, float]] = {}  # closed just now
+        self._documents: dict[str, Document] = {}
+        self._parked: dict[str, tuple[Document, float]] = {}  # closed just now
 
     # -- signals --------------------------------------------------------------------------------------
 
@@ -56,7 +44,7 @@ class ImplicitFeedback:
         Its `suffix` is what lies behind those. Whatever was on screen before is not any more. With `until_commit` an
         accepted one is followed for longer than ten minutes, until `committed` is called.
         """
-        document = self._documents.setdefault(suggestion.place.uri, _Document())
+        document = self._documents.setdefault(suggestion.place.uri, Document())
         outcomes = self._supersede(document, suggestion, now)
         for _, other in self._all():
             if other.state is State.SHOWN and other.left_at is None:
@@ -115,11 +103,11 @@ class ImplicitFeedback:
             return []
         raw = Change(start, end, new_text)
         small = minimal(before, raw)
+        outcomes = self._give_up(document, before, small, now)
         ranges = [case.reach for case in document.cases.values()]
         if not needs_refining(small, ranges):
-            return self._change(document, before, raw, small, now)
+            return outcomes + self._change(document, before, raw, small, now)
         # A formatter, or an editor that sends the whole text: told piece by piece.
-        outcomes: list[Outcome] = []
         for piece in refine(before, small, ranges):
             outcomes += self._change(document, before, piece, piece, now)
             before = document.text()
@@ -136,7 +124,7 @@ class ImplicitFeedback:
         for document in self._documents.values():
             for case in list(document.cases.values()):
                 if case.suggestion.place.project == project:
-                    late = case.until_commit and now - case.since > LAST_LOOK_S
+                    late = looked(case.until_commit, now - case.since)
                     outcomes += self._look_at_written(document, now, "commit", final=late, only=case)
         return outcomes
 
@@ -148,8 +136,12 @@ class ImplicitFeedback:
         document = self._documents.pop(uri, None)
         if document is None or not document.cases:
             return []
+        older = self._parked.pop(uri, None)  # closed just now, and opened with another text since
         self._parked[uri] = (document, now)
-        return [one for case in document.cases.values() for one in self._look(document, case, now, occasion="close")]
+        outcomes = [] if older is None else self._settle_all(older[0], now, "close")
+        for case in document.cases.values():
+            outcomes += self._look(document, case, now, occasion="close")
+        return outcomes
 
     def opened(self, uri: str, text: str, now: float) -> list[Outcome]:
         """A document is open. If one with this very text was closed just now, it is that one, renamed or reloaded."""
@@ -211,7 +203,16 @@ class ImplicitFeedback:
 
     # -- cases ----------------------------------------------------------------------------------------
 
-    def _change(self, document: _Document, before: str, raw: Change, small: Change, now: float) -> list[Outcome]:
+    def _give_up(self, document: Document, before: str, small: Change, now: float) -> list[Outcome]:
+        """What waits for its commit alone is not followed through the replacement of a large text: the last look."""
+        if max(small.end - small.start, len(small.new_text)) <= LARGE:
+            return []
+        document.before, document.change = before, None
+        waiting = [one for one in document.cases.values() if looked(one.until_commit, now - one.since)]
+        ended = [one for one in waiting if one.state is State.ACCEPTED and needs_refining(small, [one.reach])]
+        return [outcome for case in ended for outcome in self._settle(document, case, now)]
+
+    def _change(self, document: Document, before: str, raw: Change, small: Change, now: float) -> list[Outcome]:
         document.before, document.change = before, None
         outcomes: list[Outcome] = []
         whole: Case | None = None
@@ -248,30 +249,30 @@ class ImplicitFeedback:
         return outcomes
 
     def _look(
-        self, document: _Document, case: Case, now: float, *, final: bool = False, occasion: str = ""
+        self, document: Document, case: Case, now: float, *, final: bool = False, occasion: str = ""
     ) -> list[Outcome]:
         if final:
             document.cases.pop(case.suggestion.id, None)
         outcome = case.look(document.text(), now, self.config.min_visible_ms, final=final, occasion=occasion)
         return [] if outcome is None else [outcome]
 
-    def _settle(self, document: _Document, case: Case, now: float) -> list[Outcome]:
+    def _settle(self, document: Document, case: Case, now: float) -> list[Outcome]:
         """The last look."""
         return self._look(document, case, now, final=True)
 
-    def _settle_all(self, document: _Document, now: float, occasion: str) -> list[Outcome]:
+    def _settle_all(self, document: Document, now: float, occasion: str) -> list[Outcome]:
         cases = list(document.cases.values())
         return [one for case in cases for one in self._look(document, case, now, final=True, occasion=occasion)]
 
     def _look_at_written(
-        self, document: _Document, now: float, occasion: str, *, final: bool, only: Case | None = None
+        self, document: Document, now: float, occasion: str, *, final: bool, only: Case | None = None
     ) -> list[Outcome]:
         """Look at what was taken, or written instead; what is on screen still waits for its verdict."""
         cases = list(document.cases.values()) if only is None else [only]
         written = [case for case in cases if case.state is not State.SHOWN or case.taken]
         return [one for case in written for one in self._look(document, case, now, final=final, occasion=occasion)]
 
-    def _supersede(self, document: _Document, suggestion: Suggestion, now: float) -> list[Outcome]:
+    def _supersede(self, document: Document, suggestion: Suggestion, now: float) -> list[Outcome]:
         """Older suggestions that a new one continues, or replaces untouched, carry no label."""
         outcomes: list[Outcome] = []
         for case in list(document.cases.values()):
@@ -285,12 +286,12 @@ class ImplicitFeedback:
                 del document.cases[case.suggestion.id]
         return outcomes
 
-    def _all(self) -> Iterator[tuple[_Document, Case]]:
+    def _all(self) -> Iterator[tuple[Document, Case]]:
         for document in self._documents.values():
             for case in document.cases.values():
                 yield document, case
 
-    def _find(self, suggestion_id: UUID) -> tuple[_Document, Case] | None:
+    def _find(self, suggestion_id: UUID) -> tuple[Document, Case] | None:
         for document in self._documents.values():
             if suggestion_id in document.cases:
                 return document, document.cases[suggestion_id]

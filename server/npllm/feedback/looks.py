@@ -17,3 +17,8 @@ def waits(settle_s: float, until_commit: bool) -> list[float]:
     early = [EARLY_LOOK_S] if EARLY_LOOK_S < settle_s <= LAST_LOOK_S else []
     late = [COMMIT_S] if until_commit and settle_s < COMMIT_S else []
     return [*early, settle_s, *(wait for wait in LOOKS_S if wait > settle_s), *late]
+
+
+def looked(until_commit: bool, waited_s: float) -> bool:
+    """Whether an accepted text has had its looks, and waits for its commit alone."""
+    return until_commit and waited_s > LAST_LOOK_S

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import enum
 
-from npllm.feedback import reward
 from npllm.feedback.case import Case
+from npllm.feedback.survival import survival
 from npllm.feedback.tracking import Change, TrackedRange, common_head, localise, plain
 
 PAIRS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'", "`": "`"}
@@ -58,7 +58,7 @@ def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Rea
     by_key = expected or len(added) > 1
     if PAIRS.get(added[:1]) == added[1:]:
         by_key = expected  # a bracket that the editor closes
-    if expected and added and reward.survival(added, case.text) > 0.5:
+    if expected and added and survival(added, case.text) > 0.5:
         return _whole(case, low, new, now)
     if added and (by_key or case.taken) and len(case.goal) > 1:
         there = new + before[end : end + len(case.text) + case.text.count("\n")]

@@ -5,13 +5,8 @@ The decision is about the suggestion. What the person wrote in the end is learne
 
 from __future__ import annotations
 
-import difflib
-import re
-
 from npllm.config import FeedbackConfig
 from npllm.types import Decision, OutcomeKind
-
-_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 ACCEPTED = 1.0
 TYPED_OUT = 0.5  # right, but written by hand: no keystroke was saved
@@ -20,29 +15,6 @@ REJECTED = -0.25
 DISMISSED = -0.2
 IGNORED = -0.1
 DELETED_BELOW = 0.2  # survival under which an accepted text counts as deleted
-ROOM = 2000  # characters of a final text that are compared, beyond four times the suggestion's length
-
-
-def survival(suggested: str, final: str) -> float:
-    """The share of the suggestion's characters (white space aside) that stand in the final text, in order: [0, 1].
-
-    Counted by tokens, so that a formatter changes nothing and a renamed variable counts as a whole. Going on behind
-    it, also in the middle of a word, takes nothing away.
-    """
-    final = final[: 4 * len(suggested) + ROOM]
-    if "".join(final.split()).startswith("".join(suggested.split())):
-        return 1.0
-    wanted, found = _TOKEN.findall(suggested), _TOKEN.findall(final)
-    total = sum(map(len, wanted))
-    matcher = difflib.SequenceMatcher(None, wanted, found, autojunk=False)
-    kept = sum(sum(map(len, wanted[block.a : block.a + block.size])) for block in matcher.get_matching_blocks())
-    return kept / total
-
-
-def begins(suggested: str, final: str) -> bool:
-    """Whether the final text begins with the suggestion, token by token ("x" does not begin "xyz")."""
-    wanted = _TOKEN.findall(suggested)
-    return bool(wanted) and _TOKEN.findall(final[: 4 * len(suggested) + ROOM])[: len(wanted)] == wanted
 
 
 def implicit(kind: OutcomeKind, survived: float) -> float:
