@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from npllm.ignoring import ignored
+from npllm.ignoring import Matcher
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,13 @@ def files(
     """
     tracked = _tracked(root)
     names = _walked(root, endings, look, until) if tracked is None else tracked
+    leave, folder = Matcher(ignore, str(root)), str(root).rstrip(os.sep)
     found = []
     for name in sorted({name for name in names if name.endswith(endings) and _is_text(name)}):
         look()
         if time.monotonic() > until:
             break
-        if not ignored(root / name, ignore, str(root)):
+        if not leave.ignores(f"{folder}{os.sep}{name}", link=False):
             found.append(name)
     return found
 

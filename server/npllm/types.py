@@ -61,6 +61,8 @@ class Snippet:
     score: float  # cosine similarity in [-1, 1]
     experience_id: UUID | None = None
     satisfaction: float = 0.0  # the experience's reward, [-1, 1]
+    project: str = ""  # whose `path` it is; as in `Place`
+    uri: str = ""  # of its document
 
 
 @dataclass(frozen=True, slots=True)

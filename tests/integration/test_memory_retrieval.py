@@ -173,3 +173,51 @@ def test_the_memory_room_is_imported_without_torch() -> None:
     code = "import sys\n" + "\n".join(f"import npllm.memory.{m}" for m in modules.split())
     code += "\nassert not {'torch', 'transformers', 'tokenizers', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_what_another_project_keeps_out_stays_out_here(store: Store, embedder: Embedder, tmp_path: Path) -> None:
+    """Its own `.npllmignore` counts, and that of a document that lies in no folder of the editor's."""
+    here, there, alone = tmp_path / "here", tmp_path / "there", tmp_path / "alone"
+    for folder in (here, there, alone):
+        (folder / ".git").mkdir(parents=True)
+    prefix = "def connect(host):\n    "
+    [near] = await embedder.embed([embedding_text(prefix, "return open(host)")])
+    places = {
+        "seen": make_place(project=str(there), path="app.py", uri=(there / "app.py").as_uri()),
+        "hidden": make_place(project=str(there), path="hidden/a.py", uri=(there / "hidden" / "a.py").as_uri()),
+        "loose": make_place(project="", path="loose.py", uri=(alone / "loose.py").as_uri()),
+    }
+    await store.write(
+        [make_experience(place=place, prefix=prefix, final_text=name, embedding=near) for name, place in places.items()]
+    )
+
+    async def found(project: Path, ignore: tuple[str, ...] = ()) -> list[str]:
+        made = Retriever(store, embedder, MemoryConfig(ignore=ignore))
+        place = make_place(project=str(project), uri=(project / "b.py").as_uri(), path="b.py")
+        snippets = await made.snippets(place, "def connect(name):\n    ", "", 60_000)
+        await made.close()
+        known = {(place.project, place.path, place.uri) for place in places.values()}
+        assert {(one.project, one.path, one.uri) for one in snippets} <= known
+        return sorted(one.text.splitlines()[-1].strip() for one in snippets)
+
+    assert await found(here) == await found(there) == ["hidden", "loose", "seen"]
+    (there / ".npllmignore").write_text("hidden/\n")
+    (alone / ".npllmignore").write_text("loose.py\n")
+    (here / ".npllmignore").write_text("app.py\n")  # says nothing of another project's
+    assert await found(here) == await found(there) == ["seen"]
+    assert await found(here, ("/app.py",)) == []
+
+
+async def test_a_search_that_began_before_a_forgetting_is_dropped(
+    store: Store, embedder: Embedder, retriever: Retriever
+) -> None:
+    made = await write_down(store, embedder)
+    prefix, expected = PRESENT[0]
+    place = make_place(offset=len(prefix))
+    late = asyncio.create_task(retriever.snippets(place, prefix, "", 60_000))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    retriever.forget()
+    assert await late == ()
+    found = await retriever.snippets(place, prefix, "", 60_000)
+    assert found[0].experience_id == made[expected].id, "a new search finds what is there"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import random
 import subprocess
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from pathspec import GitIgnoreSpec
 
 from npllm import config, projects
-from npllm.ignoring import FILE, ignored
+from npllm.assist import context
+from npllm.assist.assistant import Assistant
+from npllm.ignoring import DEFAULTS, FILE, Matcher, ignored, of_place
 from npllm.memory.retrieval import Retriever
 from npllm.types import Snippet, new_id
 from tests.fixtures_memory import make_place, unit_vector
@@ -112,7 +118,7 @@ async def test_what_is_remembered_of_one_stays_out_of_prompts(tmp_path: Path) ->
     class Remembers:
         async def similar(self, *_: object, **__: object) -> list[Snippet]:
             texts = {"seen.py": "one()", "drop/d.py": "two()", ".env": "A=1"}
-            return [Snippet(path, text, 0.9, new_id()) for path, text in texts.items()]
+            return [Snippet(path, text, 0.9, new_id(), project=str(tmp_path)) for path, text in texts.items()]
 
     class Embeds:
         async def embed(self, texts: list[str]) -> list[tuple[float, ...]]:
@@ -135,3 +141,108 @@ def test_the_setting_is_a_list_of_patterns(home: Path) -> None:
         )
         assert "memory.ignore must be a list of texts" in problems[0]
         assert not found.memory.record, "whoever wrote it wanted something kept out"
+
+
+@functools.cache
+def asked(*lines: str) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(lines)
+
+
+def plainly(path: str, listed: tuple[str, ...], root: Path) -> bool:
+    """The same, asking pathspec about each list as a whole and for the whole path: slow, and without links."""
+    verdict = asked(*(line.lower() for line in DEFAULTS)).match_file(path.lower().lstrip("/"))
+    found = []
+    for pattern in listed:
+        home = pattern.lstrip("!").startswith("~/")
+        cut = ("!" if pattern[0] == "!" else "") + pattern.lstrip("!")[1:] if home else pattern
+        found.append((Path.home() if home else root, [cut]))
+    inside = [root, *(root / part for part in reversed(Path(path).relative_to(root).parents) if str(part) != ".")]
+    found += [(folder, (folder / FILE).read_text().splitlines()) for folder in inside if (folder / FILE).exists()]
+    for folder, lines in found:
+        if Path(path).is_relative_to(folder):
+            said = asked(*lines).check_file(str(Path(path).relative_to(folder))).include
+            verdict = verdict if said is None else said
+    return verdict
+
+
+def test_many_at_once_are_judged_as_each_pattern_says(tmp_path: Path) -> None:
+    parts = ["a", "b.py", "secret_1.py", "x.pem", ".ENV", ".env.example", "credentials", "credentials.py", "[x]", "gen"]
+    parts += [".aws", ".config", "gcloud", "docs", "private", "s p", "ää.key", "!x", "#x", "build", "b.pem.txt", ".git"]
+    chance = random.Random(7)
+    (tmp_path / ".git").mkdir()
+    lists = [
+        ("*.py", "!b.py"),
+        ("secret_*", "!secret_1.py", "/a/", "docs/private"),
+        ("**/gen/**", "!gen/a", "a/**/b.py", "\\!x", "\\#x", "# no", "", "[a-c].py", "\\[x\\]", "s p ", "?"),
+        ("/*", "!/a", "*a*", "b**", "!**/x.pem"),
+        ("~/a/", "!~/a/b.py", "credentials/"),
+    ]
+    for folder in ("", "a", "a/docs", "gen"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / FILE).write_text("\n".join(chance.choice(lists[:4])))
+    decided = set()
+    for listed in ((), *lists):
+        matcher = Matcher(listed, str(tmp_path))
+        for _ in range(400):
+            path = str(tmp_path / "/".join(chance.choice(parts) for _ in range(chance.randrange(1, 5))))
+            if FILE in path or "/.git/" in path:
+                continue
+            expected = plainly(path, listed, tmp_path)
+            assert matcher.ignores(path) is expected, (path, listed)
+            decided.add(expected)
+    assert decided == {True, False}
+
+
+def test_links_to_folders_and_files_are_followed(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / FILE).write_text("/private/\n")
+    (tmp_path / "private" / "inner").mkdir(parents=True)
+    (tmp_path / "private" / "inner" / "a.py").write_text("x = 1\n")
+    (tmp_path / "shown").symlink_to(tmp_path / "private")
+    (tmp_path / "b.py").symlink_to("shown/inner/a.py")
+    (tmp_path / "round").symlink_to("round")
+    matcher = Matcher((), str(tmp_path))
+    assert matcher.ignores(f"{tmp_path}/shown/inner/a.py", link=False)
+    assert matcher.ignores(f"{tmp_path}/b.py") and not matcher.ignores(f"{tmp_path}/c.py")
+    assert not matcher.ignores(f"{tmp_path}/round/c.py")
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-link"
+    elsewhere.symlink_to(tmp_path)
+    assert Matcher((), str(elsewhere)).ignores(f"{elsewhere}/private/a.py")
+    assert Matcher(("private/a.md",), str(elsewhere)).ignores(f"{tmp_path}/private/a.md")
+    elsewhere.unlink()
+
+
+def test_a_document_without_a_folder_is_where_its_uri_says(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / FILE).write_text("notes *.py\n*.sql\n")
+    uri = (tmp_path / "notes a.py").as_uri()
+    assert of_place(make_place(project="", path="notes a.py", uri=uri))
+    assert of_place(make_place(project="", path="a.sql", uri=(tmp_path / "a.sql").as_uri()))
+    assert not of_place(make_place(project="", path="a.py", uri=(tmp_path / "a.py").as_uri()))
+    at_home = (Path.home() / "clients" / "a.py").as_uri()
+    assert of_place(make_place(project="", path="a.py", uri=at_home), ("~/clients/",))
+    assert of_place(make_place(project="", path="Untitled-1.sql", uri="untitled:Untitled-1.sql"), ("*.sql",))
+    assert of_place(make_place(project=str(tmp_path), path="deep/a.sql", uri="file:///nowhere"))
+
+
+STRANGE = ("file:///w/a%00b.py", "file:///w/%00", "file://[/a.py", "untitled:\0", "file:///w/\ud800.py", "x" * 9000)
+STRANGE += ("file:///" + "a/" * 4000,)
+
+
+async def test_what_the_editor_may_send_as_a_uri_is_borne(home: Path) -> None:
+    assistant = Assistant(config.Config(home=home))
+    assistant.resources.off_limits = ("/elsewhere",)
+    for uri in STRANGE:
+        place = context.place(uri, "python", 3, ())
+        if "\0" in unquote(uri) or "\ud800" in uri:
+            assert assistant.resources.leaves_alone(place), "no file has such a name"
+        assistant.desk_moved(place, "x = 1\n")
+        assistant.changed(place, "x = 1\n", 3, 3, "y")
+        assert not assistant._records(place) or not assistant.resources.leaves_alone(place)
+        assert await assistant.complete(place, "x = 1\n") is None
+    await assistant.close()
+
+
+def test_a_matcher_for_a_place_with_a_strange_project(tmp_path: Path) -> None:
+    assert ignored(tmp_path / "a.py", (), "/w\0")
+    assert ignored("/w/a\0/b.py")

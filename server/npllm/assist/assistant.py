@@ -80,6 +80,7 @@ class Assistant:
         self._model: tuple[str, tuple[UUID, ...]] = ("", ())  # whose suggestions are in the cache
         self._cancel = threading.Event()  # of the newest completion
         self._rewriting: tuple[str, threading.Event] = ("", threading.Event())  # in which document
+        self._generation = 0  # rises with every forgetting; what was begun before it may hold what was forgotten
 
     # -- life ---------------------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ class Assistant:
             return Offer(suggestion, rest)
         self._cancel.set()  # the newest request is the one that counts
         cancel = self._cancel = threading.Event()
-        started = time.perf_counter()
+        started, generation = time.perf_counter(), self._generation
         if not asked:
             await self.pacing.wait()
         if cancel.is_set():
@@ -183,7 +184,9 @@ class Assistant:
         finally:
             timer.cancel()
             self._think(-1)
-        if made is None or cancel.is_set() or unwanted(made.text):
+        if made is None or cancel.is_set() or generation != self._generation:
+            return None
+        if unwanted(made.text):
             return None
         suggestion = replace(made, latency_ms=(time.perf_counter() - started) * 1000)
         return self._weighed(suggestion, prefix, suffix, asked)
@@ -204,14 +207,17 @@ class Assistant:
     async def rewrite(self, start: Place, text: str, end: int) -> Suggestion | None:
         """What the base would write in place of `text[start.offset:end]`, by infilling; None if nothing else.
 
-        Given up when the document changes, when another rewrite is asked for, or after some time.
+        Given up when the document changes, when another rewrite is asked for, when something is forgotten, or after
+        some time.
         """
         if self.resources.leaves_alone(start):
             return None
         prefix, _ = context.window(text, start.offset)
         _, suffix = context.window(text, end)
-        old = text[start.offset : end]
+        old, generation = text[start.offset : end], self._generation
         snippets, shelf = await self._recall(start, prefix, suffix)
+        if generation != self._generation:
+            return None
         request = Request(start, prefix, suffix, snippets, self.config, contexts.of(start, text), shelf=shelf)
         self._rewriting[1].set()
         cancel = threading.Event()
@@ -224,7 +230,9 @@ class Assistant:
         finally:
             timer.cancel()
             self._think(-1)
-        if made is None or cancel.is_set() or self._unwanted(start, None, made.text):
+        if made is None or cancel.is_set() or generation != self._generation:
+            return None
+        if self._unwanted(start, None, made.text):
             return None
         if self._records(made.place):
             self._recorder.suggestion(made)
@@ -281,8 +289,9 @@ class Assistant:
         if suggestion_id is None and (latest := self._recorder.latest()) is not None:
             suggestion_id = latest.id
         if suggestion_id is None or not self._recorder.knows(suggestion_id):
+            generation = self._generation
             found = await self._remembered(suggestion_id)
-            if found is None:
+            if found is None or generation != self._generation:
                 return None
             self._recorder.adopt(found)
             suggestion_id = found.id
@@ -312,7 +321,12 @@ class Assistant:
         await self.pacing.remember(store)
 
     async def _forgotten(self, store: Store) -> None:
-        """Something was forgotten on purpose: whatever may hold it here goes."""
+        """Something was forgotten on purpose: whatever may hold it here goes, and what is being made with it."""
+        self._generation += 1
+        self._cancel.set()
+        self._rewriting[1].set()
+        if self.resources.retriever is not None:
+            self.resources.retriever.forget()  # again: a search may have begun before the shelves were emptied
         self._cache.forget()
         self._avoided = filters.Avoided()
         self._recorder.forget(await store.forgetting.forgotten_among(self._recorder.recorded()))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from npllm.types import Place
+from npllm.uris import file_path
 
 PREFIX_CHARS = 6000
 SUFFIX_CHARS = 2000
@@ -33,8 +33,3 @@ def place(uri: str, language: str, offset: int, folders: tuple[str, ...]) -> Pla
             best = folder
     relative = path[len(best.rstrip("/")) + 1 :] if best else Path(path).name
     return Place(uri=uri, path=relative, language=language, project=best, offset=offset)
-
-
-def file_path(uri: str) -> str:
-    """The path in a URI, e.g. "/w/a b.py" for "file:///w/a%20b.py"; other schemes keep their path too."""
-    return unquote(urlsplit(uri).path) or uri

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +18,7 @@ from npllm.assist.library import Library, Shelf
 from npllm.assist.small import Small
 from npllm.assist.worker import Desk, EngineWorker
 from npllm.config import Config
-from npllm.ignoring import ignored
+from npllm.ignoring import of_place
 from npllm.memory.embedder import Embedder
 from npllm.memory.forgetting import ANNOUNCED
 from npllm.memory.journal import Journal
@@ -157,7 +155,7 @@ class Resources:
 
     def leaves_alone(self, place: Place) -> bool:
         """Whether a document is neither read nor written about nor suggested in."""
-        return ignored(os.sep / Path(context.file_path(place.uri)), self.config.memory.ignore, place.project)
+        return of_place(place, self.config.memory.ignore)
 
     # -- memory ---------------------------------------------------------------------------------------
 

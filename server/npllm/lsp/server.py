@@ -26,6 +26,7 @@ from npllm.lsp.protocol import DocumentProtocol
 from npllm.lsp.status import Status, StatusBoard
 from npllm.sleep.scheduler import Scheduler
 from npllm.types import Place, ServerState, StoreError
+from npllm.uris import file_path
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class NpllmServer(LanguageServer):
         roots = [folder.uri for folder in params.workspace_folders or []]
         if not roots and params.root_uri:
             roots = [params.root_uri]
-        self.folders = tuple(context.file_path(uri).rstrip("/") for uri in roots)
+        self.folders = tuple(file_path(uri).rstrip("/") for uri in roots)
         config, wrong = settings.from_initialize(self.file_config, params.initialization_options)
         self.problem = " ".join(filter(None, [self.problem, *wrong]))
         self.start_config = config

@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Place, Sign, Suggestion
+from npllm.uris import file_path
 
 
 def names(path: str) -> frozenset[str]:
@@ -24,12 +23,19 @@ def names(path: str) -> frozenset[str]:
 def paths_of(project: str, path: str, uri: str) -> frozenset[str]:
     """Every name of a document: by its project, by its URI, links followed."""
     found = {uri}
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        found.add(os.path.normpath(url2pathname(parts.path)))
+    if uri[:5].lower() == "file:":
+        found.add(os.path.normpath(file_path(uri)))
     if project:
         found.add(os.path.normpath(Path(project) / path))
-    return frozenset(found | {os.path.realpath(name) for name in found if name.startswith(os.sep)})
+    return frozenset(found | {_real(name) for name in found if name.startswith(os.sep)})
+
+
+def _real(name: str) -> str:
+    """A name with links followed; one that no file can have stays as it is."""
+    try:
+        return os.path.realpath(name)
+    except ValueError:
+        return name
 
 
 def covered(paths: Iterable[str], limits: Collection[str]) -> bool:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
 from npllm.config import MemoryConfig
-from npllm.ignoring import ignored
+from npllm.ignoring import of_document
 from npllm.memory.texts import embedding_text
 from npllm.types import NpllmError, Place, Snippet
 
@@ -93,9 +91,12 @@ class Retriever:
         return tuple(s for s in found.snippets if not on_screen(s, prefix, suffix))
 
     def forget(self, uri: str | None = None) -> None:
-        """Drop what was found for a document, or for all (something was learned or avoided just now)."""
+        """Drop what was found for a document, or for all (something was avoided or forgotten just now)."""
         if uri is None:
             self._found.clear()
+            for _, task in self._tasks.values():
+                task.cancel()  # it may have read before
+            self._tasks.clear()
         else:
             self._found.pop(uri, None)
 
@@ -168,17 +169,16 @@ class Retriever:
         seen: set[str] = set()
         for _, snippet in sorted(ranked.values(), key=lambda pair: -pair[0]):
             key = "".join(snippet.text.split())
-            if key not in seen and not on_screen(snippet, prefix, suffix) and not self._ignored(snippet, place):
+            if key not in seen and not on_screen(snippet, prefix, suffix) and not self._ignored(snippet):
                 seen.add(key)
                 chosen.append(snippet)
             if len(chosen) == self._config.snippets:
                 break
         return tuple(chosen)
 
-    def _ignored(self, snippet: Snippet, place: Place) -> bool:
-        """Whether a snippet's file is to be left alone by now. Of another project only its path below that is known."""
-        root = place.project or os.sep
-        return ignored(Path(root) / snippet.path, self._config.ignore, root)
+    def _ignored(self, snippet: Snippet) -> bool:
+        """Whether a snippet's file is to be left alone by now, where it lies: in this project or in another."""
+        return of_document(snippet.project, snippet.path, snippet.uri, self._config.ignore)
 
 
 def on_screen(snippet: Snippet, prefix: str, suffix: str) -> bool:

@@ -70,7 +70,8 @@ async def find_similar(
         if offers_avoided(text, row["final_text"], avoided):
             continue
         score = 1.0 - row["distance"]
-        snippets.append(Snippet(row["path"], text, score, rows.uuid(row["id"]), row["reward"]))
+        id, belongs = rows.uuid(row["id"]), (row["project"], row["uri"])
+        snippets.append(Snippet(row["path"], text, score, id, row["reward"], *belongs))
         if len(snippets) == limit:
             break
     return snippets

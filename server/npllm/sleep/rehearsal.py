@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from npllm import projects
-from npllm.ignoring import ignored
+from npllm.ignoring import Matcher
 from npllm.memory.places import covered, paths_of
 from npllm.sleep.general import general
 from npllm.sleep.interruption import look
@@ -69,13 +69,14 @@ def passages(
     taken = {path for item in experiences for path in real_paths(item)}
     chance = random.Random(seed)
     files = sorted(_files(root, stop), key=lambda path: hashlib.sha256(f"{seed}|{path}".encode()).digest())
+    leave = Matcher(ignore, str(root))
     made: list[Passage] = []
     for path in files:
         look(stop)
         if len(made) >= min(count, MOST):
             break
         barred = off_limits and covered(paths_of(str(root), path, ""), off_limits)
-        if barred or ignored(root / path, ignore, str(root)):
+        if barred or leave.ignores(str(root / path)):
             continue
         text = projects.text(root, path, taken) or ""
         found = [piece for piece in pieces(text, characters) if not any(one in piece for one in needles)]

@@ -82,8 +82,8 @@ WITH near AS MATERIALIZED (
     FROM experiences e
     WHERE e.project_id = :project_id AND e.language = :language AND e.owner = current_user
       AND e.embedding IS NOT NULL AND NOT (e.id = ANY(CAST(:exclude AS uuid[]))))
-SELECT e.id, e.path, e.prefix, e.suggested, e.final_text, e.decision, e.reward, near.distance
-FROM near JOIN experiences e ON e.id = near.id
+SELECT e.id, e.path, e.uri, p.path AS project, e.prefix, e.suggested, e.final_text, e.decision, e.reward, near.distance
+FROM near JOIN experiences e ON e.id = near.id JOIN projects p ON p.id = e.project_id
 WHERE near.distance <= :max_distance AND btrim(e.final_text, E' \t\r\n') <> ''
   AND (e.decision IN ('keep', 'low') OR btrim(e.final_text) <> btrim(e.suggested))
 ORDER BY near.distance, e.created_at DESC LIMIT :limit;
@@ -92,7 +92,7 @@ ORDER BY near.distance, e.created_at DESC LIMIT :limit;
 -- The nearest experiences of one project or of all (null), through the HNSW index; run with
 -- hnsw.iterative_scan = relaxed_order, so that filtering does not leave too few.
 WITH near AS MATERIALIZED (
-    SELECT e.id, e.path, e.prefix, e.suggested, e.final_text, e.decision, e.reward, e.created_at,
+    SELECT e.id, e.path, e.uri, e.project_id, e.prefix, e.suggested, e.final_text, e.decision, e.reward, e.created_at,
            e.embedding <=> CAST(:embedding AS halfvec) AS distance
     FROM experiences e
     WHERE e.owner = current_user AND e.language = :language
@@ -101,7 +101,8 @@ WITH near AS MATERIALIZED (
       AND btrim(e.final_text, E' \t\r\n') <> ''
       AND (e.decision IN ('keep', 'low') OR btrim(e.final_text) <> btrim(e.suggested))
     ORDER BY e.embedding <=> CAST(:embedding AS halfvec) LIMIT :limit)
-SELECT * FROM near WHERE distance <= :max_distance ORDER BY distance, created_at DESC;
+SELECT near.*, p.path AS project FROM near JOIN projects p ON p.id = near.project_id
+WHERE distance <= :max_distance ORDER BY distance, near.created_at DESC;
 
 -- name: avoided_texts
 -- The texts of avoided suggestions in a language, newest first.
