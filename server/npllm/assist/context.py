@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from npllm.types import Place
-from npllm.uris import file_path
+from npllm.uris import file_path as file_path
 
 PREFIX_CHARS = 6000
 SUFFIX_CHARS = 2000
