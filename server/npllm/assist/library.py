@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
@@ -22,8 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from npllm import projects
-from npllm.assist import context
-from npllm.ignoring import ignored
+from npllm.ignoring import of_place
 from npllm.memory.places import covered, paths_of
 from npllm.memory.redaction import redact
 from npllm.types import Decision, NpllmError, Place, Trace
@@ -219,7 +217,7 @@ class _Folder:
         while len(self._written) > MOST_WRITTEN:
             self._written.popitem(last=False)
         alone = {place.uri: place for place in (one.place for one in self._written.values())}
-        left_alone = frozenset(uri for uri, place in alone.items() if _left_alone(place, ignore))
+        left_alone = frozenset(uri for uri, place in alone.items() if of_place(place, ignore))
         changed |= left_alone != self._left_alone
         self._left_alone = left_alone
         if written:
@@ -282,10 +280,6 @@ class _Folder:
             if one.tokens is not None and one.place.uri not in self._left_alone:
                 parts.setdefault(name_of(one.place.project, one.place.path), []).extend([gap, one.tokens])
         return Index({name: np.concatenate(each) for name, each in parts.items()}, vocabulary)
-
-
-def _left_alone(place: Place, ignore: Sequence[str]) -> bool:
-    return ignored(os.sep / Path(context.file_path(place.uri)), ignore, place.project)
 
 
 def _lines(item: Trace) -> str | None:
