@@ -15,13 +15,25 @@ from npllm import config
 from npllm.types import NpllmError
 
 if TYPE_CHECKING:
-    from npllm.memory.statistics import Figures, PacingFigures, Standing, Statistics
+    from npllm.memory.statistics import Figures, PacingFigures, Stages, Standing, Statistics
     from npllm.memory.store import Store
 
 DAYS = 30
 MOST_DAYS = 36500
 ROWS = 12  # of a table in the terminal; JSON has all
 TITLES = {"language": "language", "project": "project", "version": "adapter version", "day": "day"}
+STATES = {  # in the order in which they are told
+    "accepted": "accepted",
+    "partially_accepted": "partly accepted",
+    "edited": "accepted and edited",
+    "deleted": "accepted and deleted",
+    "rejected": "rejected by typing on",
+    "dismissed": "dismissed",
+    "ignored": "left alone",
+    "unseen": "never seen",
+    "superseded": "superseded",
+    "": "nothing known yet",
+}
 HEAD = ("offered", "seen", "taken", "acceptance", "typed out", "deleted", "kept chars", "of taken")
 
 
@@ -57,6 +69,7 @@ def as_json(made: Statistics) -> dict[str, Any]:
         "since": made.since.isoformat() if made.since else None,
         "total": _plain(made.total),
         "standing": [dataclasses.asdict(one) for one in made.standing],
+        "stages": _stages_as_json(made.stages),
         "pacing": dataclasses.asdict(made.pacing),
         **{name: [_plain(one) for one in groups] for name, groups in made.groups.items()},
     }
@@ -73,7 +86,7 @@ def as_text(made: Statistics, by: Sequence[str] | dict[str, str] = TITLES) -> st
         tables.append(_table(TITLES[name], [(_label(name, one), one) for one in groups[:ROWS]]))
         if len(groups) > ROWS:
             tables[-1] += f"\n  ... and {len(groups) - ROWS} more (--json has all)"
-    return "\n\n".join([*tables, *_standing(made.standing), *_pacing(made.pacing)])
+    return "\n\n".join([*tables, _stages(made.stages), *_standing(made.standing), *_pacing(made.pacing)])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +109,26 @@ async def _ask(days: int) -> Statistics:
 
 def _plain(one: Figures) -> dict[str, Any]:
     return {**dataclasses.asdict(one), "acceptance": one.acceptance, "retention": one.retention}
+
+
+def _stages_as_json(found: Stages) -> dict[str, Any]:
+    ends = [
+        {"state": STATES[kind], "kind": kind, "detail": detail, "count": count} for kind, detail, count in found.ends
+    ]
+    return {**dataclasses.asdict(found), "ends": ends}
+
+
+def _stages(found: Stages) -> str:
+    """Two lines: what they came through, and where they are."""
+    by_key = f" ({found.asked} by a key of your own)" if found.asked else ""
+    came = f"requested {found.requested}{by_key}, offered {found.offered}, seen {found.seen}"
+    ends = []
+    for kind, name in STATES.items():
+        of_it = [(detail, count) for its, detail, count in found.ends if its == kind]
+        if of_it:
+            said = ", ".join(f"{detail} {count}" for detail, count in of_it if detail)
+            ends.append(f"{name} {sum(count for _, count in of_it)}" + (f" ({said})" if said else ""))
+    return f"{came}, typed along {found.typed_along}.\nwhat became of them: {', '.join(ends)}."
 
 
 def _standing(found: Sequence[Standing]) -> list[str]:

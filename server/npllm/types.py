@@ -99,6 +99,8 @@ class Suggestion:
     modulation: Modulation | None = None  # None where there was nothing to choose from
     chance: float | None = None  # estimated chance that it is taken, [0, 1]; None where too little is known
     audited: bool = False  # shown although the chance was too small, to see whether that is so
+    asked: bool = False  # by a key of the person's own
+    requests: int = 1  # that it took: this one, and those before it in its language and project that gave nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,9 @@ class Outcome:
     final: bool = False
     occasion: str = ""  # what made us look: a time ("30 s"), "save", "commit", "close"; "" = a change or a command
     detail: str = ""  # how it came about, e.g. "undone"; see feedback.detail
+    weight: float = 1.0  # of the surviving characters, (0, 1]: a factor of `implicit`; see feedback.reward
+    typed: int = 0  # characters that were typed by hand while it was on screen
+    seen_s: float | None = None  # on screen until something became of it, or now; None = not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,9 @@ def became(suggested: str | None, truth: str) -> tuple[OutcomeKind, float]:
         kind = OutcomeKind.ACCEPTED
     elif metrics.similarity(suggested, truth) >= metrics.CLOSE:
         kind = OutcomeKind.EDITED
-    return kind, reward.implicit(kind, survival(suggested, truth))
+    survived = survival(suggested, truth)
+    base = reward.base(kind, survived)
+    return kind, base * reward.weight(base, survived * reward.size(suggested))
 
 
 def lived(request: writing.Request, truth: str, suggested: str | None, number: int) -> Experience:

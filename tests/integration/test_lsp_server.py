@@ -15,6 +15,7 @@ from lsprotocol import types as lsp
 
 from npllm.config import load, merge
 from npllm.evaluation.client import Editor
+from npllm.feedback import reward
 from npllm.memory import codec
 from npllm.memory.store import Store
 from npllm.types import OutcomeKind
@@ -65,7 +66,7 @@ async def test_a_suggestion_accepted_by_its_command_is_one_experience(home, tmp_
         (experience,) = await stored(home, database_url)
     assert experience.outcome is OutcomeKind.ACCEPTED
     assert experience.final_text.strip() == offered.text.strip()
-    assert experience.reward > 0.9
+    assert experience.reward == pytest.approx(reward.weight(1.0, reward.size(offered.text)))
     assert experience.place.path == "shapes.py"
     assert experience.prefix == CODE
     assert len(experience.embedding or ()) in (0, 384)

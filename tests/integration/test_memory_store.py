@@ -425,6 +425,26 @@ async def test_migrations_run_once_each_even_from_several_processes_at_once(
         await one.close()
 
 
+async def test_rewards_of_earlier_versions_keep_their_meaning(store_config: config.Config, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    before = [m for m in load() if m.number < 11]
+    await migrate(connection, before)
+    made = make_suggestion()
+    for implicit in (1.0, 0.5):  # taken by a key, and typed out by hand
+        await connection.execute(
+            "INSERT INTO npllm.outcomes (id, suggestion_id, revision, kind, suggested, final_text, survival, implicit,"
+            " created_at, final) VALUES ($1, $2, $3, 'accepted', 'x', 'x', 1, $4, now(), true)",
+            *(new_id(), made.id, 0 if implicit == 1.0 else 1, implicit),
+        )
+    store = await Store.connect(store_config)
+    await store.write([made])
+    first, last = (await store.looking.case(str(made.id))).outcomes
+    assert (first.implicit, first.weight, first.detail, first.seen_s) == (1.0, 1.0, "", None)
+    assert (last.implicit, last.weight, last.detail, last.typed) == (0.5, 1.0, "typed out", 0)
+    await store.close()
+    await connection.close()
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [

@@ -11,6 +11,8 @@ from lsprotocol import types as lsp
 
 from npllm import cli
 from npllm.config import FeedbackConfig
+from npllm.feedback import reward
+from npllm.feedback.detail import TYPED_OUT
 from npllm.feedback.emotional import interpret
 from npllm.feedback.experience import experience
 from npllm.forgetting.looking import as_text
@@ -70,7 +72,10 @@ async def test_a_save_a_commit_and_a_checkout_are_told_apart(home, tmp_path, pra
         await editor.execute("npllm.evaluation.settle")
     story = await store.looking.case(str(made.id))
     assert [outcome.kind for outcome in story.outcomes] == [K.ACCEPTED] * 4
-    assert story.experience.reward == 1.0
+    told = story.outcomes[-1]
+    assert story.experience.reward == told.implicit == reward.weight(1.0, reward.size(offered.text)) == told.weight
+    assert told.seen_s is not None and told.seen_s >= 0
+    assert (story.suggestion.asked, story.suggestion.requests) == (False, 1)
 
 
 async def wait_for_latest(store: Store):
@@ -167,9 +172,21 @@ async def test_the_story_explains_the_reward_step_by_step(store):
     ],
 )
 async def test_each_outcome_has_its_reason(store, kind, implicit, says):
-    _, text = await live(store, kind=kind, implicit=implicit)
+    _, text = await live(store, kind=kind, implicit=implicit, detail=TYPED_OUT if implicit == 0.5 else "")
     assert says in text
     assert "the implicit reward alone: nothing was said" in text
+
+
+async def test_the_story_says_how_much_the_surviving_characters_weigh(store):
+    weight = reward.weight(1.0, 6)
+    _, text = await live(store, kind=K.ACCEPTED, implicit=weight, weight=weight, seen_s=2.5, typed=3)
+    n = reward.size("return total")
+    said = f"+1.00 x {weight:.2f} = {weight:+.2f} (taken by a key, and all of it stands; w = {weight:.2f} for {n} char"
+    assert said in text
+    assert "2.5 s on screen, 3 characters typed along" in text
+    _, text = await live(store, kind=K.EDITED, survival=0.5, implicit=0.55 * weight, weight=weight)
+    assert f"(0.3 + 0.5 x 0.50) x {weight:.2f} = {0.55 * weight:+.2f} (accepted, 50% survives; w" in text
+    assert " requested as the person typed; " in text and " offered" in text
 
 
 async def test_anger_says_why_it_is_avoided(store):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from npllm import cli, stats
+from npllm.feedback.detail import TYPED_OUT
 from npllm.memory.store import Store
 from npllm.types import AdapterVersion, NpllmError, OutcomeKind, VersionState, new_id
 from tests.fixtures_memory import (  # noqa: F401
@@ -26,11 +27,17 @@ K = OutcomeKind
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
+def _how(kind: OutcomeKind, implicit: float) -> str:
+    return TYPED_OUT if (kind, implicit) == (K.ACCEPTED, 0.5) else ""
+
+
 async def offer(store: Store, *outcomes: tuple[OutcomeKind, float, float], **changes: object):
     """A suggestion of ten characters, and what was told of it: (kind, survival, implicit reward), in order."""
     made = make_suggestion(**{"text": "abcde fghij", "created_at": NOW, **changes})
     told = [
-        make_outcome(made, kind=kind, survival=survival, implicit=implicit, revision=number)
+        make_outcome(
+            made, kind=kind, survival=survival, implicit=implicit, revision=number, detail=_how(kind, implicit)
+        )
         for number, (kind, survival, implicit) in enumerate(outcomes)
     ]
     await store.write([made, *told])
@@ -52,6 +59,40 @@ async def test_the_last_word_about_each_suggestion_counts(store):
     assert total.acceptance == pytest.approx(4 / 6)
     assert (total.characters_seen, total.characters_taken, total.characters_kept) == (60, 40, 18)
     assert total.retention == pytest.approx(0.45)
+
+
+async def test_every_state_is_told(store):
+    for kind, detail, typed in (
+        (K.ACCEPTED, "", 0),
+        (K.ACCEPTED, TYPED_OUT, 10),
+        (K.PARTIALLY_ACCEPTED, "words", 0),
+        (K.EDITED, "", 2),
+        (K.DELETED, "undone", 0),
+        (K.DELETED, "", 0),
+        (K.REJECTED, "typed through 3 characters", 3),
+        (K.REJECTED, "typed through 4 characters", 4),
+        (K.DISMISSED, "", 0),
+        (K.IGNORED, "moved away", 0),
+        (K.UNSEEN, "too late", 0),
+        (K.SUPERSEDED, "", 0),
+    ):
+        made = make_suggestion(requests=2, asked=kind is K.EDITED)
+        await store.write([made, make_outcome(made, kind=kind, detail=detail, typed=typed)])
+    await store.write([make_suggestion()])
+    made = await stats.ask(store)
+    stages = made.stages
+    assert (stages.requested, stages.asked, stages.offered, stages.seen, stages.typed_along) == (25, 1, 13, 10, 4)
+    text = stats.as_text(made)
+    assert "requested 25 (1 by a key of your own), offered 13, seen 10, typed along 4." in text
+    assert (
+        "accepted 2 (typed out 1), partly accepted 1 (words 1), accepted and edited 1, "
+        "accepted and deleted 2 (undone 1), rejected by typing on 2, dismissed 1, left alone 1 (moved away 1), "
+        "never seen 1 (too late 1), superseded 1,"
+        " nothing known yet 1."
+    ) in text
+    told = {(one["kind"], one["detail"]): one["count"] for one in stats.as_json(made)["stages"]["ends"]}
+    assert told["deleted", "undone"] == 1 and told["rejected", ""] == 2 and told["", ""] == 1
+    assert sum(told.values()) == 13
 
 
 async def test_by_language_project_version_and_day(store):

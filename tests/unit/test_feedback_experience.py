@@ -24,9 +24,11 @@ SUGGESTION = Suggestion(
 
 
 def outcome(kind: OutcomeKind, final_text: str, survived: float = 0.0, revision: int = 0) -> Outcome:
+    base = reward.base(kind, survived)
+    weight = reward.weight(base, survived * reward.size(SUGGESTION.text))
     return Outcome(
-        new_id(), SUGGESTION.id, kind, SUGGESTION.text, final_text, survived, reward.implicit(kind, survived), NOW,
-        revision,
+        new_id(), SUGGESTION.id, kind, SUGGESTION.text, final_text, survived, base * weight, NOW, revision,
+        weight=weight,
     )  # fmt: skip
 
 
@@ -65,23 +67,38 @@ def test_what_was_written_is_learned_and_the_decision_is_about_the_suggestion(
 def test_rewards_are_ordered_as_people_would_order_the_outcomes():
     rewards = [
         reward.ACCEPTED,
-        reward.implicit(K.EDITED, 0.9),
-        reward.implicit(K.EDITED, 0.3),
+        reward.base(K.EDITED, 0.9),
+        reward.base(K.EDITED, 0.3),
         reward.IGNORED,
         reward.DISMISSED,
         reward.REJECTED,
         reward.DELETED,
     ]
     assert rewards == sorted(rewards, reverse=True)
-    assert reward.implicit(K.EDITED, 0.0) == pytest.approx(0.3)
-    assert reward.implicit(K.EDITED, 1.0) == pytest.approx(0.8)
-    assert reward.implicit(K.UNSEEN, 0.0) == reward.implicit(K.SUPERSEDED, 0.0) == 0.0
+    assert reward.base(K.EDITED, 0.0) == pytest.approx(0.3)
+    assert reward.base(K.EDITED, 1.0) == pytest.approx(0.8)
+    assert reward.base(K.UNSEEN, 0.0) == reward.base(K.SUPERSEDED, 0.0) == 0.0
+
+
+def test_short_safe_text_does_not_win():
+    """Four characters that are always taken, against a line that is taken six times of ten."""
+
+    def worth(characters: int, taken: float) -> float:
+        good = reward.ACCEPTED * reward.weight(reward.ACCEPTED, characters)
+        return taken * good + (1 - taken) * reward.REJECTED
+
+    assert worth(40, 0.6) > worth(4, 1.0)
+    assert worth(40, 0.6) < worth(40, 1.0)
+    weights = [reward.weight(1.0, characters) for characters in range(200)]
+    assert weights == sorted(set(weights)) and weights[0] == 0.25 and weights[-1] < 1.0
+    assert weights[60] > 0.98  # it saturates: longer is not better for ever
+    assert reward.weight(-0.25, 3) == reward.weight(0.0, 3) == 1.0
 
 
 def test_frustration_avoids_even_what_was_accepted():
     made = experience(SUGGESTION, outcome(K.ACCEPTED, "compute(1)", 1.0), said("😡"), CONFIG)
     assert made is not None and made.decision is Decision.AVOID
-    assert made.reward == pytest.approx(0.7 * 1.0 + 0.3 * -1.0)
+    assert made.reward == pytest.approx(0.7 * reward.weight(1.0, 10) + 0.3 * -1.0)
 
 
 def test_where_nothing_was_written_and_nothing_said_there_is_nothing_to_learn():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npllm.config import FeedbackConfig
+from npllm.feedback import reward
 from npllm.feedback.implicit import ImplicitFeedback
 from npllm.feedback.tracking import common_head, common_tail
 from npllm.types import OutcomeKind, Place, Suggestion, new_id
@@ -57,6 +58,11 @@ class Desk:
         return found[-1]
 
 
+def base(outcome) -> float:
+    """The implicit reward before the surviving characters weigh it."""
+    return outcome.implicit / outcome.weight
+
+
 @pytest.mark.parametrize("command", ["after", "before", "never"])
 def test_tab_is_one_acceptance(command):
     desk = Desk()
@@ -68,7 +74,7 @@ def test_tab_is_one_acceptance(command):
         desk.outcomes += desk.tracker.accepted_command(made.id, desk.now)
     assert [outcome.kind for outcome in desk.outcomes] == [K.ACCEPTED]
     last = desk.last(made)
-    assert (last.kind, last.final_text, last.survival, last.implicit) == (K.ACCEPTED, "compute(1)", 1.0, 1.0)
+    assert (last.kind, last.final_text, last.survival, base(last)) == (K.ACCEPTED, "compute(1)", 1.0, 1.0)
 
 
 def test_accept_in_a_document_with_crlf_and_several_lines():
@@ -92,6 +98,52 @@ def test_the_whole_document_sent_anew_is_an_acceptance():
     assert desk.last(made).kind is K.ACCEPTED
 
 
+def test_the_same_outcome_is_worth_more_the_more_characters_survive():
+    rewards = []
+    for text in ("a1", "compute(1)", "compute(first, second) + offset"):
+        desk = Desk()
+        made = desk.show(4, text)
+        desk.edit(4, 4, text)
+        last = desk.last(made)
+        assert last.weight == reward.weight(1.0, reward.size(text))
+        rewards.append(last.implicit)
+    assert rewards == sorted(set(rewards)) and rewards[0] > 0 and rewards[-1] < 1
+
+
+def test_an_edit_is_weighed_by_what_survives_of_it():
+    desk = Desk()
+    made = desk.show(4, "first_name + last_name")
+    desk.edit(4, 4, "first_name + last_name")
+    desk.edit(17, 26, "surname")
+    last = desk.last(made)
+    assert last.survival == pytest.approx(11 / 20)
+    assert last.weight == pytest.approx(reward.weight(1.0, 11))
+    assert last.implicit == pytest.approx((0.3 + 0.5 * 11 / 20) * last.weight)
+
+
+def test_what_is_not_good_is_not_made_less_bad_by_being_short():
+    desk = Desk()
+    made = desk.show(4, "a1")
+    desk.type(4, "zz\n")
+    assert (desk.last(made).implicit, desk.last(made).weight) == (-0.25, 1.0)
+
+
+def test_how_long_it_was_on_screen_and_how_much_was_typed_along():
+    desk = Desk()
+    made = desk.show(4, "compute(1)")
+    desk.now += 1.5  # one second passes as it is shown
+    desk.type(4, "com")
+    desk.edit(7, 7, "pute(1)")
+    last = desk.last(made)
+    assert (last.kind, last.typed) == (K.ACCEPTED, 3)
+    assert last.seen_s == pytest.approx(2.8)
+    desk.now += 100
+    later = desk.show(4, "other")
+    desk.now -= 0.9  # 0.1 s on screen
+    desk.edit(4, 4, "x")
+    assert desk.last(later).kind is K.UNSEEN and desk.last(later).seen_s == 0.0
+
+
 def test_word_by_word_and_then_something_else_is_a_part():
     desk = Desk()
     made = desk.show(4, "alpha + beta + gamma")
@@ -101,7 +153,7 @@ def test_word_by_word_and_then_something_else_is_a_part():
     last = desk.last(made)
     assert last.kind is K.PARTIALLY_ACCEPTED
     assert last.final_text == "alpha + beta - 1"
-    assert 0.5 < last.implicit < 0.7
+    assert 0.5 < base(last) < 0.7
 
 
 def test_typing_it_all_by_hand_is_right_but_saved_nothing():
@@ -109,7 +161,7 @@ def test_typing_it_all_by_hand_is_right_but_saved_nothing():
     made = desk.show(4, "abc")
     desk.type(4, "abc")
     last = desk.last(made)
-    assert (last.kind, last.implicit) == (K.ACCEPTED, 0.5)
+    assert (last.kind, base(last)) == (K.ACCEPTED, 0.5)
 
 
 def test_typing_along_then_tab():
@@ -118,7 +170,7 @@ def test_typing_along_then_tab():
     desk.type(4, "com")
     desk.edit(7, 7, "pute(1)")
     last = desk.last(made)
-    assert (last.kind, last.final_text, last.implicit) == (K.ACCEPTED, "compute(1)", 1.0)
+    assert (last.kind, last.final_text, base(last)) == (K.ACCEPTED, "compute(1)", 1.0)
 
 
 def test_typing_along_and_diverging_is_a_rejection_with_what_was_written():
@@ -126,7 +178,7 @@ def test_typing_along_and_diverging_is_a_rejection_with_what_was_written():
     made = desk.show(4, "compute(1)")
     desk.type(4, "content")
     last = desk.last(made)
-    assert (last.kind, last.final_text, last.implicit) == (K.REJECTED, "content", -0.25)
+    assert (last.kind, last.final_text, base(last)) == (K.REJECTED, "content", -0.25)
 
 
 def test_a_rejection_is_settled_by_going_on_to_the_next_line():
@@ -161,7 +213,7 @@ def test_undo_after_accept_is_a_deletion():
     desk.edit(4, 4, "compute(1)")
     desk.edit(4, 14, "")
     last = desk.last(made)
-    assert (last.kind, last.implicit, last.final_text) == (K.DELETED, -0.5, "")
+    assert (last.kind, base(last), last.final_text) == (K.DELETED, -0.5, "")
 
 
 def test_edit_after_accept_is_weighed_by_what_survives():
@@ -173,7 +225,7 @@ def test_edit_after_accept_is_weighed_by_what_survives():
     assert last.kind is K.EDITED
     assert last.final_text == "compute(first, third)"
     assert last.survival == pytest.approx(15 / 21)
-    assert last.implicit == pytest.approx(0.3 + 0.5 * 15 / 21)
+    assert base(last) == pytest.approx(0.3 + 0.5 * 15 / 21)
 
 
 def test_a_formatter_is_not_an_edit():
@@ -227,7 +279,7 @@ def test_never_long_enough_on_screen_is_no_label_but_still_learned():
     desk.now -= 0.9
     desk.type(4, "other")
     last = desk.last(made)
-    assert (last.kind, last.implicit, last.final_text) == (K.UNSEEN, 0.0, "other")
+    assert (last.kind, base(last), last.final_text) == (K.UNSEEN, 0.0, "other")
 
 
 def test_seen_and_left_alone():
@@ -235,7 +287,7 @@ def test_seen_and_left_alone():
     made = desk.show(4, "compute(1)")
     desk.edit(10, 10, "3")
     last = desk.last(made)
-    assert (last.kind, last.final_text, last.implicit) == (K.IGNORED, "", -0.1)
+    assert (last.kind, last.final_text, base(last)) == (K.IGNORED, "", -0.1)
 
 
 def test_escape_then_typing():
@@ -296,7 +348,7 @@ def test_the_editor_replaces_what_stands_behind_the_cursor():
     desk.outcomes += desk.tracker.accepted_command(made.id, desk.now)
     assert [outcome.kind for outcome in desk.outcomes] == [K.ACCEPTED]
     last = desk.last(made)
-    assert (last.kind, last.final_text, last.implicit) == (K.ACCEPTED, "1", 1.0)  # with the suffix, as it stands
+    assert (last.kind, last.final_text, base(last)) == (K.ACCEPTED, "1", 1.0)  # with the suffix, as it stands
 
 
 def test_a_replaced_range_up_to_the_end_of_the_line_and_its_command():
@@ -336,7 +388,7 @@ def test_the_last_letter_by_tab_is_an_acceptance_once_the_command_says_so():
     desk.type(4, "abc")
     assert desk.outcomes == []
     desk.outcomes += desk.tracker.accepted_command(made.id, desk.now)
-    assert [(outcome.kind, outcome.implicit) for outcome in desk.outcomes] == [(K.ACCEPTED, 1.0)]
+    assert [(outcome.kind, base(outcome)) for outcome in desk.outcomes] == [(K.ACCEPTED, 1.0)]
 
 
 def test_accepting_word_by_word_to_the_end_with_the_extension_is_one_acceptance():
@@ -346,7 +398,7 @@ def test_accepting_word_by_word_to_the_end_with_the_extension_is_one_acceptance(
         desk.edit(start, start, word)
         desk.outcomes += desk.tracker.partially_accepted(made.id, start + len(word) - 4, desk.now)
     assert [outcome.kind for outcome in desk.outcomes] == [K.ACCEPTED]
-    assert desk.last(made).implicit == 1.0
+    assert base(desk.last(made)) == 1.0
 
 
 def test_a_word_taken_and_the_rest_left_is_a_part():
@@ -394,7 +446,7 @@ def test_brackets_the_editor_closes_and_types_over():
     desk.edit(6, 6, "a")
     desk.edit(7, 8, ")")  # typed over
     last = desk.last(made)
-    assert (desk.text, last.kind, last.final_text, last.implicit) == ("x = f(a)\n", K.ACCEPTED, "(a)", 0.5)
+    assert (desk.text, last.kind, last.final_text, base(last)) == ("x = f(a)\n", K.ACCEPTED, "(a)", 0.5)
 
 
 def test_an_acceptance_when_the_editor_sends_the_whole_document_each_time():
@@ -464,7 +516,7 @@ def test_undo_then_something_else():
     desk.edit(4, 14, "")
     desk.type(4, "other")
     last = desk.last(made)
-    assert (last.kind, last.implicit, last.final_text) == (K.DELETED, -0.5, "other")
+    assert (last.kind, base(last), last.final_text) == (K.DELETED, -0.5, "other")
 
 
 def test_undo_and_redo():
@@ -542,7 +594,7 @@ def test_a_slip_and_then_the_suggestion_by_hand_is_right_after_all():
     desk.edit(6, 8, "")
     desk.type(6, "mpute(1)")
     last = desk.last(made)
-    assert (last.kind, last.final_text, last.implicit) == (K.ACCEPTED, "compute(1)", 0.5)
+    assert (last.kind, last.final_text, base(last)) == (K.ACCEPTED, "compute(1)", 0.5)
 
 
 def test_a_slip_and_then_the_suggestion_by_its_key():
@@ -551,7 +603,7 @@ def test_a_slip_and_then_the_suggestion_by_its_key():
     desk.type(4, "conp")
     desk.edit(6, 8, "")
     desk.edit(6, 6, "mpute(1)")
-    assert [(o.kind, o.implicit) for o in desk.outcomes] == [(K.ACCEPTED, 1.0)]
+    assert [(o.kind, base(o)) for o in desk.outcomes] == [(K.ACCEPTED, 1.0)]
     assert desk.last(made).final_text == "compute(1)"
 
 
@@ -627,7 +679,7 @@ def test_escape_and_then_leaving_it():
     desk = Desk(settle_s=30.0)
     made = desk.show(4, "compute(1)")
     desk.outcomes += desk.tracker.dismissed(URI, desk.now)
-    assert [(o.kind, o.implicit, o.final) for o in desk.tracker.tick(desk.now + 30)] == [(K.DISMISSED, -0.2, True)]
+    assert [(o.kind, base(o), o.final) for o in desk.tracker.tick(desk.now + 30)] == [(K.DISMISSED, -0.2, True)]
     assert desk.tracker.accepted_command(made.id, desk.now + 31) == []
 
 

@@ -12,6 +12,7 @@ import functools
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -80,6 +81,7 @@ class Assistant:
         self._model: tuple[str, tuple[UUID, ...]] = ("", ())  # whose suggestions are in the cache
         self._cancel = threading.Event()  # of the newest completion
         self._rewriting: tuple[str, threading.Event] = ("", threading.Event())  # in which document
+        self._requests: Counter[tuple[str, str]] = Counter()  # by project and language, since the last suggestion there
         self._generation = 0  # rises with every forgetting; what was begun before it may hold what was forgotten
 
     # -- life ---------------------------------------------------------------------------------------
@@ -135,6 +137,7 @@ class Assistant:
         if self._model != (info.fingerprint, self.resources.versions):
             self._model = (info.fingerprint, self.resources.versions)
             self._cache.clear()  # another model answers now
+        self._requests[place.project, place.language] += self._records(place)
         prefix, suffix = context.window(text, place.offset)
         if not asked and self.pacing.silence(place, prefix) is not None:
             return None
@@ -154,6 +157,7 @@ class Assistant:
                     created_at=datetime.now(UTC),
                     source="cache",
                     kind=kind,
+                    asked=asked,
                 )
                 return self._weighed(suggestion, prefix, suffix, asked)
             return Offer(suggestion, rest)
@@ -188,7 +192,7 @@ class Assistant:
             return None
         if unwanted(made.text):
             return None
-        suggestion = replace(made, latency_ms=(time.perf_counter() - started) * 1000)
+        suggestion = replace(made, latency_ms=(time.perf_counter() - started) * 1000, asked=asked)
         return self._weighed(suggestion, prefix, suffix, asked)
 
     def _weighed(self, made: Suggestion, prefix: str, suffix: str, asked: bool) -> Offer | None:
@@ -200,7 +204,11 @@ class Assistant:
     def offered(self, offer: Offer) -> None:
         """The editor gets it now: from here on it is followed. What `complete` gave and nobody got leaves no trace."""
         suggestion = offer.suggestion
-        if self._records(suggestion.place) and not self._recorder.knows(suggestion.id):
+        where = suggestion.place.project, suggestion.place.language
+        if self._recorder.knows(suggestion.id):
+            self._requests[where] -= 1  # answered, with what is known already
+        elif self._records(suggestion.place):
+            suggestion = replace(suggestion, requests=max(1, self._requests.pop(where, 1)))
             self._recorder.suggestion(suggestion)
             self.listener.shown(suggestion)
 
@@ -234,6 +242,7 @@ class Assistant:
             return None
         if self._unwanted(start, None, made.text):
             return None
+        made = replace(made, asked=True)
         if self._records(made.place):
             self._recorder.suggestion(made)
             self.listener.shown(made, replaced=len(old))

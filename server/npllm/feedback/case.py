@@ -42,6 +42,7 @@ class Case:
     state: State = State.SHOWN
     typed: int = 0  # characters of `text` that stand in the document
     taken: int = 0  # of them, put there by a key that takes them
+    by_hand: int = 0  # the most of them that were typed while it was on screen
     expected: bool = False  # the command came; its change is still to come
     dismissed: bool = False
     superseded: bool = False
@@ -49,6 +50,7 @@ class Case:
     checked: bool = False  # the document was what it was made for
     left: bool = False  # the person is on another line
     left_at: float | None = None  # since when it is off the screen
+    ended_at: float | None = None  # since when it is accepted, or something else is written there
     cut: bool = False  # characters before its place were taken back
     shared: int = 0  # characters behind the range that stood there before and complete the suggestion
     broken: bool = False  # nothing can be said about what stands there
@@ -100,6 +102,7 @@ class Case:
         """All of it was taken by a key; its last `shared` characters stood behind the cursor before."""
         self.shared = shared
         self.state, self.since, self.looks, self.by_key = State.ACCEPTED, now, 0, True
+        self.ended_at = now if self.ended_at is None else self.ended_at
         self.superseded = self.dismissed = self.left = False
 
     def diverge(self, now: float, min_visible_ms: int) -> None:
@@ -108,6 +111,7 @@ class Case:
             self.hidden = True
         self.span = self.reach if self.replaced else self.span
         self.state, self.since = State.DIVERGED, now
+        self.ended_at = now if self.left_at is None else self.left_at
 
     def goes_on(self, before: str, change: Change) -> bool:
         """Whether a change shows that the person has gone on to another line. True once per going on."""
@@ -162,7 +166,7 @@ class Case:
         written = plain(written)
         if self.text.startswith(written):
             self.state, self.typed, self.hidden = State.SHOWN, len(written), False
-            self.shown_at, self.left_at = now, None
+            self.shown_at, self.left_at, self.ended_at = now, None, None
 
     def _breaks_line(self, before: str, change: Change) -> bool:
         """Whether it begins the next line behind what is written."""
@@ -192,15 +196,17 @@ class Case:
             return None
         written = self._written(text)
         kind, survived = self._judge(text, now, min_visible_ms)
-        signal = reward.implicit(kind, survived)
+        base = reward.base(kind, survived)
         if kind is OutcomeKind.ACCEPTED and self.state is not State.ACCEPTED and not self.taken:
-            signal = reward.TYPED_OUT
+            base = reward.TYPED_OUT
+        weight = reward.weight(base, survived * reward.size(self.text))
+        signal = base * weight
         milestone = occasion in MILESTONES and occasion not in self.milestones
         if self.told == (kind, written, signal) and not (final or milestone):
             return None
         self.told = (kind, written, signal)
         self.milestones |= {occasion}
-        return self._outcome(kind, written, survived, signal, now, final, occasion)
+        return self._outcome(kind, written, survived, signal, now, final, occasion, weight)
 
     def continued_by(self, newer: Suggestion, text: str) -> bool:
         """Whether a newer suggestion leaves nothing to say about this one: it offers the same, or nothing was typed.
@@ -226,8 +232,23 @@ class Case:
         self.superseded, self.since, self.told = True, now, None
         return self._outcome(OutcomeKind.SUPERSEDED, "", 0.0, 0.0, now, True, "")
 
+    def seen_s(self, now: float) -> float:
+        """How long it has been on screen, until something became of it or it went off the screen."""
+        if self.hidden:
+            return 0.0
+        until = self.ended_at if self.ended_at is not None else self.left_at if self.left_at is not None else now
+        return max(0.0, until - self.shown_at)
+
     def _outcome(
-        self, kind: OutcomeKind, written: str, survived: float, signal: float, now: float, final: bool, occasion: str
+        self,
+        kind: OutcomeKind,
+        written: str,
+        survived: float,
+        signal: float,
+        now: float,
+        final: bool,
+        occasion: str,
+        weight: float = 1.0,
     ) -> Outcome:
         self.revision += 1
         return Outcome(
@@ -243,6 +264,9 @@ class Case:
             final=final,
             occasion=occasion,
             detail=detail(self, kind),
+            weight=weight,
+            typed=self.by_hand,
+            seen_s=round(self.seen_s(now), 3),
         )
 
     def _judge(self, text: str, now: float, min_visible_ms: int) -> tuple[OutcomeKind, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from npllm.config import FeedbackConfig
 from npllm.feedback import reward
+from npllm.feedback.detail import TYPED_OUT
 from npllm.types import Experience, Feedback, Outcome, OutcomeKind
 
 _MEANING = {
@@ -19,16 +20,22 @@ _MEANING = {
 def implicit(outcome: Outcome) -> str:
     """How the implicit reward follows from an outcome."""
     share = f"{outcome.survival:.0%}"
+    base, meaning = f"{outcome.implicit / outcome.weight:+.2f}", _MEANING.get(outcome.kind, "")
     match outcome.kind:
         case OutcomeKind.EDITED:
-            return f"0.3 + 0.5 x {outcome.survival:.2f} = {outcome.implicit:+.2f} (accepted, {share} survives)"
+            base, meaning = f"(0.3 + 0.5 x {outcome.survival:.2f})", f"accepted, {share} survives"
         case OutcomeKind.PARTIALLY_ACCEPTED:
-            return f"{outcome.implicit:+.2f} ({share} of it was taken and survives)"
+            meaning = f"{share} of it was taken and survives"
         case OutcomeKind.DELETED:
-            return f"{outcome.implicit:+.2f} (accepted, then removed: {share} survives, less than 20 %)"
-        case OutcomeKind.ACCEPTED if outcome.implicit == reward.TYPED_OUT:
-            return f"{outcome.implicit:+.2f} (right, but written out by hand: nothing was saved)"
-    return f"{outcome.implicit:+.2f} ({_MEANING[outcome.kind]})"
+            meaning = f"accepted, then removed: {share} survives, less than 20 %"
+        case OutcomeKind.ACCEPTED if outcome.detail == TYPED_OUT:
+            meaning = "right, but written out by hand: nothing was saved"
+    if outcome.weight == 1.0:  # what is not good is not weighted, nor was anything in earlier versions
+        equation = f"{base.strip('()')} = " if outcome.kind is OutcomeKind.EDITED else ""
+        return f"{equation}{outcome.implicit:+.2f} ({meaning})"
+    characters = outcome.survival * reward.size(outcome.suggested)
+    weighed = f"w = {outcome.weight:.2f} for {characters:.0f} characters that survive"
+    return f"{base} x {outcome.weight:.2f} = {outcome.implicit:+.2f} ({meaning}; {weighed})"
 
 
 def emotional(given: Feedback) -> str:

@@ -72,6 +72,7 @@ def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Rea
         return Reading.OTHER
     case.taken = len(written) if by_key and added else min(case.taken, len(written))
     case.typed = len(written)
+    case.by_hand = max(case.by_hand, case.typed - case.taken)
     case.span.end = low + len(new)
     case.since, case.left, case.left_at = now, False, None
     return Reading.ALONG

@@ -1,9 +1,17 @@
 """Rewards: r = 0.7 * implicit + 0.3 * emotional, and the replay decision that follows from it.
 
+What is good about a suggestion is weighted by n, the characters of it that survive (white space aside), so that short
+safe text does not win; what is bad about one is not:
+
+    implicit = base(outcome) * w(n),   w(n) = 1 - (1 - w0) * exp(-n / n0),   w0 = 1/4, n0 = 16      where base > 0
+    implicit = base(outcome)                                                                        elsewhere
+
 The decision is about the suggestion. What the person wrote in the end is learned whatever it says.
 """
 
 from __future__ import annotations
+
+import math
 
 from npllm.config import FeedbackConfig
 from npllm.types import Decision, OutcomeKind
@@ -15,10 +23,29 @@ REJECTED = -0.25
 DISMISSED = -0.2
 IGNORED = -0.1
 DELETED_BELOW = 0.2  # survival under which an accepted text counts as deleted
+LEAST_WEIGHT = 0.25  # w0: of a text without characters
+CHARACTERS = 16.0  # n0: by so many the weight comes nearer to 1 by a factor of e
 
 
-def implicit(kind: OutcomeKind, survived: float) -> float:
-    """The implicit reward of an outcome, in [-1, 1].
+def weight(base_reward: float, characters: float) -> float:
+    """w(n), for what is good; 1 for what is not.
+
+    Args:
+        base_reward: as `base` says.
+        characters: of the suggestion that survive, white space aside.
+    """
+    if base_reward <= 0.0:
+        return 1.0
+    return 1.0 - (1.0 - LEAST_WEIGHT) * math.exp(-max(0.0, characters) / CHARACTERS)
+
+
+def size(text: str) -> int:
+    """Characters, white space aside."""
+    return len("".join(text.split()))
+
+
+def base(kind: OutcomeKind, survived: float) -> float:
+    """The implicit reward of an outcome before it is weighted, in [-1, 1].
 
     Args:
         survived: share of the suggestion that survives (accepted, edited) or was taken (partially accepted).

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 from uuid import UUID
@@ -81,6 +82,7 @@ def as_text(case: Case, config: FeedbackConfig) -> str:
     if (made := case.suggestion) is not None:
         by = ", ".join(map(str, made.adapter_versions)) or "the bare base"
         lines.append(f"by {made.source} ({by}), {made.latency_ms:.0f} ms, {made.mean_logprob:.2f} nats a token")
+        lines.append(_requested(made))
         if made.chance is not None:
             audited = ", shown to see whether that is so" if made.audited else ""
             lines.append(f"its chance of being taken was {made.chance:.2f}{audited}")
@@ -93,6 +95,8 @@ def as_text(case: Case, config: FeedbackConfig) -> str:
         what = look.kind.value.replace("_", " ") + (f" ({look.detail})" if look.detail else "")
         said = f"{look.created_at:%H:%M:%S} {what}, implicit reward {look.implicit:+.2f}"
         notes = [f"looked at: {look.occasion}"] if look.occasion else []
+        notes += [f"{look.seen_s:.1f} s on screen"] if look.seen_s else []
+        notes += [f"{look.typed} characters typed along"] if look.typed else []
         notes += ["the last look"] if look.final else []
         lines.append(", ".join([said, f"{look.survival:.0%} of it stands", *notes]))
     if case.outcomes and case.outcomes[-1].final_text.strip():
@@ -111,6 +115,14 @@ def as_text(case: Case, config: FeedbackConfig) -> str:
     else:
         lines.append("no experience was made of it.")
     return "\n".join(lines)
+
+
+def _requested(made: Suggestion) -> str:
+    """When and how it was asked for, and when it was ready."""
+    at = made.created_at - timedelta(milliseconds=made.latency_ms)
+    how = "by a key of the person's own" if made.asked else "as the person typed"
+    before = f", after {made.requests - 1} requests that gave nothing" if made.requests > 1 else ""
+    return f"{at:%H:%M:%S.%f}"[:-3] + f" requested {how}{before}; {made.created_at:%H:%M:%S.%f}"[:-3] + " offered"
 
 
 def _reward(case: Case, config: FeedbackConfig) -> list[str]:

@@ -213,6 +213,9 @@ def outcome(row: rows.Row) -> Outcome:
         final=row["final"],
         occasion=row["occasion"],
         detail=row["detail"],
+        weight=row["weight"],
+        typed=row["typed"],
+        seen_s=row["seen_s"],
     )
 
 

@@ -90,6 +90,8 @@ def suggestion_row(s: Suggestion) -> dict[str, Any]:
         "contexts": _contexts(s),
         "chance": s.chance,
         "audited": s.audited,
+        "asked": s.asked,
+        "requests": s.requests,
         **_modulation_row(s.modulation),
     }
 
@@ -125,6 +127,9 @@ def outcome_row(o: Outcome) -> dict[str, Any]:
         "final": o.final,
         "occasion": o.occasion,
         "detail": o.detail,
+        "weight": o.weight,
+        "typed": o.typed,
+        "seen_s": o.seen_s,
     }
 
 
@@ -249,6 +254,8 @@ def suggestion(row: Row) -> Suggestion:
         modulation=modulation(row),
         chance=row["chance"],
         audited=row["audited"],
+        asked=row["asked"],
+        requests=row["requests"],
     )
 
 

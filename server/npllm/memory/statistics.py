@@ -87,6 +87,27 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Stages:
+    """Through which states suggestions came, and where each is by the last word about it.
+
+    Attributes:
+        requested: requests that were made for them, also those that were answered with nothing.
+        asked: suggestions that a key of the person's own asked for.
+        offered: given to the editor.
+        seen: on screen long enough, and not continued by the next one.
+        typed_along: of which the person typed something while they were on screen.
+        ends: (kind, how it came about, how many); no kind = nothing is known yet.
+    """
+
+    requested: int
+    asked: int
+    offered: int
+    seen: int
+    typed_along: int
+    ends: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """A suggestion that was seen: what was known of it before, and whether it was taken (also by typing it out)."""
 
@@ -108,6 +129,7 @@ class Statistics:
     groups: dict[str, tuple[Figures, ...]]
     pacing: PacingFigures
     standing: tuple[Standing, ...]
+    stages: Stages
 
 
 class Statistician:
@@ -135,7 +157,9 @@ class Statistician:
                 Standing(row["occasion"], row["texts"], row["characters"], round(row["characters_kept"]))
                 async for row in looks
             ]
-            return Statistics(since, total, groups, pacing, tuple(standing))
+            ends = [(r["kind"], r["detail"], r["count"]) async for r in QUERIES.ends(connection, since=since)]
+            stages = Stages(**dict(await QUERIES.stages(connection, since=since)), ends=tuple(ends))
+            return Statistics(since, total, groups, pacing, tuple(standing), stages)
 
         return await self._database.run(operation)
 

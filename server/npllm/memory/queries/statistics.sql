@@ -18,7 +18,7 @@ WITH taken AS MATERIALIZED (
     FROM outcomes o JOIN suggestions s ON s.id = o.suggestion_id
     WHERE o.owner = current_user AND s.owner = current_user
       AND (CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since)
-      AND (o.kind IN ('edited', 'deleted') OR (o.kind = 'accepted' AND o.implicit > 0.5))
+      AND (o.kind IN ('edited', 'deleted') OR (o.kind = 'accepted' AND o.detail <> 'typed out'))
     GROUP BY o.suggestion_id),
 timed AS (
     SELECT t.after, '' AS occasion, k.size, l.survival
@@ -37,6 +37,23 @@ SELECT coalesce(after || ' s', occasion) AS occasion, count(*) AS texts, sum(siz
 FROM (SELECT * FROM timed UNION ALL SELECT * FROM marked) AS looks
 GROUP BY after, occasion ORDER BY after NULLS LAST, occasion DESC;
 
+-- name: stages^
+-- Through which states suggestions came, since a moment (all if null): asked for, offered, seen, typed along.
+SELECT coalesce(sum(s.requests), 0) AS requested, count(*) FILTER (WHERE s.asked) AS asked, count(*) AS offered,
+    count(*) FILTER (WHERE o.kind NOT IN ('unseen', 'superseded')) AS seen, count(*) FILTER (WHERE o.typed > 0) AS typed_along
+FROM suggestions s LEFT JOIN LATERAL (SELECT * FROM outcomes o WHERE o.suggestion_id = s.id AND o.owner = current_user
+    ORDER BY o.revision DESC LIMIT 1) o ON true
+WHERE s.owner = current_user AND (CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since);
+
+-- name: ends
+-- Which state each has reached by the last word about it, since a moment (all if null); what is not in the kind, in `detail`.
+SELECT coalesce(o.kind, '') AS kind, CASE WHEN o.kind = 'rejected' OR o.kind IS NULL THEN '' ELSE o.detail END AS detail,
+    count(*) AS count
+FROM suggestions s LEFT JOIN LATERAL (SELECT * FROM outcomes o WHERE o.suggestion_id = s.id AND o.owner = current_user
+    ORDER BY o.revision DESC LIMIT 1) o ON true
+WHERE s.owner = current_user AND (CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since)
+GROUP BY 1, 2 ORDER BY 1, 2;
+
 -- name: pacing^
 -- How the estimated chances fare against what became of the suggestions, since a moment (all if null).
 WITH cases AS (
@@ -54,13 +71,13 @@ FROM cases;
 -- name: statistics
 -- What became of suggestions since a moment (all if null), by the last word about each: in all, and by language, project,
 -- version and day. White space is no character. Taken: by a key, in whole or in part, whatever became of it; typed out by
--- hand (accepted at 0.5 or less) is not. A suggestion with several versions counts with each; without one, with ''.
+-- hand is not. A suggestion with several versions counts with each; without one, with ''.
 WITH cases AS MATERIALIZED (
     SELECT s.language, p.path AS project, s.adapter_versions,
         to_char((s.created_at AT TIME ZONE 'UTC') + CAST(:offset AS interval), 'YYYY-MM-DD') AS day,
         o.kind, o.kind NOT IN ('unseen', 'superseded') AS seen, o.survival,
-        o.kind IN ('edited', 'deleted', 'partially_accepted') OR (o.kind = 'accepted' AND o.implicit > 0.5) AS taken,
-        o.kind = 'accepted' AND o.implicit <= 0.5 AS typed,
+        o.kind IN ('edited', 'deleted', 'partially_accepted') OR (o.kind = 'accepted' AND o.detail <> 'typed out') AS taken,
+        o.kind = 'accepted' AND o.detail = 'typed out' AS typed,
         length(regexp_replace(s.text, '\s', '', 'g')) AS size
     FROM suggestions s JOIN projects p ON p.id = s.project_id
     LEFT JOIN LATERAL (SELECT * FROM outcomes o WHERE o.suggestion_id = s.id AND o.owner = current_user

@@ -6,19 +6,21 @@ INSERT INTO projects (path) VALUES (:path) ON CONFLICT (owner, path) DO NOTHING;
 -- What was offered. A second arrival of the same one is the same one.
 INSERT INTO suggestions (id, project_id, uri, path, language, cursor_offset, text, prefix, suffix, context,
     base_fingerprint, adapter_versions, memory_ids, mean_logprob, latency_ms, created_at, source, kind,
-    contexts, decision_id, policy_version, families, action, propensity, features, chance, audited)
+    contexts, decision_id, policy_version, families, action, propensity, features, chance, audited,
+    asked, requests)
 VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
     :language, :cursor_offset, :text, :prefix, :suffix, :context, :base_fingerprint, :adapter_versions, :memory_ids,
     :mean_logprob, :latency_ms, :created_at, :source, :kind,
-    :contexts, :decision_id, :policy_version, :families, :action, :propensity, :features, :chance, :audited)
+    :contexts, :decision_id, :policy_version, :families, :action, :propensity, :features, :chance, :audited,
+    :asked, :requests)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_outcomes*!
 -- What became of a suggestion, one row per look.
 INSERT INTO outcomes (id, suggestion_id, revision, kind, suggested, final_text, survival, implicit, created_at, final,
-    occasion, detail)
+    occasion, detail, weight, typed, seen_s)
 VALUES (:id, :suggestion_id, :revision, :kind, :suggested, :final_text, :survival, :implicit, :created_at, :final,
-    :occasion, :detail)
+    :occasion, :detail, :weight, :typed, :seen_s)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_feedback*!
