@@ -78,6 +78,27 @@ async def test_a_save_a_commit_and_a_checkout_are_told_apart(home, tmp_path, pra
     assert (story.suggestion.asked, story.suggestion.requests) == (False, 1)
 
 
+async def test_a_formatter_in_a_long_file_is_understood_and_what_comes_behind_it(
+    home, tmp_path, practised_model, database_url, store
+):
+    async with session(home, tmp_path / "w", settings(practised_model, database={"url": database_url})) as editor:
+        above = "".join(f"value_{number}=compute({number})\n" for number in range(2000)) + "\n\n"
+        uri = editor.open("shapes.py", above + CODE, "python")
+        offered = await editor.complete(uri, len(editor.text(uri)))
+        await editor.accept(uri, offered)
+        text = editor.text(uri)
+        formatted = above.replace("=", " = ") + text[len(above) :].replace("*", "  *  ")
+        editor.change(uri, 0, len(text), formatted)
+        end = len(formatted)
+        for number, char in enumerate("\n\n\nx"):
+            editor.change(uri, end + number, end + number, char)
+        save(editor, uri)
+        made = await wait_for_latest(store)
+        saved = await until_told(store, made.id, "save")
+        assert (saved.kind, saved.survival) == (K.ACCEPTED, 1.0)
+        assert saved.final_text == offered.text.rstrip("\n").replace("*", "  *  ")
+
+
 async def wait_for_latest(store: Store):
     for _ in range(150):
         if (found := await store.latest_suggestion()) is not None:

@@ -291,6 +291,7 @@ class Assistant:
     async def accepted(self, suggestion_id: UUID) -> None:
         """The item's command ran. Returns when that is on disk."""
         self.listener.accepted(suggestion_id)
+        await self.listener.heard()
         await self._recorder.flush()
 
     async def feedback(self, emoji: str, comment: str, suggestion_id: UUID | None = None) -> Feedback | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
+from npllm.assist.backlog import Backlog
 from npllm.assist.recorder import Recorder
 from npllm.assist.repository import Repositories
 from npllm.config import Config
@@ -18,6 +20,8 @@ from npllm.feedback.frustration import Signs
 from npllm.feedback.implicit import ImplicitFeedback
 from npllm.feedback.tracking import Change
 from npllm.types import Outcome, Place, Sign, Suggestion
+
+LONG = 20_000  # characters that are replaced, or put in their place: read in steps
 
 
 class Listener:
@@ -40,6 +44,7 @@ class Listener:
         self._records = records
         self._on_outcome = on_outcome
         self._implicit = ImplicitFeedback(config.feedback)
+        self._backlog = Backlog(self._tell)
         self._signs = Signs()
         self._repositories = Repositories()
         self._moved: dict[str, int] = {}  # by document: when git put another state there
@@ -57,7 +62,7 @@ class Listener:
         """A suggestion is recorded and on its way to the editor, to replace the next `replaced` characters."""
         self._signs.offered(suggestion.place.uri, suggestion.id)
         under_git = self._repositories.holds(suggestion.place.project)
-        self._tell(self._implicit.shown(suggestion, self._now(), replaced=replaced, until_commit=under_git))
+        self._hear(self._implicit.shown, suggestion, replaced=replaced, until_commit=under_git)
 
     def follows(self, suggestion_id: UUID) -> bool:
         """Whether changes still say something about this suggestion."""
@@ -78,40 +83,43 @@ class Listener:
         moved = self._repositories.moved(place.project) if end - start > 1 else 0
         if moved and self._moved.get(place.uri) != moved:
             self._moved[place.uri] = moved  # the person did not write this
-            self._tell(self._implicit.replaced(place.uri, now))
-        self._tell(self._implicit.changed(place.uri, before, start, end, new_text, now))
+            self._hear(self._implicit.replaced, place.uri)
+        self._backlog.hear(
+            lambda: self._implicit.changing(place.uri, before, start, end, new_text, now),
+            long=max(end - start, len(new_text)) > LONG,
+        )
 
     def opened(self, uri: str, text: str) -> None:
         """A document is open, perhaps one that was renamed."""
-        self._implicit.opened(uri, text, self._now())
+        self._hear(self._implicit.opened, uri, text)
 
     def saved(self, uri: str) -> None:
         """A document was saved."""
-        self._tell(self._implicit.saved(uri, self._now()))
+        self._hear(self._implicit.saved, uri)
 
     def closed(self, uri: str) -> None:
         """A document was closed, perhaps to be renamed."""
         self._moved.pop(uri, None)
-        self._tell(self._implicit.closed(uri, self._now()))
+        self._hear(self._implicit.closed, uri)
 
     def visible(self, suggestion_id: UUID) -> None:
         """A suggestion is on screen from now on."""
-        self._implicit.visible(suggestion_id, self._now())
+        self._hear(self._implicit.visible, suggestion_id)
 
     def dismissed(self, uri: str) -> None:
         """Escape."""
-        self._tell(self._implicit.dismissed(uri, self._now()))
+        self._hear(self._implicit.dismissed, uri)
 
     def partially_accepted(self, suggestion_id: UUID, taken: str) -> None:
         """The editor says that `taken` was inserted: the beginning of the suggestion, or of what was left of it."""
         suggestion = self._recorder.known(suggestion_id)
         at = suggestion.text.find(taken) if suggestion else -1
         if at >= 0:
-            self._tell(self._implicit.partially_accepted(suggestion_id, at + len(taken), self._now()))
+            self._hear(self._implicit.partially_accepted, suggestion_id, at + len(taken))
 
     def accepted(self, suggestion_id: UUID) -> None:
         """The item's command ran."""
-        self._tell(self._implicit.accepted_command(suggestion_id, self._now()))
+        self._hear(self._implicit.accepted_command, suggestion_id)
 
     # -- what time brings -----------------------------------------------------------------------------
 
@@ -120,14 +128,24 @@ class Listener:
         while True:
             await asyncio.sleep(1.0)
             for project in await asyncio.to_thread(self._repositories.commits):
-                self._tell(self._implicit.committed(project, self._now()))
-            self._tell(self._implicit.tick(self._now()))
+                self._hear(self._implicit.committed, project)
+            self._hear(self._implicit.tick)
 
     def settle(self) -> None:
         """What is known now is final."""
+        self._backlog.finish()
         self._tell(self._implicit.close_all(self._now()))
 
+    async def heard(self) -> None:
+        """Return when all that was told so far is understood."""
+        await self._backlog.done()
+
     # -- handing on -----------------------------------------------------------------------------------
+
+    def _hear(self, tell: Callable[..., list[Outcome]], *about: Any, **more: Any) -> None:
+        """Tell the tracker something that happens now."""
+        now = self._now()
+        self._backlog.hear(lambda: [tell(*about, now, **more)])
 
     def _tell(self, outcomes: list[Outcome]) -> None:
         if not self._record:

@@ -1,8 +1,8 @@
 """One large replacement as the several small changes it consists of: formatters and some editors send whole texts.
 
 Lines that occur once on both sides are the fixed points (Bram Cohen's patience diff); between them, tokens are
-compared where a followed range lies, so that a formatter leaves the range around the same code. Not for keystrokes:
-costs in proportion to what is replaced.
+compared where a followed range lies, so that a formatter leaves the range around the same code. Costs in proportion to
+what is replaced, so it can be done in steps, between which keystrokes are heard.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import difflib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 from npllm.feedback.tracking import Change, TrackedRange, minimal
 
 _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_BLANK = re.compile(r"[^\S\n]+")
 MOST_TOKENS = 3000  # on one side; more between two fixed points count as one change
+AT_ONCE = 500  # lines that are looked at in one step
+CHARACTERS = 25_000  # or characters
 
 
 def refine(before: str, change: Change, ranges: Sequence[TrackedRange]) -> list[Change]:
@@ -27,11 +28,18 @@ def refine(before: str, change: Change, ranges: Sequence[TrackedRange]) -> list[
 
     They can be applied one after the other to `before`: each leaves the offsets of those that follow as they are.
     """
+    return [piece for piece in refining(before, change, ranges) if piece is not None]
+
+
+def refining(before: str, change: Change, ranges: Sequence[TrackedRange]) -> Iterator[Change | None]:
+    """The same in steps of less than a millisecond or so: None where there is more to do, then the changes."""
     near = _Near(ranges)
     fine: list[Change] = []
     for block in _blocks(before, change, near):
-        fine += _by_tokens(before, block) if near(block.start, block.end) else [block]
-    return _merged(before, fine, near)[::-1]
+        if block is not None:
+            fine += _by_tokens(before, block) if near(block.start, block.end) else [block]
+        yield None
+    yield from _merged(before, fine, near)[::-1]
 
 
 def needs_refining(change: Change, ranges: Iterable[TrackedRange]) -> bool:
@@ -56,62 +64,126 @@ class _Near:
         return index >= 0 and self._ends[index] >= start
 
 
-def _blocks(before: str, change: Change, near: _Near) -> Iterable[Change]:
-    """What differs between lines that are the same, as minimal changes in order; one for many lines without a range."""
-    old = _lines(before[change.start : change.end], change.start)
-    new = _lines(change.new_text, 0)
-    starts = [*(line.start for line in old), change.end]
-    at_old = at_new = told_old = told_new = 0
-    for index_old, index_new in (*_anchors(old, new), (len(old), len(new))):
-        start, end, last = starts[at_old], starts[index_old], index_old == len(old)
-        if last or near(start, end + len(old[index_old].text)):
-            yield from _differing(before, Change(starts[told_old], start, _joined(new[told_new:at_new])))
-            yield from _differing(before, Change(start, end, _joined(new[at_new:index_new])))
+def _blocks(before: str, change: Change, near: _Near) -> Iterator[Change | None]:
+    """What differs between lines that are the same, as minimal changes in order; one for many lines without a range.
+
+    None where a step ends.
+    """
+    old, new = _Lines(before[change.start : change.end], change.start), _Lines(change.new_text, 0)
+    yield from old.read()
+    yield from new.read()
+    anchors = _Anchors(old.keys, new.keys)
+    yield from anchors.find()
+    at_old = at_new = told_old = told_new = 0  # lines
+    anchors.old.append(len(old.keys))
+    anchors.new.append(len(new.keys))
+    for number, (index_old, index_new) in enumerate(zip(anchors.old, anchors.new)):
+        if number % AT_ONCE == AT_ONCE - 1:
+            yield None
+        start, end, last = old.starts[at_old], old.starts[index_old], index_old == len(old.keys)
+        if last or near(start, old.starts[index_old + 1]):
+            yield from _differing(before, Change(old.starts[told_old], start, new.text(told_new, at_new)))
+            yield from _differing(before, Change(start, end, new.text(at_new, index_new)))
             told_old, told_new = index_old + 1, index_new + 1
-            if not last:
-                line = old[index_old]  # the same but for white space
-                yield from _differing(before, Change(end, end + len(line.text), new[index_new].text))
+            if not last:  # the same but for white space
+                same = Change(end, old.starts[index_old + 1], new.text(index_new, index_new + 1))
+                yield from _differing(before, same)
         at_old, at_new = index_old + 1, index_new + 1
 
 
-def _joined(lines: Sequence[_Line]) -> str:
-    return "".join(line.text for line in lines)
+class _Lines:
+    """A text by lines, their ends with them. `starts` has one more: where the last one ends; all count from `offset`.
+
+    A line's key is what it says, white space aside.
+    """
+
+    def __init__(self, text: str, offset: int) -> None:
+        self._text = text
+        self._offset = offset
+        self.starts: list[int] = []
+        self.keys: list[str] = []
+
+    def read(self) -> Iterator[None]:
+        """Fill `starts` and `keys`."""
+        text, at, sizes = self._text, 0, [self._offset]
+        while at < len(text):
+            stop = text.find("\n", at + CHARACTERS) + 1 or len(text)
+            some = text[at:stop]
+            ended = some.endswith("\n")
+            sizes += [len(line) + 1 for line in some.split("\n")]
+            self.keys += _squeezed(some).split("\n")
+            if ended:  # what comes behind the last line end is no line
+                sizes.pop()
+                self.keys.pop()
+            else:
+                sizes[-1] -= 1
+            at = stop
+            yield None
+        self.starts = list(itertools.accumulate(sizes))
+        yield None
+
+    def text(self, first: int, last: int) -> str:
+        """Lines `first` up to `last`."""
+        return self._text[self.starts[first] - self._offset : self.starts[last] - self._offset]
 
 
-class _Line(NamedTuple):
-    start: int
-    text: str
-    key: str
+def _squeezed(text: str) -> str:
+    """Without white space, except for line ends."""
+    if not text.isascii():
+        return _BLANK.sub("", text)
+    for blank in " \t\r\f\v":
+        text = text.replace(blank, "")
+    return text
 
 
-def _lines(text: str, offset: int) -> list[_Line]:
-    return [_Line(offset + match.start(), match[0], "".join(match[0].split())) for match in _LINE.finditer(text)]
-
-
-def _anchors(old: Sequence[_Line], new: Sequence[_Line]) -> list[tuple[int, int]]:
+class _Anchors:
     """Pairs of lines that occur once on both sides, in the same order on both (longest increasing subsequence)."""
-    counts_old, counts_new = Counter(line.key for line in old), Counter(line.key for line in new)
-    where = {line.key: index for index, line in enumerate(new)}
-    pairs = [
-        (index, where[line.key])
-        for index, line in enumerate(old)
-        if line.key and counts_old[line.key] == 1 and counts_new[line.key] == 1
-    ]
-    ends: list[int] = []  # smallest last element of an increasing run, by its length
-    chosen: list[int] = []  # index into pairs of that element
-    previous = [-1] * len(pairs)
-    for number, (_, target) in enumerate(pairs):
-        length = bisect.bisect_left(ends, target)
-        if length:
-            previous[number] = chosen[length - 1]
-        ends[length : length + 1] = [target]
-        chosen[length : length + 1] = [number]
-    run: list[tuple[int, int]] = []
-    number = chosen[-1] if chosen else -1
-    while number >= 0:
-        run.append(pairs[number])
-        number = previous[number]
-    return run[::-1]
+
+    def __init__(self, old: Sequence[str], new: Sequence[str]) -> None:
+        self._old = old
+        self._new = new
+        self.old: list[int] = []
+        self.new: list[int] = []
+
+    def find(self) -> Iterator[None]:
+        """Fill `old` and `new`, the lines of each pair."""
+        counts_old: Counter[str] = Counter()
+        counts_new: Counter[str] = Counter()
+        where: dict[str, int] = {}
+        for counts, keys in ((counts_old, self._old), (counts_new, self._new)):
+            for at in range(0, len(keys), AT_ONCE):
+                counts.update(keys[at : at + AT_ONCE])
+                if counts is counts_new:
+                    where.update(zip(keys[at : at + AT_ONCE], itertools.count(at)))
+                yield None
+        old: list[int] = []  # indices of lines; plain numbers, since many small tuples set off the garbage collector
+        for at in range(0, len(self._old), AT_ONCE):
+            once = [i for i, key in enumerate(self._old[at : at + AT_ONCE], at) if counts_old[key] == 1 and key]
+            old += [i for i in once if counts_new[self._old[i]] == 1]
+            yield None
+        new = [where[self._old[i]] for i in old]
+        yield from self._rising(old, new)
+
+    def _rising(self, old: Sequence[int], new: Sequence[int]) -> Iterator[None]:
+        ends: list[int] = []  # smallest last element of an increasing run, by its length
+        chosen: list[int] = []  # index into `new` of that element
+        previous = [-1] * len(new)
+        for number, target in enumerate(new):
+            if number % AT_ONCE == AT_ONCE - 1:
+                yield None
+            length = bisect.bisect_left(ends, target) if ends and target <= ends[-1] else len(ends)
+            if length:
+                previous[number] = chosen[length - 1]
+            ends[length : length + 1] = [target]
+            chosen[length : length + 1] = [number]
+        run: list[int] = []
+        number = chosen[-1] if chosen else -1
+        while number >= 0:
+            run.append(number)
+            number = previous[number]
+        run.reverse()
+        self.old, self.new = [old[number] for number in run], [new[number] for number in run]
+        yield None
 
 
 def _differing(before: str, change: Change) -> list[Change]:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from npllm.config import FeedbackConfig
 from npllm.feedback.case import COMMAND_S, Case, State
-from npllm.feedback.diffing import needs_refining, refine
+from npllm.feedback.diffing import needs_refining, refining
 from npllm.feedback.document import Document
 from npllm.feedback.looks import looked
 from npllm.feedback.reading import Reading, read
@@ -23,7 +23,6 @@ from npllm.types import Outcome, Suggestion
 
 PER_DOCUMENT = 64  # cases followed at once; the oldest is settled first
 PARKED_S = 5.0  # a document that was closed and is open again so soon is the same one
-LARGE = 200_000  # characters of a replacement that is taken apart for what was accepted in the last ten minutes alone
 
 
 class ImplicitFeedback:
@@ -55,14 +54,15 @@ class ImplicitFeedback:
             outcomes += self._settle(document, next(iter(document.cases.values())), now)
         return outcomes
 
-    def visible(self, suggestion_id: UUID, now: float) -> None:
+    def visible(self, suggestion_id: UUID, now: float) -> list[Outcome]:
         """The editor says that it is on screen from now on."""
         found = self._find(suggestion_id)
         if found is None or found[1].state is not State.SHOWN:
-            return
+            return []
         case = found[1]
         if case.left_at is not None or (case.shown_at == case.offered_at and not case.typed):
             case.shown_at, case.left_at = now, None
+        return []
 
     def accepted_command(self, suggestion_id: UUID, now: float) -> list[Outcome]:
         """The item's command ran. With the change that inserted it, in either order, this is one acceptance."""
@@ -98,20 +98,29 @@ class ImplicitFeedback:
 
     def changed(self, uri: str, before: str, start: int, end: int, new_text: str, now: float) -> list[Outcome]:
         """`before[start:end]` became `new_text` (one content change)."""
+        parts = self.changing(uri, before, start, end, new_text, now)
+        return [outcome for outcomes in parts for outcome in outcomes]
+
+    def changing(
+        self, uri: str, before: str, start: int, end: int, new_text: str, now: float
+    ) -> Iterator[list[Outcome]]:
+        """As `changed`, in steps of less than a millisecond or so. Nothing else may be told before the last of them."""
         document = self._documents.get(uri)
         if document is None or not document.cases:
-            return []
+            return
         raw = Change(start, end, new_text)
         small = minimal(before, raw)
-        outcomes = self._give_up(document, before, small, now)
         ranges = [case.reach for case in document.cases.values()]
         if not needs_refining(small, ranges):
-            return outcomes + self._change(document, before, raw, small, now)
+            yield self._change(document, before, raw, small, now)
+            return
         # A formatter, or an editor that sends the whole text: told piece by piece.
-        for piece in refine(before, small, ranges):
-            outcomes += self._change(document, before, piece, piece, now)
+        for piece in refining(before, small, ranges):
+            if piece is None:
+                yield []
+                continue
+            yield self._change(document, before, piece, piece, now)
             before = document.text()
-        return outcomes
 
     def saved(self, uri: str, now: float) -> list[Outcome]:
         """The document was saved, formatted or not: how much stands there?"""
@@ -202,15 +211,6 @@ class ImplicitFeedback:
         return min((*looks, *(at + PARKED_S for _, at in self._parked.values())), default=None)
 
     # -- cases ----------------------------------------------------------------------------------------
-
-    def _give_up(self, document: Document, before: str, small: Change, now: float) -> list[Outcome]:
-        """What waits for its commit alone is not followed through the replacement of a large text: the last look."""
-        if max(small.end - small.start, len(small.new_text)) <= LARGE:
-            return []
-        document.before, document.change = before, None
-        waiting = [one for one in document.cases.values() if looked(one.until_commit, now - one.since)]
-        ended = [one for one in waiting if one.state is State.ACCEPTED and needs_refining(small, [one.reach])]
-        return [outcome for case in ended for outcome in self._settle(document, case, now)]
 
     def _change(self, document: Document, before: str, raw: Change, small: Change, now: float) -> list[Outcome]:
         document.before, document.change = before, None
