@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from npllm.starter import build as building
 from npllm.starter.build import Plan, build, prepare, train
 from npllm.starter.checkpoint import load_checkpoint
-from npllm.starter.head import linear_cross_entropy
+from npllm.starter.head import fused, in_place, linear_cross_entropy
 from npllm.starter.muon import Muon, orthogonalise
 from npllm.starter.network import new_network
 from npllm.starter.paths import WorkFolder
@@ -185,7 +185,7 @@ def test_the_presets_have_the_sizes_they_promise() -> None:
         assert preset.shape.positions == 2048 and preset.phases[-1].length == 1024
         assert preset.phases[-1].until == 1.0 and math.isclose(sum(phase.deal for phase in preset.phases), 1.0)
     assert 4e6 < sizes["starter-cpu"] < 7.5e6
-    assert 15e6 < sizes["starter"] < 30e6
+    assert 9e6 < sizes["starter"] < 20e6, "it ships, in 16 bit, beside its cerebellum"
     for small, large in (("cerebellum-cpu", "starter-cpu"), ("cerebellum", "starter")):
         assert 6 < sizes[large] / sizes[small] < 10
         assert PRESETS[small].shape.vocabulary == PRESETS[large].shape.vocabulary == 16384
@@ -193,7 +193,7 @@ def test_the_presets_have_the_sizes_they_promise() -> None:
 
 def test_rows_are_bounded_where_they_have_to_travel(tmp_path: Path) -> None:
     wanted = building.parse(["--preset", "starter", "--work", str(tmp_path)])
-    assert 0.66 * (wanted.preset.most_tokens or math.inf) < 48e6, "compressed, at 0.66 bytes a token as measured"
+    assert 0.66 * (wanted.preset.most_tokens or math.inf) < 58e6, "compressed, at 0.66 bytes a token as measured"
     assert building.parse(["--most-tokens", "5000000"]).preset.most_tokens == 5_000_000
 
 
@@ -233,6 +233,14 @@ def test_the_chunked_head_equals_plain_cross_entropy() -> None:
     expected = torch.autograd.grad(plain, (hidden, weight))
     for want, got in zip(expected, torch.autograd.grad(2 * chunked, (hidden, weight)), strict=True):
         assert torch.allclose(2 * want, got, atol=1e-5)
+
+
+def test_what_a_gpu_computes_of_a_chunk_equals_what_a_cpu_does() -> None:
+    torch.manual_seed(0)
+    logits, targets, weights = torch.randn(40, 50) * 5, torch.randint(0, 50, (40,)), torch.rand(40)
+    weights[3] = 0
+    for want, got in zip(in_place(logits, targets, weights), fused(logits, targets, weights), strict=True):
+        assert torch.allclose(want, got, atol=1e-5)
 
 
 def test_a_compiled_network_has_a_graph_for_each_row_length_and_none_for_validation(

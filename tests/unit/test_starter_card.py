@@ -19,7 +19,7 @@ from npllm.starter.trials import Trial, parameters, read_trials, trial_of, write
 SCORE = Score(1.234, 1.345, 1.299, 0.25, 0.125, 0.75)
 GROUP = Group("Python", Asked(1000, 10, 8, 8, 4), SCORE, None, 2.5, 0.5, None, (("tornado", 1.234),))
 FIGURES = Figures((GROUP,), 0)
-CURVE = Curve((CurvePoint(1_000_000, 5.0, 1.5),), 2_000_000, 300, 12.0)
+CURVE = Curve((CurvePoint(1_000_000, 5.0, 1.5),), 2_000_000, 300, 12.0, "2 CPU processes of one thread")
 MANIFEST = Manifest(
     (
         PackageEntry("one", "1.0", "MIT", "train", 3, 2_000_000),
@@ -63,7 +63,7 @@ def test_a_card_says_which_preset_ships_and_why() -> None:
 
 def test_trials_are_kept_beside_their_runs_and_found_again(tmp_path: Path) -> None:
     for name in ("starter", "cerebellum"):
-        made = trial_of(PRESETS[name], CURVE, FIGURES, 2)
+        made = trial_of(PRESETS[name], CURVE, FIGURES)
         assert (made.prefix_only, made.tokens, made.role) == (1.234, 2_000_000, PRESETS[name].role)
         write_trial(WorkFolder(tmp_path, name, PRESETS[name].data), made)
     assert [made.preset for made in read_trials(tmp_path)] == ["cerebellum", "starter"]
@@ -87,8 +87,9 @@ def test_figures_in_a_card_can_be_renewed() -> None:
 
 def test_a_curve_is_read_as_the_training_writes_it(tmp_path: Path) -> None:
     (tmp_path / "curve.jsonl").write_text(
+        '{"step": 0, "seconds": 0.0, "tokens": 0, "on": "one GPU"}\n'
         '{"step": 20, "seconds": 60.0, "tokens": 5000, "loss": 3.0}\n'
         '{"step": 30, "seconds": 90.0, "tokens": 7500, "validation": 1.5}\n'
         '{"step": 40, "seconds": 120.0, "tokens": 10000, "loss": 2.5}\n'
     )
-    assert read_curve(tmp_path / "curve.jsonl") == Curve((CurvePoint(7500, 1.5, 1.5),), 10_000, 40, 2.0)
+    assert read_curve(tmp_path / "curve.jsonl") == Curve((CurvePoint(7500, 1.5, 1.5),), 10_000, 40, 2.0, "one GPU")

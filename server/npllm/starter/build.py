@@ -125,7 +125,7 @@ def finish(plan: Plan, packages: Sequence[Held]) -> None:
         network, codec = load(plan.out)
         figures = evaluate(network, codec, packages, ngram=baseline(Corpus(work.corpus), codec))
         curve = read_curve(files.curve)
-        write_trial(work, trial_of(plan.preset, curve, figures, plan.helpers + 1))
+        write_trial(work, trial_of(plan.preset, curve, figures))
         card = model_card(plan.preset, manifest, figures, curve, read_trials(work.root))
         (plan.out / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         print(table(figures))

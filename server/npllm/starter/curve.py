@@ -18,12 +18,13 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Curve:
-    """What the loss curve says about a whole training."""
+    """What the loss curve says about a whole training; `trained_on` says in words what did the work."""
 
     points: tuple[CurvePoint, ...]
     tokens: int
     steps: int
     minutes: float
+    trained_on: str = ""
 
 
 def read_curve(path: Path) -> Curve:
@@ -31,4 +32,5 @@ def read_curve(path: Path) -> Curve:
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     points = tuple(CurvePoint(e["tokens"], e["seconds"] / 60, e["validation"]) for e in entries if "validation" in e)
     last = entries[-1]
-    return Curve(points, last["tokens"], last["step"], last["seconds"] / 60)
+    hardware = ", then ".join(dict.fromkeys(entry["on"] for entry in entries if "on" in entry))
+    return Curve(points, last["tokens"], last["step"], last["seconds"] / 60, hardware)

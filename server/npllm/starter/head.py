@@ -8,6 +8,8 @@ fp32 would cross the memory bus half a dozen times. Same idea as Liger's fused l
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,25 +34,48 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         total = torch.zeros((), device=hidden.device)
         chunk = _GPU_CHUNK if hidden.is_cuda else _CPU_CHUNK
+        gradient = _compiled() if hidden.is_cuda else in_place
         for begin in range(0, hidden.size(0), chunk):
             part = slice(begin, begin + chunk)
             h, y = hidden[part], targets[part]
-            keep = (y != ignore).unsqueeze(1)
-            log_p = torch.log_softmax((h @ matrix.T).float(), dim=1)
-            total -= (log_p.gather(1, y.unsqueeze(1)) * keep).sum()
-            grad = log_p.exp_()
-            grad.scatter_add_(1, y.unsqueeze(1), torch.full_like(y, -1, dtype=grad.dtype).unsqueeze(1))
-            scaled = (grad * (keep / counted)).to(hidden.dtype)
+            loss, scaled = gradient(h @ matrix.T, y, (y != ignore) / counted)
+            total += loss
             grad_hidden[part] = scaled @ matrix
             grad_weight += scaled.T @ h
         ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
-        return total / counted
+        return total
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """The kept gradients, times the outer one (a scalar)."""
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * outer[0].to(grad_hidden.dtype), grad_weight * outer[0].to(grad_weight.dtype), None, None
+
+
+def in_place(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The weighted loss of one chunk, a scalar, and its gradient by the logits, in their dtype. logits (tokens,
+    vocabulary), targets and weights (tokens). In place, as a CPU's cache likes it."""
+    index = targets.unsqueeze(1)
+    log_p = torch.log_softmax(logits.float(), dim=1)
+    loss = -(log_p.gather(1, index).squeeze(1) * weights).sum()
+    grad = log_p.exp_()
+    grad.scatter_add_(1, index, torch.full_like(index, -1, dtype=grad.dtype))
+    return loss, (grad * weights.unsqueeze(1)).to(logits.dtype)
+
+
+def fused(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, written so that a compiler makes two passes of it over the logits."""
+    scores = logits.float()
+    norm = scores.logsumexp(dim=1, keepdim=True)
+    loss = ((norm - scores.gather(1, targets.unsqueeze(1))).squeeze(1) * weights).sum()
+    hit = torch.arange(scores.size(1), device=scores.device) == targets.unsqueeze(1)
+    return loss, (((scores - norm).exp() - hit.float()) * weights.unsqueeze(1)).to(logits.dtype)
+
+
+@functools.cache
+def _compiled() -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    function: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = torch.compile(fused, dynamic=False)
+    return function
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, ignore: int) -> Tensor:

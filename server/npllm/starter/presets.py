@@ -85,16 +85,16 @@ STARTER_CPU = Preset(
 
 STARTER = Preset(
     name="starter",
-    shape=Shape(vocabulary=16384, hidden=320, intermediate=896, layers=9, heads=5, kv_heads=5),
+    shape=Shape(vocabulary=16384, hidden=256, intermediate=704, layers=8, heads=4, kv_heads=4),
     phases=(
         Phase(length=512, batch=128, until=0.5, deal=0.5),
         Phase(length=1024, batch=64, until=1.0, deal=0.5, snippets=0.6),
     ),
     optimisation=Optimisation(),
-    minutes=25.0,
+    minutes=9.0,
     package_cap=3_000_000,
     npm_cap=1_300_000,
-    most_tokens=64_000_000,  # about 42 MB compressed
+    most_tokens=81_000_000,  # about 57 MB compressed
 )
 
 CEREBELLUM_CPU = replace(
@@ -109,8 +109,8 @@ CEREBELLUM_CPU = replace(
 CEREBELLUM = replace(
     STARTER,
     name="cerebellum",
-    shape=Shape(vocabulary=16384, hidden=96, intermediate=256, layers=3, heads=3, kv_heads=3),
-    minutes=8.0,
+    shape=Shape(vocabulary=16384, hidden=64, intermediate=176, layers=4, heads=2, kv_heads=2),
+    minutes=2.5,
     data=STARTER.name,
     role="cerebellum",
 )

@@ -138,9 +138,11 @@ class Trainer:
 
         A checkpoint is left either way, and every so many seconds. `validate` is called now and then on the
         network and its figure written into the loss curve."""
+        if self.team.rank == 0:
+            self._record(on=self._hardware())
         clock = _Clock(self.progress.seconds)
         saved = validated = clock.started
-        losses: list[float] = []
+        losses: list[Tensor] = []
         first = self.progress.step
         quiet = self.team.rank > 0
         with tqdm(total=1000, initial=int(1000 * self.fraction), desc="training", unit="‰", disable=quiet) as bar:
@@ -151,8 +153,9 @@ class Trainer:
                 if quiet:
                     continue
                 if len(losses) == 20:
-                    bar.set_postfix(loss=f"{np.mean(losses):.3f}", tokens=f"{self.progress.tokens / 1e6:.2f}M")
-                    self._record(loss=float(np.mean(losses)))
+                    mean = float(torch.stack(losses).mean())  # asked seldom: a GPU would wait for each answer
+                    bar.set_postfix(loss=f"{mean:.3f}", tokens=f"{self.progress.tokens / 1e6:.2f}M")
+                    self._record(loss=mean)
                     losses.clear()
                 if validate is not None and now - validated > validate_every:
                     self._record(validation=self._validated(validate))
@@ -183,7 +186,7 @@ class Trainer:
         """Leave a checkpoint."""
         save_checkpoint(self.files.checkpoint, self.network, self.optimizers, self.progress)
 
-    def _step(self) -> float:
+    def _step(self) -> Tensor:
         number = phase_at(self.fraction, self.preset.phases)
         phase: Phase = self.preset.phases[number]
         served = list(self.progress.served)
@@ -204,7 +207,7 @@ class Trainer:
         served[number] += share * self.team.size
         tokens = self.progress.tokens + rows.numel() * self.team.size
         self.progress = Progress(self.progress.step + 1, self.progress.seconds, tokens, tuple(served))
-        return float(loss.detach())
+        return loss.detach()
 
     def _attend(self, length: int) -> None:
         """Plain matrix products beat the fused attention on a CPU for short rows, by a fifth of the whole step."""
@@ -220,7 +223,12 @@ class Trainer:
         self.network.train()
         return figure
 
-    def _record(self, **figures: float) -> None:
+    def _hardware(self) -> str:
+        if self.device.type == "cuda":
+            return f"one {torch.cuda.get_device_name(self.device)}, {'bfloat16' if self.bfloat16 else 'fp32'}"
+        return f"{self.team.size} CPU process{'es' if self.team.size > 1 else ''} of one thread"
+
+    def _record(self, **figures: float | str) -> None:
         now = self.progress
         entry = {"step": now.step, "seconds": round(now.seconds, 1), "tokens": now.tokens, **figures}
         with self.files.curve.open("a", encoding="utf-8") as out:

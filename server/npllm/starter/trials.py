@@ -9,8 +9,6 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from npllm.starter.curve import Curve
 from npllm.starter.figures import Figures
 from npllm.starter.paths import WorkFolder
@@ -33,18 +31,16 @@ class Trial:
     rest_of_line: float
 
 
-def trial_of(preset: Preset, curve: Curve, figures: Figures, processes: int) -> Trial:
+def trial_of(preset: Preset, curve: Curve, figures: Figures) -> Trial:
     """The facts of a build that has just been evaluated."""
     score = figures.groups[0].model
-    on_gpu = torch.cuda.is_available()
-    worked = "one GPU, bfloat16" if on_gpu else f"{processes} CPU process{'es' if processes > 1 else ''} of one thread"
     return Trial(
         preset.name,
         preset.role,
         parameters(preset.shape),
         curve.tokens,
         curve.minutes,
-        worked,
+        curve.trained_on,
         score.prefix_only or 0.0,
         score.fim_spm or 0.0,
         score.rest_of_line or 0.0,
