@@ -1,4 +1,4 @@
-"""The command line: `npllm serve | status | stats | doctor | sleep | base | adapters | memory | eval | demo | starter`.
+"""The command line: `npllm serve | status | stats | doctor | sleep | base | adapters | memory | team | eval | ...`.
 
 Heavy rooms are imported by the command that needs them. Errors that the person can mend are one sentence on
 stderr and exit status 1.
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("base",): _base,
         ("adapters",): _adapters,
         ("memory",): _memory,
+        ("team",): _team,
         ("sleep",): _sleep,
         ("stats",): _stats,
     }
@@ -101,6 +102,12 @@ def _memory(arguments: list[str]) -> int:
     return command.main(arguments)
 
 
+def _team(arguments: list[str]) -> int:
+    from npllm.team import command
+
+    return command.main(arguments)
+
+
 def _sleep(arguments: list[str]) -> int:
     from npllm.sleep import command
 
@@ -142,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         "adapters", help="what was learned, version by version: list, show, diff, pin, rollback, export ..."
     )
     commands.add_parser("memory", help="look into what is remembered, forget it; see `npllm memory --help`")
+    commands.add_parser("team", help="a database that several persons share; see `npllm team --help`")
 
     evaluate = commands.add_parser("eval", help="replay a project's history: what does learning gain?")
     evaluate.add_argument("what", choices=["replay"], help="see `npllm eval replay --help`")

@@ -110,12 +110,15 @@ async def _database(settings: config.Config) -> Check:
         try:
             counts = await store.counts()
             versions = await store.adapter_versions(state=VersionState.PUBLISHED)
+            weak = await store.team.weaknesses() if settings.database.url else []
         finally:
             await store.close()
     except (NpllmError, OSError) as error:
         return Check("database", False, f"{embedded}{error}", WAITS)
     lost = [version for version in versions if not (settings.home / version.folder).is_dir()]
     found = f"{embedded}{store.url}; {counts.experiences} experiences, {len(versions)} adapters in use"
+    if weak:
+        return Check("database", False, f"{found}; others may see what is yours", " ".join(weak))
     if lost:
         return Check("database", False, f"{found}; no folder for {lost[0].id}", "The next sleep trains it again.")
     return Check("database", True, found)

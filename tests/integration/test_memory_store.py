@@ -276,7 +276,7 @@ async def test_the_holder_of_a_lost_trainer_lock_is_told(store: Store, database_
     lost = asyncio.Event()
     async with store.trainer_lock(lost.set) as mine:
         assert mine and not lost.is_set()
-        await end_connection(database_url, "pg_try_advisory_lock")
+        await end_connection(database_url, "take_training")
         async with asyncio.timeout(20):
             await lost.wait()
     lost.clear()
@@ -297,7 +297,7 @@ async def test_whoever_does_not_get_the_trainer_lock_hears_nothing_of_it(
     lost = asyncio.Event()
     async with store.trainer_lock(lost.set) as mine, other.trainer_lock(lambda: told.append("lost")) as theirs:
         assert mine and not theirs
-        await end_connection(database_url, "pg_try_advisory_lock")
+        await end_connection(database_url, "take_training")
         async with asyncio.timeout(20):
             await lost.wait()
         await asyncio.sleep(0.1)
@@ -356,7 +356,7 @@ async def test_two_people_share_a_database_and_see_only_their_own(
 ) -> None:
     role = f"ana_{new_id().hex}"
     admin = await asyncpg.connect(database_url)
-    await admin.execute(f"CREATE ROLE {role} LOGIN")
+    await admin.execute(f"CREATE ROLE {role} LOGIN IN ROLE npllm_member")
     try:
         url = database_url.replace("npllm@", f"{role}@")
         theirs = await Store.connect(config.merge(store_config, {"database": {"url": url}}, source="the test"))

@@ -21,6 +21,7 @@ import asyncpg
 from pgvector.asyncpg import register_vector
 
 from npllm.config import Config
+from npllm.memory import tls
 from npllm.memory.migrate import SCHEMA, migrate
 from npllm.memory.postgres import EmbeddedPostgres
 from npllm.types import StoreError
@@ -81,8 +82,8 @@ class Database:
     def __init__(self, config: Config) -> None:
         self._config = config.database
         self._embedded = None if config.database.url else EmbeddedPostgres(config.home)
-        self._target: dict[str, Any] = {"dsn": config.database.url}
-        self._search_path = f"{SCHEMA}, public"
+        self._target: dict[str, Any] = {"dsn": config.database.url, **tls.arguments(config.database.url)}
+        self._search_path = SCHEMA  # no other: what somebody puts elsewhere is never called
         self._pool: asyncpg.Pool[Any] | None = None
         self._mending = asyncio.Lock()
         self._restart: asyncio.Task[None] | None = None
@@ -93,7 +94,8 @@ class Database:
         """Where the database is, without the password."""
         target = self._target
         if target.get("dsn"):
-            return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", str(target["dsn"]))
+            shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", str(target["dsn"]))
+            return re.sub(r"(password=)[^&]*", r"\1***", shown)
         return f"{target.get('host', 'embedded')} (embedded)"
 
     async def open(self) -> None:
@@ -101,6 +103,7 @@ class Database:
         try:
             async with self.own_connection() as connection:
                 applied = await migrate(connection)
+                await QUERIES.introduce(connection)
             if applied:
                 log.info("the database was brought up to date: %d migrations", applied)
         except BaseException:
@@ -221,8 +224,8 @@ class Database:
                 found = await first.fetchval(VECTOR_SCHEMA)
             finally:
                 await first.close()
-            if found is not None and found != "public":
-                self._search_path = f"{SCHEMA}, public, {found}"
+            if found is not None and found != SCHEMA:
+                self._search_path = f"{SCHEMA}, {found}"
             return await asyncpg.create_pool(
                 min_size=0, max_size=self._config.pool_size, init=_knows_vectors, **self._arguments()
             )
@@ -249,7 +252,7 @@ class Database:
         said = str(error) or type(error).__name__
         if self._embedded is not None:
             return StoreError(f"The embedded database ({self.url}) does not answer: {said}. See `npllm doctor`.")
-        return StoreError(
-            f"The database at {self.url} cannot be used: {said}. Check NPLLM_DATABASE_URL or database.url in "
-            "config.toml, or remove it to use the embedded database."
+        mend = tls.mend(error) or (
+            "Check NPLLM_DATABASE_URL or database.url in config.toml, or remove it to use the embedded database."
         )
+        return StoreError(f"The database at {self.url} cannot be used: {said.rstrip('.')}. {mend}")

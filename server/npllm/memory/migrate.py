@@ -19,6 +19,7 @@ from npllm.types import StoreError
 
 SCHEMA = "npllm"
 LOCK = 0x6E706C6C6D  # "npllm": any number, the same for everybody
+PATIENCE_S = 120  # with another process that migrates
 MIN_VECTOR = (0, 8)  # halfvec and iterative index scans
 
 
@@ -56,43 +57,47 @@ def load(where: Path | None = None) -> list[Migration]:
 
 
 async def migrate(connection: asyncpg.Connection, migrations: Sequence[Migration] | None = None) -> int:
-    """Bring the database up to date; gives how many migrations were applied.
+    """Bring the database up to date; gives how many migrations were applied. Locks nothing where all are.
 
     Raises:
         StoreError: the database is newer than this program, a migration was changed after it was applied, or
             this database user lacks a right. Names the mend.
     """
     wanted = load() if migrations is None else migrations
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
     try:
+        if not await _pending(connection, wanted):
+            return 0
+        await _lock(connection)
         try:
             return await _apply(connection, wanted)
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise StoreError(
-                f"This database user may not set up npllm's tables: {error}. Let an administrator run "
-                f"'CREATE EXTENSION IF NOT EXISTS vector' and grant CREATE on the database, then try again."
-            ) from error
-        except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
-            raise StoreError(
-                f"The database server has no pgvector: {error}. Install pgvector 0.8 or newer there "
-                "(https://github.com/pgvector/pgvector), or unset NPLLM_DATABASE_URL for the embedded one."
-            ) from error
-    finally:
-        if not connection.is_closed():
-            await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+        finally:
+            if not connection.is_closed():
+                await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise StoreError(
+            f"This database user may not set up npllm's tables: {error}. Let an administrator run "
+            f"'CREATE EXTENSION IF NOT EXISTS vector' and grant CREATE on the database, or, for a team, run "
+            "`npllm team setup`; then try again."
+        ) from error
+    except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
+        raise StoreError(
+            f"The database server has no pgvector: {error}. Install pgvector 0.8 or newer there "
+            "(https://github.com/pgvector/pgvector), or unset NPLLM_DATABASE_URL for the embedded one."
+        ) from error
 
 
-async def _apply(connection: asyncpg.Connection, wanted: Sequence[Migration]) -> int:
-    if await connection.fetchval("SELECT to_regclass('npllm.schema_migrations')") is None:
-        async with connection.transaction():
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-            await connection.execute(
-                f"""CREATE TABLE {SCHEMA}.schema_migrations (
-                    number integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,
-                    applied_at timestamptz NOT NULL DEFAULT now())"""
-            )
-            await connection.execute(f"GRANT SELECT ON {SCHEMA}.schema_migrations TO PUBLIC")
-            await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC")
+async def _pending(connection: asyncpg.Connection, wanted: Sequence[Migration]) -> list[Migration]:
+    """The migrations that are not applied yet."""
+    usable = await connection.fetchval(
+        "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1", SCHEMA
+    )
+    if usable is False:
+        raise StoreError(
+            f"The database user {await connection.fetchval('SELECT current_user')} is no member of the team that keeps "
+            "its memory in this database: let an administrator run `npllm team add` with this name."
+        )
+    if usable is None or await connection.fetchval("SELECT to_regclass('npllm.schema_migrations')") is None:
+        return list(wanted)
     rows = await connection.fetch(f"SELECT number, name, sha256 FROM {SCHEMA}.schema_migrations ORDER BY number")
     done = {row["number"]: row for row in rows}
     known = {migration.number: migration for migration in wanted}
@@ -107,12 +112,60 @@ async def _apply(connection: asyncpg.Connection, wanted: Sequence[Migration]) ->
                 f"Migration {number:04}_{row['name']} is not the one that the database was made with. "
                 "Reinstall npllm, or, if a migration was changed in development, use a fresh data folder."
             )
+    missing = [migration for migration in wanted if migration.number not in done]
+    if not missing:
+        await _check_vector(connection)
+        return []
+    owner = await connection.fetchrow(
+        "SELECT r.rolname::text AS name, pg_has_role(r.oid, 'USAGE') AS ours FROM pg_class c "
+        f"JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = '{SCHEMA}.schema_migrations'::regclass"
+    )
+    if owner is not None and not owner["ours"]:
+        raise StoreError(
+            f"The tables are older than this npllm, and belong to the database user {owner['name']}: let that user "
+            "bring them up to date (`npllm team setup`), or use an earlier npllm until then."
+        )
+    return missing
+
+
+async def _lock(connection: asyncpg.Connection) -> None:
+    """One process migrates at a time. Anybody who may connect could hold this lock: then it is said who does."""
+    await connection.execute(f"SET lock_timeout = '{PATIENCE_S}s'")
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    except asyncpg.LockNotAvailableError as error:
+        holder = await connection.fetchrow(
+            "SELECT a.usename, l.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.granted AND "
+            "l.locktype = 'advisory' AND (l.classid::bigint << 32 | l.objid::bigint) = $1",
+            LOCK,
+        )
+        who = f"user {holder['usename']}, process {holder['pid']}" if holder else "another process"
+        raise StoreError(
+            f"The tables cannot be brought up to date: {who} has held npllm's lock for {PATIENCE_S} s. "
+            "Wait until that is done, or end it with pg_terminate_backend."
+        ) from error
+    finally:
+        if not connection.is_closed():
+            await connection.execute("RESET lock_timeout")
+
+
+async def _apply(connection: asyncpg.Connection, wanted: Sequence[Migration]) -> int:
+    if await connection.fetchval("SELECT to_regclass('npllm.schema_migrations')") is None:
+        async with connection.transaction():
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            await connection.execute(
+                f"""CREATE TABLE {SCHEMA}.schema_migrations (
+                    number integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,
+                    applied_at timestamptz NOT NULL DEFAULT now())"""
+            )
+            await connection.execute(f"GRANT SELECT ON {SCHEMA}.schema_migrations TO PUBLIC")
+            await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC")
     applied = 0
-    for migration in wanted:
-        if migration.number in done:
-            continue
+    for migration in await _pending(connection, wanted):  # again: another process may have been first
         async with connection.transaction():
             await connection.execute(f"SET LOCAL search_path = {SCHEMA}, public")
+            if await _has(connection, "open_for_migration"):
+                await connection.execute(f"SELECT {SCHEMA}.open_for_migration()")
             await connection.execute(migration.sql)
             await connection.execute(
                 f"INSERT INTO {SCHEMA}.schema_migrations (number, name, sha256) VALUES ($1, $2, $3)",
@@ -120,9 +173,16 @@ async def _apply(connection: asyncpg.Connection, wanted: Sequence[Migration]) ->
                 migration.name,
                 migration.sha256,
             )
+            if await _has(connection, "secure"):
+                await connection.execute(f"SELECT {SCHEMA}.secure()")
         applied += 1
     await _check_vector(connection)
     return applied
+
+
+async def _has(connection: asyncpg.Connection, function: str) -> bool:
+    """Whether this database has it yet (0015 makes them)."""
+    return await connection.fetchval("SELECT to_regprocedure($1)", f"{SCHEMA}.{function}()") is not None
 
 
 async def _check_vector(connection: asyncpg.Connection) -> None:

@@ -30,6 +30,7 @@ from npllm.memory.replay import ReplayRecords
 from npllm.memory.retention import Retention
 from npllm.memory.similarity import find_similar
 from npllm.memory.statistics import Statistician
+from npllm.memory.team import Team
 from npllm.types import (
     AdapterVersion,
     AttentionVersion,
@@ -51,7 +52,6 @@ from npllm.types import (
 
 log = logging.getLogger(__name__)
 
-CHANNEL = "npllm_versions"
 RECONNECT = "reconnect"  # what a listener is told after a gap: read the table again
 RETRY_S = 1.0
 
@@ -78,6 +78,7 @@ class Store:
         self._listeners: list[asyncio.Task[None]] = []
         self.policies = Policies(database)
         self.statistics = Statistician(database)
+        self.team = Team(database)
 
     @classmethod
     async def connect(cls, config: Config) -> Store:
@@ -430,7 +431,8 @@ class Store:
         connection = await self._database.connect()
         try:
             with _as_store_error("listening for new versions"):
-                await connection.add_listener(CHANNEL, lambda _c, _pid, _channel, payload: callback(str(payload)))
+                channel = await QUERIES.channel(connection)
+                await connection.add_listener(channel, lambda _c, _pid, _channel, payload: callback(str(payload)))
                 _watch(connection, lambda _: lost.set())
         except BaseException:
             connection.terminate()

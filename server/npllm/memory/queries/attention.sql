@@ -4,7 +4,7 @@ INSERT INTO attention_versions (id, base_fingerprint, parent, consolidation_id, 
     created_at)
 VALUES (:id, :base_fingerprint, :parent, :consolidation_id, :folder, :sha256, :state, :reason,
     CAST(CAST(:metrics AS text) AS jsonb), :created_at)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, reason = excluded.reason, metrics = excluded.metrics;
+ON CONFLICT (id, owner) DO UPDATE SET state = excluded.state, reason = excluded.reason, metrics = excluded.metrics;
 
 -- name: retire_attention!
 -- Make room for newly published gains for the same base.

@@ -4,7 +4,7 @@ INSERT INTO cerebellum_versions (id, origin, parent, consolidation_id, folder, s
     created_at)
 VALUES (:id, :origin, :parent, :consolidation_id, :folder, :sha256, :state, :reason,
     CAST(CAST(:metrics AS text) AS jsonb), :created_at)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, reason = excluded.reason, metrics = excluded.metrics;
+ON CONFLICT (id, owner) DO UPDATE SET state = excluded.state, reason = excluded.reason, metrics = excluded.metrics;
 
 -- name: retire_cerebellum!
 -- Make room for a newly published version of the same origin.

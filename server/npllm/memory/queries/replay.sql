@@ -34,7 +34,7 @@ ORDER BY drawn.key, e.id;
 -- A later measurement replaces an earlier one.
 INSERT INTO replay (experience_id, context, base_fingerprint, surprise)
 SELECT e.id, :context, :base_fingerprint, :surprise FROM experiences e WHERE e.id = :id AND e.owner = current_user
-ON CONFLICT (experience_id, context, base_fingerprint) DO UPDATE SET
+ON CONFLICT (experience_id, context, base_fingerprint, owner) DO UPDATE SET
     surprise = excluded.surprise, measured_at = now();
 
 -- name: hold_out!
@@ -42,7 +42,7 @@ ON CONFLICT (experience_id, context, base_fingerprint) DO UPDATE SET
 INSERT INTO held_out (experience_id, context, version_id, held_at)
 SELECT e.id, :context, :version_id, :held_at
 FROM experiences e WHERE e.id = ANY(CAST(:ids AS uuid[])) AND e.owner = current_user
-ON CONFLICT (experience_id, context) DO NOTHING;
+ON CONFLICT (experience_id, context, owner) DO NOTHING;
 
 -- name: held_out_slices
 -- The earlier sleeps whose held-out texts are still there, newest first.

@@ -11,7 +11,7 @@ old AS MATERIALIZED (
 noted AS (
     INSERT INTO pruned (id, project_id, uri, path, created_at)
     SELECT e.id, e.project_id, e.uri, e.path, e.created_at FROM experiences e JOIN old ON old.id = e.id
-    ON CONFLICT (id) DO NOTHING),
+    ON CONFLICT (id, owner) DO NOTHING),
 gone AS (DELETE FROM experiences e USING old WHERE e.id = old.id RETURNING 1)
 SELECT count(*) FROM gone;
 
@@ -25,7 +25,7 @@ WITH old AS MATERIALIZED (
 noted AS (
     INSERT INTO pruned (id, project_id, uri, path, created_at)
     SELECT s.id, s.project_id, s.uri, s.path, s.created_at FROM suggestions s JOIN old ON old.id = s.id
-    ON CONFLICT (id) DO NOTHING),
+    ON CONFLICT (id, owner) DO NOTHING),
 became AS (DELETE FROM outcomes o USING old WHERE o.owner = current_user AND o.suggestion_id = old.id),
 said AS (DELETE FROM feedback f USING old WHERE f.owner = current_user AND f.suggestion_id = old.id),
 gone AS (DELETE FROM suggestions s USING old WHERE s.id = old.id RETURNING 1)

@@ -1,7 +1,7 @@
 -- name: heartbeat!
 -- An editor window is alive, was last used then, and would or would not let the person's adapters be trained now.
 INSERT INTO editor_sessions (id, last_activity, asleep_ok) VALUES (:id, :last_activity, :asleep_ok)
-ON CONFLICT (id) DO UPDATE SET last_activity = excluded.last_activity, asleep_ok = excluded.asleep_ok,
+ON CONFLICT (id, owner) DO UPDATE SET last_activity = excluded.last_activity, asleep_ok = excluded.asleep_ok,
     seen_at = clock_timestamp();
 
 -- name: end_session!
@@ -21,6 +21,10 @@ WHERE owner = current_user AND seen_at > clock_timestamp() - make_interval(secs 
 SELECT coalesce(bool_or(NOT asleep_ok), false) FROM editor_sessions
 WHERE owner = current_user AND seen_at > clock_timestamp() - make_interval(secs => :stale_s);
 
+-- name: introduce!
+-- This person has a row, from the first connection on.
+INSERT INTO persons DEFAULT VALUES ON CONFLICT DO NOTHING;
+
 -- name: try_trainer_lock$
--- Session-level: freed when the connection ends, however it ends.
-SELECT pg_try_advisory_lock(hashtextextended('npllm trainer ' || current_user, 0));
+-- Until the connection ends, however it ends.
+SELECT take_training();

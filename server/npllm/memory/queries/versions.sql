@@ -4,7 +4,7 @@ INSERT INTO adapter_versions (id, context, base_fingerprint, parent, consolidati
     metrics, created_at)
 VALUES (:id, :context, :base_fingerprint, :parent, :consolidation_id, :folder, :sha256, :state, :reason,
     CAST(CAST(:metrics AS text) AS jsonb), :created_at)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, reason = excluded.reason, metrics = excluded.metrics;
+ON CONFLICT (id, owner) DO UPDATE SET state = excluded.state, reason = excluded.reason, metrics = excluded.metrics;
 
 -- name: retire_published!
 -- Make room for a newly published version of the same context and base.
@@ -13,12 +13,15 @@ WHERE owner = current_user AND context = :context AND base_fingerprint = :base_f
   AND id <> :id;
 
 -- name: lock_versions!
--- One publication at a time, of this database user.
-SELECT pg_advisory_xact_lock(hashtextextended('npllm publish ' || current_user, 0));
+-- One publication at a time, of this database user. A row that nobody else can lock, unlike an advisory lock.
+SELECT 1 FROM persons WHERE owner = current_user FOR UPDATE;
 
 -- name: announce!
--- Delivered to those who listen when the transaction commits.
-SELECT pg_notify('npllm_versions', CAST(:id AS text));
+-- Delivered to those who listen when the transaction commits, on a channel that only this person knows.
+SELECT pg_notify(channel, CAST(:id AS text)) FROM persons WHERE owner = current_user;
+
+-- name: channel$
+SELECT channel FROM persons WHERE owner = current_user;
 
 -- name: adapter_versions
 -- Versions, newest first, narrowed by what is not null.
@@ -32,7 +35,7 @@ ORDER BY created_at DESC, id DESC;
 -- name: upsert_consolidation!
 INSERT INTO consolidations (id, state, started_at, ended_at, report)
 VALUES (:id, :state, :started_at, :ended_at, CAST(CAST(:report AS text) AS jsonb))
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, report = excluded.report;
+ON CONFLICT (id, owner) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, report = excluded.report;
 
 -- name: last_consolidation^
 -- The newest sleep, in one state or in any (null).

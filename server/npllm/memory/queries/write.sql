@@ -13,7 +13,7 @@ VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.pat
     :mean_logprob, :latency_ms, :created_at, :source, :kind,
     :contexts, :decision_id, :policy_version, :families, :action, :propensity, :features, :chance, :audited,
     :asked, :requests)
-ON CONFLICT (id) DO NOTHING;
+ON CONFLICT (id, owner) DO NOTHING;
 
 -- name: insert_outcomes*!
 -- What became of a suggestion, one row per look.
@@ -21,13 +21,13 @@ INSERT INTO outcomes (id, suggestion_id, revision, kind, suggested, final_text, 
     occasion, detail, weight, typed, seen_s)
 VALUES (:id, :suggestion_id, :revision, :kind, :suggested, :final_text, :survival, :implicit, :created_at, :final,
     :occasion, :detail, :weight, :typed, :seen_s)
-ON CONFLICT (id) DO NOTHING;
+ON CONFLICT (id, owner) DO NOTHING;
 
 -- name: insert_feedback*!
 -- What the person said.
 INSERT INTO feedback (id, suggestion_id, emoji, comment, satisfaction, confidence, frustration, reward, created_at)
 VALUES (:id, :suggestion_id, :emoji, :comment, :satisfaction, :confidence, :frustration, :reward, :created_at)
-ON CONFLICT (id) DO NOTHING;
+ON CONFLICT (id, owner) DO NOTHING;
 
 -- name: insert_held_back*!
 -- What was made and not shown.
@@ -35,7 +35,7 @@ INSERT INTO held_back (suggestion_id, project_id, uri, path, language, cursor_of
     mean_logprob, source, created_at)
 VALUES (:suggestion_id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
     :language, :cursor_offset, :chance, :threshold, :size, :mean_logprob, :source, :created_at)
-ON CONFLICT (suggestion_id) DO NOTHING;
+ON CONFLICT (suggestion_id, owner) DO NOTHING;
 
 -- name: insert_signs*!
 -- Signs of frustration.
@@ -43,7 +43,7 @@ INSERT INTO signs (id, suggestion_id, kind, strength, project_id, uri, path, lan
 VALUES (:id, :suggestion_id, :kind, :strength,
     (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path, :language,
     :cursor_offset, :created_at)
-ON CONFLICT (id) DO NOTHING;
+ON CONFLICT (id, owner) DO NOTHING;
 
 -- name: upsert_experiences*!
 -- A later look (higher revision) replaces an earlier one, in whatever order they arrive; an embedding that the newer
@@ -53,7 +53,7 @@ INSERT INTO experiences AS kept (id, project_id, uri, path, language, cursor_off
 VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
     :language, :cursor_offset, :prefix, :suffix, :context, :suggested, :final_text, :outcome, :implicit, :emotional,
     :reward, :relevance, :decision, :created_at, :revision, :contexts, CAST(:embedding AS halfvec))
-ON CONFLICT (id) DO UPDATE SET
+ON CONFLICT (id, owner) DO UPDATE SET
     project_id = excluded.project_id, uri = excluded.uri, path = excluded.path, language = excluded.language,
     cursor_offset = excluded.cursor_offset, prefix = excluded.prefix, suffix = excluded.suffix,
     context = excluded.context, suggested = excluded.suggested, final_text = excluded.final_text,

@@ -1,0 +1,1 @@
+"""The team: one database for several persons, from its administrator's side."""

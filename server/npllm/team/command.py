@@ -1,0 +1,80 @@
+"""`npllm team setup | add | remove | list | check`: one PostgreSQL for several persons.
+
+`setup`, `add` and `remove` are for the administrator of the database, with an URL of their own in NPLLM_DATABASE_URL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from npllm import config
+from npllm.memory.store import Store
+from npllm.types import NpllmError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `npllm team ...`; its exit status: 0 done, 1 not confirmed, or `check` found something.
+
+    Raises:
+        NpllmError: with cause and mend; nothing was changed.
+    """
+    return asyncio.run(_run(_parser().parse_args(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="npllm team", description=__doc__.split("\n")[0] if __doc__ else None)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("setup", help="make the database fit for a team; again after an upgrade (administrator)")
+    add = commands.add_parser("add", help="let a database user keep a memory in it (administrator)")
+    add.add_argument("name", metavar="USER")
+    remove = commands.add_parser("remove", help="delete a person's memory in it, and keep them out (administrator)")
+    remove.add_argument("name", metavar="USER")
+    remove.add_argument("--yes", action="store_true", help="do not ask")
+    commands.add_parser("list", help="who keeps a memory in it")
+    commands.add_parser("check", help="whether others could see what is yours")
+    return parser
+
+
+async def _run(args: argparse.Namespace) -> int:
+    settings = config.load()
+    if not settings.database.url:
+        raise NpllmError(
+            "The embedded database is for one person. For a team, set NPLLM_DATABASE_URL to a server that all reach."
+        )
+    store = await Store.connect(settings)
+    try:
+        match args.command:
+            case "setup":
+                await store.team.setup()
+                print(f"{store.url} is fit for a team. `npllm team add USER` lets a database user in.")
+            case "add":
+                await store.team.add(args.name)
+                print(f"{args.name} may keep a memory in {store.url}.")
+            case "remove":
+                return await _remove(args, store)
+            case "list":
+                print("\n".join(await store.team.members()) or "Nobody yet: `npllm team add USER`.")
+            case "check":
+                weak = await store.team.weaknesses()
+                print("\n".join(weak) or "Nothing here lets another person see what is yours, but for administrators.")
+                return 1 if weak else 0
+        return 0
+    finally:
+        await store.close()
+
+
+async def _remove(args: argparse.Namespace, store: Store) -> int:
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise NpllmError("Nobody is there to ask. Say --yes.")
+        question = f"All that {args.name} has in {store.url} is deleted. This cannot be undone. Go on? [y/N] "
+        if (await asyncio.to_thread(input, question)).strip().lower() not in ("y", "yes"):
+            print("Nothing was changed.")
+            return 1
+    gone = await store.team.remove(args.name)
+    print(f"deleted: {', '.join(f'{count} {table}' for table, count in gone.items()) or 'nothing'}.")
+    print(f"Their files (adapters, journal) are on their own machine. To be done: DROP ROLE {args.name}.")
+    return 0
