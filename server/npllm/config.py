@@ -47,9 +47,11 @@ class MemoryConfig:
     min_similarity: float = 0.35  # cosine; less alike is left out
     wait_ms: int = 15  # how long a request waits for retrieval
     continuations: bool = True  # what followed the same tokens in the project has its say about each token
+    index: str = "off"  # search the project's code: "off" | "identifiers" | "identifiers+meaning"
     threads: int = 1  # embedder threads
     keep_suggestions: int = 500_000  # the newest, with what became of them; 0 = all
     keep_experiences: int = 500_000  # the newest, and those that versions are judged by; 0 = all
+    keep_chunks: int = 200_000  # of indexed code, of the projects read last; 0 = all
     ignore: tuple[str, ...] = ()  # files that are neither read nor suggested in, in gitignore's syntax
 
 
@@ -227,6 +229,7 @@ SECTIONS: dict[str, type[Any]] = {
 
 # What may be chosen from, by "section.key"; anything else is refused.
 CHOICES: dict[str, tuple[str, ...]] = {
+    "memory.index": ("off", "identifiers", "identifiers+meaning"),
     "modulator.policy": ("rules", "learned"),
     "sleep.families": ("language", "language+project", "all"),
     "sleep.layers": ("auto", "output", "all"),
@@ -252,6 +255,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "memory.threads": (1, 64),
     "memory.keep_suggestions": (0, 1000000000),
     "memory.keep_experiences": (0, 1000000000),
+    "memory.keep_chunks": (0, 1000000000),
     "feedback.implicit_weight": (0, 1),
     "feedback.emotional_weight": (0, 1),
     "feedback.min_visible_ms": (0, 60000),

@@ -12,7 +12,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from npllm.ignoring import Matcher
 
@@ -43,10 +43,22 @@ ENDINGS: dict[str, tuple[str, ...]] = {  # LSP language id -> names' endings
     "typescript": (".ts", ".mts", ".cts"),
     "typescriptreact": (".tsx",),
 }
+_BY_ENDING = {ending: language for language, endings in reversed(ENDINGS.items()) for ending in endings}  # .h is C
+
+
+def language(path: str) -> str | None:
+    """The LSP language id that a file's name tells; None for what is none of `ENDINGS`."""
+    return _BY_ENDING.get(PurePath(path).suffix)
 
 
 def files(
-    root: Path, endings: tuple[str, ...], look: Callable[[], None], until: float, ignore: Sequence[str] = ()
+    root: Path,
+    endings: tuple[str, ...],
+    look: Callable[[], None],
+    until: float,
+    ignore: Sequence[str] = (),
+    *,
+    untracked: bool = False,
 ) -> list[str]:
     """Paths relative to a project's folder, each once, in a fixed order; none if the folder is gone.
 
@@ -55,8 +67,9 @@ def files(
         look: called now and then; what it raises ends the search.
         until: `time.monotonic()`; then what was found is all.
         ignore: patterns of files that are left alone (`memory.ignore`), beside those that always are: see `ignoring`.
+        untracked: also those that git does not track yet and does not ignore.
     """
-    tracked = _tracked(root)
+    tracked = _tracked(root, untracked)
     names = _walked(root, endings, look, until) if tracked is None else tracked
     leave, folder = Matcher(ignore, str(root)), str(root).rstrip(os.sep)
     found = []
@@ -78,14 +91,15 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _tracked(root: Path) -> list[str] | None:
+def _tracked(root: Path, untracked: bool = False) -> list[str] | None:
     """What git tracks below a folder; None where no repository knows the folder: there is none, or it ignores it."""
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return None
     try:
         if _git(root, "check-ignore", "--quiet", ".").returncode == 0:
             return None
-        done = _git(root, "ls-files", "-z")
+        also = ("--cached", "--others", "--exclude-standard") if untracked else ()
+        done = _git(root, "ls-files", "-z", *also)
         done.check_returncode()
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("git cannot say which files of %s are tracked, so none is read: %s", root, error)

@@ -313,10 +313,11 @@ class Assistant:
         return given
 
     async def settle(self) -> None:
-        """Treat every pending suggestion as settled now, and carry everything to PostgreSQL."""
+        """Treat every pending suggestion as settled now, and carry everything to PostgreSQL; wait for the index."""
         self.listener.settle()
         await self._recorder.flush()
         await self.resources.drain(120.0)
+        await self.resources.indexed()
 
     # -- background ------------------------------------------------------------------------------------
 

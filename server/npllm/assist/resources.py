@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from npllm.assist import attending, context
+from npllm.assist.indexer import Indexer
 from npllm.assist.library import Library, Shelf
 from npllm.assist.small import Small
 from npllm.assist.worker import Desk, EngineWorker
@@ -21,6 +22,8 @@ from npllm.config import Config
 from npllm.ignoring import of_place
 from npllm.memory.embedder import Embedder
 from npllm.memory.forgetting import ANNOUNCED
+from npllm.memory.index.records import ANNOUNCED as INDEXED
+from npllm.memory.index.search import CodeSearch
 from npllm.memory.journal import Journal
 from npllm.memory.pump import Pump
 from npllm.memory.retrieval import Retriever
@@ -64,6 +67,7 @@ class Resources:
         )
         self.library = Library(lambda: self.worker.codec)
         self.library.ignore = config.memory.ignore
+        self.indexer = Indexer(config, lambda text: self.problem("index", text) if text else self.solved("index"))
         self.journal = Journal(config.journal_dir, most=config.journal.max_mb * 1_000_000)
         self.backlog = 0  # journal records that have not reached PostgreSQL, as of a second ago
         self.problems: dict[str, str] = {}  # by part: "base", "store", "journal", "adapters", "memory", "cerebellum"...
@@ -102,7 +106,7 @@ class Resources:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.retriever is not None:
             await self.retriever.close()
-        await self.library.close()
+        await asyncio.gather(self.library.close(), self.indexer.close())
         self.worker.close()
         if self._embedder is not None:
             self._embedder.close()
@@ -117,6 +121,7 @@ class Resources:
         if config.memory.ignore != old.memory.ignore:
             self.library.ignore = config.memory.ignore
             self.library.forget()
+        await self.indexer.configure(config)
         if self.store is not None and config.memory != old.memory:
             await self._retrieve_from(self.store)
         if self._pump is None:  # not started yet
@@ -161,6 +166,7 @@ class Resources:
 
     async def recall(self, place: Place, prefix: str, suffix: str) -> tuple[Snippet, ...]:
         """What is remembered that resembles a place, within `memory.wait_ms`."""
+        self._index(place)
         if self.retriever is None:
             return ()
         return await self.retriever.snippets(place, prefix, suffix, self.config.memory.wait_ms)
@@ -173,10 +179,28 @@ class Resources:
 
     def prefetch(self, place: Place, text: str) -> None:
         """Look in memory for what resembles a place, in the background."""
+        self._index(place)
         if self.config.memory.enabled and self.config.memory.continuations:
             self.library.look(place)
         if self.retriever is not None:
             self.retriever.prefetch(place, *context.window(text, place.offset))
+
+    async def indexed(self, project: str = "", timeout_s: float = 600.0) -> None:
+        """Wait until the index of the open projects, and of this one, is as their files are now; for evaluations.
+
+        Raises:
+            StoreError: that did not come in time.
+        """
+        self._index(Place("", "", "", project, 0))
+        if not await self.indexer.settled(timeout_s):
+            why = self.problems.get("index", f"it was not done within {timeout_s:.0f} s")
+            raise StoreError(f"The index of the projects' code is not up to date: {why}")
+        if self.retriever is not None:
+            await self.retriever.loaded()
+
+    def _index(self, place: Place) -> None:
+        if self.store is not None:  # it has migrated the database
+            self.indexer.open(place.project)
 
     # -- adapters -------------------------------------------------------------------------------------
 
@@ -280,6 +304,10 @@ class Resources:
         await self._try_refresh()
 
     def _announced(self, what: str) -> None:
+        if self.retriever is not None and (what == RECONNECT or what.startswith(INDEXED)):
+            self.retriever.announced(what)
+        if what.startswith(INDEXED):
+            return
         self.background(self._try_refresh())
         if what in (ANNOUNCED, RECONNECT):
             self.background(self._forget())
@@ -293,6 +321,7 @@ class Resources:
                 self.retriever.forget()
             self.off_limits = self.library.off_limits = await self.store.forgetting.off_limits()
             self.library.forget()
+            self.indexer.look_again()
             await self._on_forgotten(self.store)
             await self.drain(30.0)
             await asyncio.to_thread(self.journal.close)
@@ -324,7 +353,11 @@ class Resources:
         return self.store
 
     async def _retrieve_from(self, store: Store) -> None:
-        old, self.retriever = self.retriever, Retriever(store, self, self.config.memory)
+        memory = self.config.memory
+        code = (
+            CodeSearch(store.index, by_meaning=memory.index == "identifiers+meaning") if self.indexer.wanted else None
+        )
+        old, self.retriever = self.retriever, Retriever(store, self, memory, code)
         if old is not None:
             await old.close()
 

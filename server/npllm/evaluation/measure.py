@@ -103,6 +103,7 @@ async def _warm_up(editor: Editor) -> None:
     """Load what the column needs (embedder, adapter), so that the first line is not slower than the others."""
     uri = editor.open("npllm_warm_up.py", WARM_UP, "python")
     await editor.score(uri, len(WARM_UP), "return value")
+    await editor.execute("npllm.evaluation.settle")  # the index of the project's code, too
     editor.close(uri)
 
 

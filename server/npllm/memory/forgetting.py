@@ -23,7 +23,10 @@ ANNOUNCED = "forgotten"  # told to those who listen for versions
 GROUP = ("context", "base_fingerprint", "origin")  # columns that say which versions stand in for one another
 KEPT_WORDS = ("base_fingerprint", "context", "verdict", "version", "parent", "kind", "date")  # of a report
 PROJECT = "project:"
-TABLES = ("suggestions", "outcomes", "feedback", "held_back", "signs", "experiences", "consolidations", "projects")
+TABLES = (
+    *("suggestions", "outcomes", "feedback", "held_back", "signs", "experiences", "consolidations"),
+    *("chunks", "chunk_texts", "indexed_files", "projects"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class Forgetting:
             known = {version.id: version for version in versions}
             gone = _with_descendants(versions, frozenset(tainted(versions, frozenset(ids))))
             found = await _delete(connection, ids)
+            found["chunks"] = await _delete_chunks(connection, selector, kept_out=keep_out and bool(selector.limits))
+            await QUERIES.delete_unused_projects(connection)
             back = [older for id in gone if (older := _ancestor(known[id], known, gone, usable)) and _in_use(known[id])]
             await _taint(connection, [known[id] for id in gone], back, selector)
             sleeps = {known[id].consolidation for id in gone}
@@ -282,8 +287,34 @@ async def _delete(connection: Connection, ids: Collection[UUID]) -> dict[str, in
         "held back": await QUERIES.delete_held_back(connection, ids=listed),
     }
     await QUERIES.delete_pruned(connection, ids=listed)
-    await QUERIES.delete_unused_projects(connection)
     return counts
+
+
+async def _delete_chunks(connection: Connection, selector: Selector, *, kept_out: bool) -> int:
+    """Delete what the index holds of what is meant, and every text that no file holds; how many chunks that were.
+
+    Where their files are not kept out from now on, the chunks themselves are: as they are, they do not come back.
+    """
+    files = {
+        row["id"]
+        async for row in QUERIES.index_places(connection)
+        if selector.takes_place(row["project"], row["path"], "")
+        and (selector.since is None or row["changed_at"] >= selector.since)
+    }
+    if selector.text:
+        holding = QUERIES.chunks_with_text(connection, text=rows.text(selector.text))
+        hashes = {bytes(row["hash"]) async for row in holding if row["file_id"] in files}
+    else:
+        held = QUERIES.chunks_of(connection, ids=list(files))
+        hashes = {bytes(row["hash"]) async for row in held}
+    if not kept_out:
+        await QUERIES.remember_forgotten_chunks(connection, hashes=list(hashes))
+        count: int = await QUERIES.drop_chunks_by_hash(connection, hashes=list(hashes))
+    else:
+        count = await QUERIES.count_chunks(connection, ids=list(files))
+        await QUERIES.drop_files(connection, ids=list(files))
+    await QUERIES.drop_unused_texts(connection)
+    return count
 
 
 async def _taint(connection: Connection, gone: Sequence[Version], back: Sequence[Version], selector: Selector) -> None:

@@ -35,6 +35,7 @@ class Retention:
             "held_back": settings.keep_suggestions,
             "signs": settings.keep_suggestions,
             "experiences": settings.keep_experiences,
+            "chunk_texts": settings.keep_chunks,
         }
         gone: dict[str, int] = {}
         for table, keep in bounds.items():

@@ -1,8 +1,9 @@
 """What resembles the present place, found ahead of need and kept while the cursor stays near.
 
 A search (embedding, then PostgreSQL) takes longer than a request may wait, so it runs in the background, started by
-cursor and edits (`prefetch`) or by a request; what comes too late for one request serves the next. What was found
-stays the same while the cursor stays near, so that the prompt's beginning, and with it the key-value cache, does.
+cursor and edits (`prefetch`) or by a request; what comes too late for one request serves the next. The project's code
+is searched by identifiers first, which a request can wait for; when the rest has come, the ranks are fused. What was
+found stays the same while the cursor stays near, so that the prompt's beginning, and with it the key-value cache, does.
 Knows nothing of prompts.
 """
 
@@ -19,6 +20,7 @@ from uuid import UUID
 
 from npllm.config import MemoryConfig
 from npllm.ignoring import of_document
+from npllm.memory.index.search import CodeSearch, Hit, fused
 from npllm.memory.texts import embedding_text
 from npllm.types import NpllmError, Place, Snippet
 
@@ -60,20 +62,30 @@ class _Found:
     offset: int
     at: float  # monotonic
     snippets: tuple[Snippet, ...]
+    whole: bool = True  # else more is coming
 
 
 class Retriever:
-    """One per server. Everything on the event loop's thread."""
+    """One per server. Everything on the event loop's thread.
 
-    def __init__(self, store: Searchable, embedder: Embeds, config: MemoryConfig) -> None:
+    Args:
+        code: the search in the project's code; None where that is off.
+    """
+
+    def __init__(
+        self, store: Searchable, embedder: Embeds, config: MemoryConfig, code: CodeSearch | None = None
+    ) -> None:
         self._store = store
         self._embedder = embedder
         self._config = config
+        self._code = code
         self._found: OrderedDict[str, _Found] = OrderedDict()
         self._tasks: dict[str, tuple[Place, asyncio.Task[None]]] = {}
 
     def prefetch(self, place: Place, prefix: str, suffix: str) -> None:
         """Begin a search for a place where a request may come from soon; returns at once."""
+        if self._wanted and self._code is not None:
+            self._code.look(place)
         if self._wanted and self._fresh(place) is None:
             self._search_soon(place, prefix, suffix, DEBOUNCE_S)
 
@@ -82,7 +94,7 @@ class Retriever:
         if not self._wanted:
             return ()
         found = self._fresh(place)
-        if found is None:
+        if found is None or not found.whole:
             task = self._search_soon(place, prefix, suffix, 0.0)
             await asyncio.wait([task], timeout=wait_ms / 1000)
             found = self._fresh(place) or self._useful(place)
@@ -94,6 +106,8 @@ class Retriever:
         """Drop what was found for a document, or for all (something was avoided or forgotten just now)."""
         if uri is None:
             self._found.clear()
+            if self._code is not None:
+                self._code.forget()
             for _, task in self._tasks.values():
                 task.cancel()  # it may have read before
             self._tasks.clear()
@@ -105,6 +119,19 @@ class Retriever:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._code is not None:
+            await self._code.close()
+
+    async def loaded(self) -> None:
+        """What was found is dropped, and what the index says by now is known; for evaluations."""
+        self._found.clear()
+        if self._code is not None:
+            await self._code.loaded()
+
+    def announced(self, what: str) -> None:
+        """What somebody announced (see `Store.listen`)."""
+        if self._code is not None:
+            self._code.changed(what)
 
     @property
     def _wanted(self) -> bool:
@@ -134,8 +161,18 @@ class Retriever:
     async def _search(self, place: Place, prefix: str, suffix: str, delay_s: float) -> None:
         try:
             await asyncio.sleep(delay_s)
+            limit = self._config.snippets * CANDIDATES
+            alike: list[Hit] = []
+            if self._code is not None:
+                await self._code.ready(place)
+                alike = self._code.by_identifiers(place, prefix, limit)
+                if alike:
+                    self._keep(place, await self._chosen([alike], place, prefix, suffix), whole=False)
             [query] = await self._embedder.embed([embedding_text(prefix)])
-            snippets = await self._nearest(query, place, prefix, suffix)
+            ranked: list[Sequence[Snippet | Hit]] = [await self._nearest(query, place, limit), alike]
+            if self._code is not None:
+                ranked.append(await self._code.by_meaning(query, place, limit, self._config.min_similarity))
+            snippets = await self._chosen(ranked, place, prefix, suffix)
         except NpllmError as error:
             log.info("nothing is remembered just now: %s", error)
             return
@@ -146,32 +183,46 @@ class Retriever:
             running = self._tasks.get(place.uri)
             if running is not None and running[1] is asyncio.current_task():
                 del self._tasks[place.uri]
-        self._found[place.uri] = _Found(place.project, place.offset, time.monotonic(), snippets)
+        self._keep(place, snippets, whole=True)
+
+    def _keep(self, place: Place, snippets: tuple[Snippet, ...], *, whole: bool) -> None:
+        self._found[place.uri] = _Found(place.project, place.offset, time.monotonic(), snippets, whole)
         self._found.move_to_end(place.uri)
         while len(self._found) > DOCUMENTS:
             self._found.popitem(last=False)
 
-    async def _nearest(self, query: Sequence[float], place: Place, prefix: str, suffix: str) -> tuple[Snippet, ...]:
-        """The best of the same project and of all others, without what is on the screen, and none twice."""
+    async def _nearest(self, query: Sequence[float], place: Place, limit: int) -> list[Snippet]:
+        """The experiences that resemble a place most, of the same project and of all others, best first."""
         ranked: dict[UUID | None, tuple[float, Snippet]] = {}
         for project in (None, place.project) if place.project else (None,):
             found = await self._store.similar(
                 query,
                 project=project,
                 language=place.language,
-                limit=self._config.snippets * CANDIDATES,
+                limit=limit,
                 min_similarity=self._config.min_similarity,
             )
             bonus = SAME_PROJECT if project is not None else 0.0
             for snippet in found:
                 ranked[snippet.experience_id] = (snippet.score + bonus, snippet)
+        return [snippet for _, snippet in sorted(ranked.values(), key=lambda pair: -pair[0])]
+
+    async def _chosen(
+        self, ranked: Sequence[Sequence[Snippet | Hit]], place: Place, prefix: str, suffix: str
+    ) -> tuple[Snippet, ...]:
+        """The best of some ranked lists, without what is on the screen, and none twice."""
+        order = fused(ranked)
+        hits = [one for one, _ in order if isinstance(one, Hit)]
+        texts = await self._code.excerpts(hits, place, prefix) if self._code is not None and hits else {}
         chosen: list[Snippet] = []
         seen: set[str] = set()
-        for _, snippet in sorted(ranked.values(), key=lambda pair: -pair[0]):
-            key = "".join(snippet.text.split())
-            if key not in seen and not on_screen(snippet, prefix, suffix) and not self._ignored(snippet):
+        for one, score in order:
+            if isinstance(one, Hit):
+                one = Snippet(one.path, texts.get(one.hash, ""), score, project=place.project)
+            key = "".join(one.text.split())
+            if key and key not in seen and not on_screen(one, prefix, suffix) and not self._ignored(one):
                 seen.add(key)
-                chosen.append(snippet)
+                chosen.append(one)
             if len(chosen) == self._config.snippets:
                 break
         return tuple(chosen)

@@ -22,6 +22,7 @@ from npllm.memory import rows
 from npllm.memory.cerebellum import CerebellumRecords
 from npllm.memory.database import QUERIES, Connection, Database
 from npllm.memory.forgetting import Forgetting
+from npllm.memory.index.records import ChunkRecords
 from npllm.memory.lineage import Lineage
 from npllm.memory.looking import Looking
 from npllm.memory.places import off_limits
@@ -75,6 +76,7 @@ class Store:
         self.retention = Retention(database)
         self.replay = ReplayRecords(database)
         self.cerebellum = CerebellumRecords(database)
+        self.index = ChunkRecords(database)
         self._listeners: list[asyncio.Task[None]] = []
         self.policies = Policies(database)
         self.statistics = Statistician(database)

@@ -18,11 +18,10 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 from uuid import UUID
 
 from npllm.config import SECTIONS, Config
+from npllm.logs import LogFile
 from npllm.sleep.process import give_way, let_die, threads
 from npllm.sleep.protocol import Ending, Failed, Finished, NotAMessage, Progress, decode
 from npllm.sleep.report import Report
@@ -31,7 +30,6 @@ from npllm.types import NpllmError, new_id
 log = logging.getLogger(__name__)
 
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
-_LOG_BYTES = 2_000_000
 _LINE_BYTES = 1 << 22
 
 
@@ -103,7 +101,7 @@ class Sleeper:
         command = [sys.executable, "-P", "-m", "npllm.sleep.child", "--home", str(self.config.home)]
         command += ["--run-id", str(run_id), "--parent", str(os.getpid())]
         try:
-            with _LogFile(self.config.home) as stderr:
+            with LogFile(self.config.home, "sleep") as stderr:
                 self._process = await asyncio.create_subprocess_exec(
                     *command,
                     stdin=PIPE,
@@ -222,28 +220,6 @@ def _environment(config: Config) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads must not eat the CPU of whoever is awake
         "TOKENIZERS_PARALLELISM": "false",
     }
-
-
-class _LogFile:
-    """`logs/sleep.log`, opened to append; its predecessor is kept as sleep.log.1. None where it cannot be written."""
-
-    def __init__(self, home: Path) -> None:
-        self._file = home / "logs" / "sleep.log"
-        self._stream: BinaryIO | None = None
-
-    def __enter__(self) -> BinaryIO | None:
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self._file.exists() and self._file.stat().st_size > _LOG_BYTES:
-                self._file.replace(self._file.with_suffix(".log.1"))
-            self._stream = open(self._file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
-        except OSError as error:
-            log.warning("%s cannot be written: %s", self._file, error)
-        return self._stream
-
-    def __exit__(self, *_: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
 
 
 async def run_in_terminal(config: Config, show: Callable[[str], None]) -> int:

@@ -25,6 +25,7 @@ QUICK = (BASE, "+ retrieval", "+ continuations", "+ refusals kept in mind", "+ L
 OFF: Settings = {
     "memory.enabled": False,
     "memory.continuations": False,
+    "memory.index": "off",
     "feedback.avoid_refused": False,
     "adapters.enabled": False,
     "sleep.replay": "off",
@@ -56,6 +57,7 @@ class Step:
 STEPS: tuple[Step, ...] = (
     Step("+ retrieval", ({"memory.enabled": True},), sleeps=False),
     Step("+ continuations", ({"memory.continuations": True},), sleeps=False),
+    Step("index of the project's code", ({"memory.index": "identifiers+meaning"},), sleeps=False, aside=True),
     Step("+ refusals kept in mind", ({"feedback.avoid_refused": True},), sleeps=False),
     Step("+ LoRA", ({"adapters.enabled": True},)),
     Step("replay, uniform", ({"sleep.replay": "uniform"},), aside=True),

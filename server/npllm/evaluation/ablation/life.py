@@ -104,6 +104,7 @@ async def live(arm: Arm, days: Sequence[Day], general: Sequence[Visit], place: P
     with repeatable_ids(seed, day.number):
         async with awake(config) as assistant:
             desk = Desk(assistant, place.workspace)
+            await assistant.resources.indexed(str(place.workspace))
             for number, visit in enumerate(day.morning, start=1):
                 note(f"morning, file {number} of {len(day.morning)}")
                 moments += await developer.morning(desk, [visit], seed=1000 * seed + day.number)
@@ -220,4 +221,5 @@ def lay_out(workspace: Path, files: Mapping[str, str]) -> None:
 async def _warm_up(desk: Desk) -> None:
     uri = desk.open("npllm_warm_up.py", "def warm_up(value):\n    ", "python")
     await desk.score(uri, len(desk.text(uri)), "return value")
+    await desk.assistant.resources.indexed(str(desk.workspace))
     desk.close(uri)

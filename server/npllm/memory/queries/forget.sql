@@ -1,6 +1,7 @@
 -- name: lock_memory!
 -- In the order in which the journal's pump writes: what it is writing is waited for, what comes later waits.
-LOCK TABLE projects, suggestions, outcomes, feedback, held_back, signs, experiences IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE projects, suggestions, outcomes, feedback, held_back, signs, experiences, indexed_files, chunk_texts, chunks
+IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: cases
 -- Every suggestion that is remembered, with its place, once.
@@ -71,6 +72,7 @@ DELETE FROM projects p WHERE p.owner = current_user
   AND NOT EXISTS (SELECT 1 FROM pruned q WHERE q.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM experiences e WHERE e.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM held_back h WHERE h.project_id = p.id)
+  AND NOT EXISTS (SELECT 1 FROM indexed_files f WHERE f.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM signs g WHERE g.project_id = p.id);
 
 -- name: version_tables

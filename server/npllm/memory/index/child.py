@@ -1,0 +1,212 @@
+"""`python -m npllm.memory.index.child`: keeps the index of some projects fresh, at low priority, apart from the server.
+
+Standard input: a line of JSON with the settings of the database, then lines with the whole of what is wanted from then
+on (`protocol.Wanted`); its end is the end. Standard output: lines that say how it stands (`protocol.Said`). It connects
+to the database itself. A project that another process keeps is asked for again now and then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from npllm.config import Config, DatabaseConfig
+from npllm.memory.database import Database
+from npllm.memory.embedder import Embedder
+from npllm.memory.forgetting import Forgetting
+from npllm.memory.index import protocol
+from npllm.memory.index.indexing import look
+from npllm.memory.index.protocol import Said, Wanted
+from npllm.memory.index.records import ChunkRecords, Claims
+from npllm.memory.index.watching import Watcher
+from npllm.types import NpllmError, StoreError
+
+log = logging.getLogger(__name__)
+
+NICE = 15
+LOOK_AGAIN_S = 60.0  # at a project, whatever was heard of it
+RETRY_S = 10.0  # after the database was away, and for a project that another process keeps
+EMBEDDED = 16  # chunks at a time
+REST_SHARE = 5  # times as long as a look took, so long until the next
+
+
+class Keeper:
+    """The process's work, on its event loop."""
+
+    def __init__(self, database: Database, embedder: Embedder) -> None:
+        self._records = ChunkRecords(database)
+        self._forgetting = Forgetting(database)
+        self._embedder = embedder
+        self._wanted = Wanted((), False)
+        self._news = asyncio.Event()
+        self._heard: set[str] = set()  # projects in which something has changed
+        self._due: dict[str, float] = {}  # of the projects that are ours: when to look again at the latest, monotonic
+        self._rests: dict[str, float] = {}  # and at the earliest
+        self._asked_again = 0.0  # when to ask for projects of other processes
+        self._done = self._said = Said(-1)
+
+    def want(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._due = dict.fromkeys(self._due, 0.0)
+        self._rests.clear()
+        self._asked_again = 0.0
+        self._news.set()
+
+    async def run(self) -> None:
+        """Keep the index until cancelled."""
+        watcher = Watcher(self._changed)
+        try:
+            while True:
+                try:
+                    async with self._records.claim() as claims:
+                        await self._keep(claims, watcher)
+                except NpllmError as error:
+                    self._say(problem=str(error))
+                except Exception as error:
+                    log.exception("the index could not be kept")
+                    self._say(problem=f"The index of the projects' code cannot be kept: {error}. It is tried again.")
+                for project in self._due:
+                    watcher.leave(project)
+                self._due.clear()
+                await asyncio.sleep(RETRY_S)
+        finally:
+            watcher.close()
+
+    def _changed(self, project: str) -> None:
+        self._heard.add(project)
+        self._news.set()
+
+    async def _keep(self, claims: Claims, watcher: Watcher) -> None:
+        while True:
+            if claims.lost:
+                raise StoreError("The connection to the database was lost.")
+            self._news.clear()
+            wanted = self._wanted
+            await self._claim(claims, watcher, wanted)
+            for project in self._to_look_at():
+                await self._look(project, watcher)
+            if self._news.is_set() or (wanted.embed and await self._embed(wanted)):
+                continue
+            if not self._to_look_at():
+                self._say(number=wanted.number)
+                await self._wait()
+
+    async def _claim(self, claims: Claims, watcher: Watcher, wanted: Wanted) -> None:
+        for project in set(self._due) - set(wanted.projects):
+            watcher.leave(project)
+            del self._due[project]
+            await claims.give_back(project)
+        if time.monotonic() >= self._asked_again:
+            for project in wanted.projects:
+                if project not in self._due and await claims.take(project):
+                    self._due[project] = 0.0
+            self._asked_again = time.monotonic() + RETRY_S
+
+    def _to_look_at(self) -> list[str]:
+        now = time.monotonic()
+        return [
+            project
+            for project, due in self._due.items()
+            if now >= due or (project in self._heard and now >= self._rests.get(project, 0.0))
+        ]
+
+    async def _look(self, project: str, watcher: Watcher) -> None:
+        began, wanted = time.monotonic(), self._wanted
+        self._heard.discard(project)
+        limits = await self._forgetting.off_limits()
+        looked = await look(project, self._records, wanted.ignore, limits, lambda: self._wanted is wanted)
+        if self._wanted is not wanted:
+            return  # it is due again
+        watcher.watch(project, looked.folders)
+        now = time.monotonic()
+        if looked.read or looked.gone:
+            log.info(
+                "%s: %d files, %d read, %d gone, %.1f s", project, looked.files, looked.read, looked.gone, now - began
+            )
+        self._due[project] = now + LOOK_AGAIN_S
+        self._rests[project] = now + REST_SHARE * (now - began)
+        self._done = replace(self._done, files=self._done.files + looked.files, read=self._done.read + looked.read)
+
+    async def _embed(self, wanted: Wanted) -> bool:
+        """Embed some chunks; False when there was nothing to embed."""
+        found = await self._records.without_embedding([*self._due], EMBEDDED)
+        if not found:
+            return False
+        vectors = await self._embedder.embed([content for _, content in found])
+        await self._records.embed({hash: vector for (hash, _), vector in zip(found, vectors, strict=True)})
+        self._done = replace(self._done, embedded=self._done.embedded + len(found))
+        return True
+
+    async def _wait(self) -> None:
+        """Until there is something to do."""
+        now = time.monotonic()
+        times = [*self._due.values(), *(self._rests.get(project, now) for project in self._heard)]
+        if set(self._wanted.projects) - set(self._due):
+            times.append(self._asked_again)
+        try:
+            await asyncio.wait_for(self._news.wait(), timeout=max(0.05, min(times, default=now + LOOK_AGAIN_S) - now))
+        except TimeoutError:
+            pass
+
+    def _say(self, *, number: int | None = None, problem: str = "") -> None:
+        """How it stands now, unless that was the last thing said."""
+        self._done = replace(self._done, number=self._done.number if number is None else number, problem=problem)
+        if self._done != self._said:
+            self._said = self._done
+            sys.stdout.buffer.write(protocol.encode(self._said))
+            sys.stdout.buffer.flush()
+
+
+async def _serve(home: Path) -> None:
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader(limit=1 << 22)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    settings = json.loads(await lines.readline())
+    config = Config(home=home, database=DatabaseConfig(**settings["database"]))
+    database, embedder = Database(config), Embedder(threads=settings["threads"])
+    keeper = Keeper(database, embedder)
+    work = asyncio.create_task(keeper.run())
+    try:
+        while line := await lines.readline():
+            keeper.want(protocol.wanted(line))
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        embedder.close()
+        await database.close()
+
+
+def _give_way() -> None:
+    """The person's programs come first, for the CPU and for the disk."""
+    try:
+        process = psutil.Process()
+        if sys.platform == "win32":
+            process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+            return
+        process.nice(NICE)
+        if sys.platform == "linux":
+            process.ionice(psutil.IOPRIO_CLASS_IDLE)
+    except (psutil.Error, OSError) as error:  # a container may forbid it
+        log.info("the priority stays as it is: %s", error)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")  # to stderr
+    _give_way()
+    asyncio.run(_serve(args.home))
+
+
+if __name__ == "__main__":
+    main()
