@@ -7,35 +7,50 @@
 -- - numbers that are given out are random: a counter tells how busy the others are.
 -- Rights belong to the role npllm_member, where it could be made; `secure()` below sees to that for later tables, too.
 
--- Numbers of projects, without a counter.
-ALTER TABLE projects ALTER COLUMN id DROP IDENTITY;
-ALTER TABLE projects ALTER COLUMN id SET DEFAULT hashtextextended(CAST(gen_random_uuid() AS text), 0);
-
 DO $$
 DECLARE
     found record;
+    again text[] := '{}';
+    command text;
 BEGIN
+    FOR found IN
+        SELECT a.attrelid::regclass AS tab, a.attname AS name FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        WHERE c.relnamespace = 'npllm'::regnamespace AND a.attidentity <> '' LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP IDENTITY, '
+                       'ALTER COLUMN %I SET DEFAULT hashtextextended(CAST(gen_random_uuid() AS text), 0)',
+                       found.tab, found.name, found.name);
+    END LOOP;
     -- Foreign keys first: they rest on the primary keys.
-    FOR found IN SELECT conname, conrelid::regclass AS tab FROM pg_constraint
-        WHERE contype = 'f' AND connamespace = 'npllm'::regnamespace LOOP
+    FOR found IN
+        SELECT k.conname, k.conrelid::regclass AS tab, k.confrelid::regclass AS target,
+            CASE k.confdeltype WHEN 'c' THEN ' ON DELETE CASCADE' ELSE '' END AS action,
+            (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY c.position)
+             FROM unnest(k.conkey) WITH ORDINALITY AS c (number, position)
+             JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.number) AS columns,
+            (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY c.position)
+             FROM unnest(k.confkey) WITH ORDINALITY AS c (number, position)
+             JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = c.number) AS targets
+        FROM pg_constraint k
+        JOIN pg_attribute o ON o.attrelid = k.conrelid AND o.attname = 'owner'
+        JOIN pg_attribute t ON t.attrelid = k.confrelid AND t.attname = 'owner'
+        WHERE k.contype = 'f' AND k.connamespace = 'npllm'::regnamespace AND NOT (o.attnum = ANY (k.conkey)) LOOP
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', found.tab, found.conname);
+        again := again || format('ALTER TABLE %s ADD FOREIGN KEY (%s, owner) REFERENCES %s (%s, owner)%s',
+                                 found.tab, found.columns, found.target, found.targets, found.action);
     END LOOP;
     FOR found IN
         SELECT k.conname, k.conrelid::regclass AS tab,
+            CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END AS kind,
             (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY c.position)
              FROM unnest(k.conkey) WITH ORDINALITY AS c (number, position)
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.number) AS columns
         FROM pg_constraint k JOIN pg_attribute o ON o.attrelid = k.conrelid AND o.attname = 'owner'
-        WHERE k.contype = 'p' AND k.connamespace = 'npllm'::regnamespace AND NOT (o.attnum = ANY (k.conkey)) LOOP
-        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I, ADD PRIMARY KEY (%s, owner)',
-                       found.tab, found.conname, found.columns);
+        WHERE k.contype IN ('p', 'u') AND k.connamespace = 'npllm'::regnamespace AND NOT (o.attnum = ANY (k.conkey)) LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I, ADD %s (%s, owner)',
+                       found.tab, found.conname, found.kind, found.columns);
     END LOOP;
-    FOR found IN SELECT unnest(ARRAY['suggestions', 'experiences', 'held_back', 'signs', 'pruned']) AS tab LOOP
-        EXECUTE format('ALTER TABLE %I ADD FOREIGN KEY (project_id, owner) REFERENCES projects (id, owner)', found.tab);
-    END LOOP;
-    FOR found IN SELECT unnest(ARRAY['replay', 'held_out']) AS tab LOOP
-        EXECUTE format('ALTER TABLE %I ADD FOREIGN KEY (experience_id, owner) REFERENCES experiences (id, owner) '
-                       'ON DELETE CASCADE', found.tab);
+    FOREACH command IN ARRAY again LOOP
+        EXECUTE command;
     END LOOP;
 END
 $$;
