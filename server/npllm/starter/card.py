@@ -122,7 +122,7 @@ def _choice(preset: Preset, trials: Sequence[Trial]) -> str:
 
 _LIMITS = """## Limits
 
-It is very small and saw little text: it knows the syntax of Python, and less well of JavaScript and TypeScript, common
+It is very small: it knows the syntax of Python, and less well of JavaScript and TypeScript, common
 idioms and what stands in its context, and little else. It knows no other language. It invents names, knows no facts and
 follows no instructions; what it writes may not run, nor even parse (see the figures). It may repeat fragments of the
 packages it read, which remain under their own licences. Rebuild it with `npllm starter build`.

@@ -138,7 +138,7 @@ class Trainer:
 
         A checkpoint is left either way, and every so many seconds. `validate` is called now and then on the
         network and its figure written into the loss curve."""
-        if self.team.rank == 0:
+        if self.team.rank == 0 and self.fraction < 1.0:
             self._record(on=self._hardware())
         clock = _Clock(self.progress.seconds)
         saved = validated = clock.started
