@@ -15,7 +15,7 @@ INSERT INTO indexed_files AS kept (project_id, path, language, mtime_ns, size, m
 SELECT CAST(:project_id AS bigint), f.path, f.language, f.mtime_ns, f.size, CAST(:made_by AS integer)
 FROM unnest(CAST(:paths AS text[]), CAST(:languages AS text[]), CAST(:mtimes AS bigint[]), CAST(:sizes AS bigint[]))
     AS f (path, language, mtime_ns, size)
-ON CONFLICT (project_id, path) DO UPDATE SET language = excluded.language, mtime_ns = excluded.mtime_ns,
+ON CONFLICT (project_id, path, owner) DO UPDATE SET language = excluded.language, mtime_ns = excluded.mtime_ns,
     size = excluded.size, made_by = excluded.made_by, read_at = now()
 RETURNING kept.id, kept.path;
 
