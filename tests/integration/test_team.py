@@ -154,7 +154,8 @@ async def test_every_table_keeps_the_contract(shared: Shared) -> None:
     rows = await admin.fetch(
         "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS forced, "
         " (SELECT array_agg(p.polname::text || ': '"
-        "   || pg_get_expr(p.polqual, p.polrelid) || '; ' || pg_get_expr(p.polwithcheck, p.polrelid) || p.polcmd::text)"
+        "   || pg_get_expr(p.polqual, p.polrelid) || '; ' || coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '')"
+        "   || p.polcmd::text)"
         "  FROM pg_policy p WHERE p.polrelid = c.oid) AS policies, "
         " EXISTS (SELECT 1 FROM aclexplode(c.relacl) a WHERE a.grantee = 0) AS anybody, "
         " EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attidentity <> '') AS counts "
@@ -162,7 +163,11 @@ async def test_every_table_keeps_the_contract(shared: Shared) -> None:
     )
     for row in rows:
         assert not row["anybody"] and not row["counts"], row["relname"]
-        if row["relname"] in with_persons:
+        if row["relname"] in ("shares", "shared_experiences"):  # checks more, and lets a role's members read
+            assert row["forced"] and all(
+                "owner = CURRENT_USER" in says for says in row["policies"] if "own_rows" in says
+            )
+        elif row["relname"] in with_persons:
             assert row["forced"], row["relname"]
             assert row["policies"] == ["own_rows: (owner = CURRENT_USER); (owner = CURRENT_USER)*"], row["relname"]
     keys = await admin.fetch(
@@ -619,3 +624,69 @@ async def test_a_database_of_an_earlier_version_keeps_its_persons(
     await theirs.close()
     await drop_roles(admin, old)
     await admin.close()
+
+
+async def test_project_memory_is_shared_only_where_both_switched_it_on(shared: Shared) -> None:
+    """With a role's members, and nobody else; it goes when it is forgotten, or shared no more."""
+    mark = shared.alice_name.removeprefix("alice_")
+    role, bob_name = f"works_on_x_{mark}", f"bob_{mark}"
+    await shared.admin.execute(f"CREATE ROLE {role}; CREATE ROLE {bob_name} LOGIN; GRANT {role} TO {bob_name}")
+    await shared.admin_store.team.add(bob_name)
+    alice, bob = shared.alice, await Store.connect(shared.config_of(bob_name))
+    mallory = await Store.connect(shared.config_of(shared.mallory_name))
+    near = unit_vector(5)
+
+    async def found(who: Store, project: str) -> list[str]:
+        hits = await who.similar(near, project=project, language="python", limit=5, min_similarity=0.5)
+        return sorted(hit.text.splitlines()[-1].strip() for hit in hits)
+
+    before = make_experience(place=make_place(project="/alice/x"), final_text="    before = 1", embedding=near)
+    private = make_experience(place=make_place(project="/alice/y"), final_text="    private = 1", embedding=near)
+    await alice.write([before, private])
+    with pytest.raises(StoreError, match=f"do not belong to the role {role}"):
+        await alice.shares.share("/alice/x", role)
+    with pytest.raises(StoreError, match=r"no role nobody_has.*CREATE ROLE nobody_has"):
+        await alice.shares.share("/alice/x", "nobody_has")
+    await shared.admin.execute(f"GRANT {role} TO {shared.alice_name}")
+    await alice.shares.share("/alice/x", role)
+    assert await found(bob, "/bob/x") == []  # bob has not switched it on
+    await bob.shares.share("/bob/x", role)
+    assert await found(bob, "/bob/x") == ["before = 1"]
+    assert await found(bob, "/bob/other") == []
+    after = make_experience(place=make_place(project="/alice/x"), final_text="    after = 1", embedding=near)
+    await alice.write([after])
+    mine = make_experience(place=make_place(project="/bob/x"), final_text="    mine = 1", embedding=near)
+    await bob.write([mine])
+    assert await found(bob, "/bob/x") == ["after = 1", "before = 1", "mine = 1"]
+    assert await found(alice, "/alice/x") == ["after = 1", "before = 1", "mine = 1"]
+    assert [(one.own, one.others) for one in await alice.shares.all()] == [(2, 1)]
+    later = dataclasses.replace(after, revision=1, final_text="    later = 1")
+    await alice.write([later])
+    assert await found(bob, "/bob/x") == ["before = 1", "later = 1", "mine = 1"]
+
+    directly = await asyncpg.connect(shared.mallory_url)
+    assert await directly.fetch("SELECT * FROM npllm.shared_experiences") == []
+    own = await directly.fetchval("INSERT INTO npllm.projects (path) VALUES ('/m') RETURNING id")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        await directly.execute("INSERT INTO npllm.shares (project_id, shared_with) VALUES ($1, $2)", own, role)
+    with pytest.raises(asyncpg.PostgresError):  # nothing to be slipped into bob's prompts
+        await directly.execute(
+            "INSERT INTO npllm.shared_experiences (id, project_id, shared_with, path, language, prefix, final_text, "
+            "reward, created_at) VALUES (gen_random_uuid(), $1, $2, 'a.py', 'python', '', 'evil()', 1, now())",
+            *(own, role),
+        )
+    await directly.close()
+    bobs = await asyncpg.connect(shared.config_of(bob_name).database.url)
+    for sql in ("UPDATE npllm.shared_experiences SET final_text = 'evil()'", "DELETE FROM npllm.shared_experiences"):
+        async with bobs.transaction():
+            assert (await bobs.execute(sql + " WHERE owner <> current_user")).endswith(" 0")
+    await bobs.close()
+
+    await alice.forgetting.forget(Selector(text="later"), tainted=lambda _versions, _ids: (), usable=lambda _: False)
+    assert await found(bob, "/bob/x") == ["before = 1", "mine = 1"]
+    assert await alice.shares.unshare("/alice/x") == 1
+    assert await found(bob, "/bob/x") == ["mine = 1"]
+    assert await shared.admin.fetchval("SELECT count(*) FROM npllm.shared_experiences WHERE owner <> $1", bob_name) == 0
+    await bob.close()
+    await mallory.close()
+    await drop_roles(shared.admin, bob_name, role)

@@ -74,6 +74,22 @@ async def find_similar(
         snippets.append(Snippet(row["path"], text, score, id, row["reward"], *belongs))
         if len(snippets) == limit:
             break
+    if project is None:
+        return snippets
+    shared = await _shared(connection, rows.text(project), parameters)
+    return sorted([*snippets, *shared], key=lambda snippet: -snippet.score)[:limit]
+
+
+async def _shared(connection: Connection, project: str, parameters: dict[str, Any]) -> list[Snippet]:
+    """What others share of this project. Their paths count as this project's: its ignored files stay out."""
+    found = [row async for row in QUERIES.similar_shared(connection, project=project, **parameters)]
+    avoided = await _avoided(connection, parameters["language"]) if found else set()
+    snippets = []
+    for row in found:
+        text = snippet_text(row["prefix"], row["final_text"])
+        if not offers_avoided(text, row["final_text"], avoided):
+            score = 1.0 - row["distance"]
+            snippets.append(Snippet(row["path"], text, score, rows.uuid(row["id"]), row["reward"], project))
     return snippets
 
 

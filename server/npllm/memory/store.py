@@ -29,6 +29,7 @@ from npllm.memory.places import off_limits
 from npllm.memory.policies import Policies
 from npllm.memory.replay import ReplayRecords
 from npllm.memory.retention import Retention
+from npllm.memory.shares import Shares
 from npllm.memory.similarity import find_similar
 from npllm.memory.statistics import Statistician
 from npllm.memory.team import Team
@@ -81,6 +82,7 @@ class Store:
         self.policies = Policies(database)
         self.statistics = Statistician(database)
         self.team = Team(database)
+        self.shares = Shares(database)
 
     @classmethod
     async def connect(cls, config: Config) -> Store:

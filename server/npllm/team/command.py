@@ -1,4 +1,4 @@
-"""`npllm team setup | add | remove | list | check`: one PostgreSQL for several persons.
+"""`npllm team setup | add | remove | list | check | share | unshare | shares`: one PostgreSQL for several persons.
 
 `setup`, `add` and `remove` are for the administrator of the database, with an URL of their own in NPLLM_DATABASE_URL.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from npllm import config
 from npllm.memory.store import Store
@@ -34,6 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     remove.add_argument("name", metavar="USER")
     remove.add_argument("--yes", action="store_true", help="do not ask")
     commands.add_parser("list", help="who keeps a memory in it")
+    share = commands.add_parser("share", help="let a role's members use what you wrote in a project, and use theirs")
+    share.add_argument("role", metavar="ROLE")
+    share.add_argument("--project", metavar="P", default=".", help="the workspace folder (default: this one)")
+    unshare = commands.add_parser("unshare", help="take that back; the copies are deleted")
+    unshare.add_argument("role", metavar="ROLE", nargs="?", help="default: from all")
+    unshare.add_argument("--project", metavar="P", default=".", help="the workspace folder (default: this one)")
+    commands.add_parser("shares", help="what you share, and how much there is")
     commands.add_parser("check", help="whether others could see what is yours")
     return parser
 
@@ -55,6 +64,18 @@ async def _run(args: argparse.Namespace) -> int:
                 print(f"{args.name} may keep a memory in {store.url}.")
             case "remove":
                 return await _remove(args, store)
+            case "share":
+                project = os.path.normpath(Path(args.project).expanduser().absolute())
+                await store.shares.share(project, args.role)
+                print(f"What you write in {project} may be used by members of {args.role}, and theirs by you there.")
+            case "unshare":
+                project = os.path.normpath(Path(args.project).expanduser().absolute())
+                count = await store.shares.unshare(project, args.role)
+                print(f"{project} is shared no more." if count else f"{project} was not shared.")
+                return 0 if count else 1
+            case "shares":
+                for one in await store.shares.all():
+                    print(f"{one.project} with {one.role}: {one.own} of yours, {one.others} of others")
             case "list":
                 print("\n".join(await store.team.members()) or "Nobody yet: `npllm team add USER`.")
             case "check":
