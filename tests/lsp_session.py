@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from lsprotocol import types as lsp
+
 from npllm.evaluation.client import Editor, ServerStatus
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -30,11 +32,17 @@ def settings(model: Path, **sections: Mapping[str, Any]) -> dict[str, dict[str, 
 
 @asynccontextmanager
 async def session(
-    home: Path, workspace: Path, given: Mapping[str, Mapping[str, Any]], *, ready: bool = True
+    home: Path,
+    workspace: Path,
+    given: Mapping[str, Mapping[str, Any]],
+    *,
+    ready: bool = True,
+    options: Mapping[str, Any] | None = None,
+    code_lens: lsp.CodeLensWorkspaceClientCapabilities | None = None,
 ) -> AsyncIterator[Editor]:
     """An editor with its server, ready (base loaded, database there) unless told otherwise."""
     workspace.mkdir(parents=True, exist_ok=True)
-    editor = Editor(workspace, home, home / "stderr.log")
+    editor = Editor(workspace, home, home / "stderr.log", options=options, code_lens=code_lens)
     await editor.start(given)
     try:
         if ready:

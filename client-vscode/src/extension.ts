@@ -2,13 +2,26 @@
 
 import * as vscode from 'vscode';
 import type { Middleware } from 'vscode-languageclient/node';
-import { giveFeedback } from './feedback';
+import { acknowledge, giveFeedback } from './feedback';
 import * as keys from './keys';
 import { execute } from './requests';
 import { Server } from './server';
 import * as status from './status';
 
 let server: Server | undefined;
+
+/** What is said by a code action, a lens or a link goes to the server by itself; the person sees that it arrived. */
+function heard(before: Middleware): Middleware {
+  return {
+    ...before,
+    executeCommand: async (command, args: unknown[], next) => {
+      const run = before.executeCommand;
+      const answer: unknown = await (run === undefined ? next(command, args) : run(command, args, next));
+      if (command === 'npllm.feedback') acknowledge(answer, (args[0] as { emoji?: string } | undefined)?.emoji);
+      return answer;
+    },
+  };
+}
 
 /** A sleep's standard progress is not shown: the status bar's item says more. */
 const quietSleep: Middleware = {
@@ -19,7 +32,7 @@ const quietSleep: Middleware = {
 
 export function activate(context: vscode.ExtensionContext): void {
   const log = vscode.window.createOutputChannel('npllm', { log: true });
-  const running: Server = new Server(log, { ...keys.watch(() => running), ...quietSleep });
+  const running: Server = new Server(log, { ...heard(keys.watch(() => running)), ...quietSleep });
   server = running;
   context.subscriptions.push(
     log, running, statusBar(running), ...keys.register(running), ...commands(running, log),
@@ -58,8 +71,8 @@ function statusBar(running: Server): vscode.Disposable {
 }
 
 function commands(running: Server, log: vscode.LogOutputChannel): vscode.Disposable[] {
-  const handlers: Record<string, () => unknown> = {
-    'npllm.giveFeedback': () => giveFeedback(running),
+  const handlers: Record<string, (about?: unknown) => unknown> = {
+    'npllm.giveFeedback': about => giveFeedback(running, about),
     'npllm.sleepNow': () => sleep(running),
     'npllm.wakeUp': () => execute(running, 'npllm.wake'),
     'npllm.showReport': () => showReport(running),

@@ -1,7 +1,7 @@
 // "How was that?": an emoji, and a comment for those who want to say more.
 
 import * as vscode from 'vscode';
-import { offerInMind } from './keys';
+import { offerById, offerInMind } from './keys';
 import { execute } from './requests';
 import type { Server } from './server';
 
@@ -15,11 +15,13 @@ const faces: readonly (vscode.QuickPickItem & { readonly emoji: string })[] = [
   { emoji: '😡', label: '😡 never again' },
 ];
 
-export async function giveFeedback(server: Server): Promise<void> {
+/** Asks how a suggestion was: the one that a code action, a lens or a hover is about, or the one in mind. */
+export async function giveFeedback(server: Server, about?: unknown): Promise<void> {
   const editor = vscode.window.activeTextEditor; // before the pick takes the focus
-  const offer = editor && offerInMind(editor);
+  const id = (about as { readonly suggestionId?: unknown } | undefined)?.suggestionId;
+  const offer = editor && (typeof id === 'string' ? offerById(editor, id) : offerInMind(editor));
   const face = await vscode.window.showQuickPick(faces, {
-    title: `npllm: how was ${offer === undefined ? 'the last suggestion' : quoted(offer.item.insertText)}?`,
+    title: `npllm: how was ${offer === undefined ? unnamed(id) : quoted(offer.item.insertText)}?`,
     placeHolder: 'It learns from this in its next sleep',
   });
   if (face === undefined) return;
@@ -30,18 +32,27 @@ export async function giveFeedback(server: Server): Promise<void> {
   const answer = await execute(server, 'npllm.feedback', {
     emoji: face.emoji,
     ...(comment.trim() !== '' && { comment: comment.trim() }),
-    ...(offer !== undefined && { suggestionId: offer.id }),
+    ...(typeof id === 'string' ? { suggestionId: id } : offer !== undefined && { suggestionId: offer.id }),
     ...(editor !== undefined && {
       uri: editor.document.uri.toString(), line: editor.selection.active.line,
     }),
   });
-  if (answer === undefined) return;
+  acknowledge(answer, face.emoji);
+}
+
+/** Says whether what was said is recorded. */
+export function acknowledge(answer: unknown, emoji = ''): void {
+  if (typeof answer !== 'object' || answer === null) return;
   const { recorded, reason } = answer as { recorded?: boolean; reason?: string };
   if (recorded === false) {
     void vscode.window.showInformationMessage(`npllm: ${reason ?? 'this could not be recorded.'}`);
   } else {
-    vscode.window.setStatusBarMessage(`npllm: ${face.emoji} noted, thank you`, 4000);
+    vscode.window.setStatusBarMessage(`npllm: ${emoji} noted, thank you`, 4000);
   }
+}
+
+function unnamed(id: unknown): string {
+  return typeof id === 'string' ? 'this suggestion' : 'the last suggestion';
 }
 
 /** A suggestion in few words: its first line that says something. */

@@ -71,6 +71,11 @@ export function offerInMind(editor: vscode.TextEditor): Offer | undefined {
   return offerAtCursor(editor) ?? offers.latest(key);
 }
 
+/** A suggestion that was offered in this document. */
+export function offerById(editor: vscode.TextEditor, id: string): Offer | undefined {
+  return offers.get(editor.document.uri.toString(), id);
+}
+
 /** Suggestions of a server that is gone mean nothing to the next one. */
 export function forget(): void {
   offers.clear();

@@ -167,7 +167,12 @@ export class Server implements vscode.Disposable {
   #options(): LanguageClientOptions {
     return {
       documentSelector: [{ scheme: 'file' }, { scheme: 'vscode-remote' }, { scheme: 'untitled' }],
-      initializationOptions: JSON.parse(JSON.stringify(vscode.workspace.getConfiguration('npllm'))) as unknown,
+      initializationOptions: {
+        ...JSON.parse(JSON.stringify(vscode.workspace.getConfiguration('npllm'))) as object,
+        commandLinks: true,
+        feedbackCommand: 'npllm.giveFeedback',
+      },
+      markdown: { isTrusted: { enabledCommands: ['npllm.feedback', 'npllm.giveFeedback'] } },
       synchronize: { configurationSection: 'npllm' },
       outputChannel: this.log,
       traceOutputChannel: this.log,

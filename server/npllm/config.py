@@ -64,6 +64,11 @@ class FeedbackConfig:
     keep_above: float = 0.7  # relevance
     discard_below: float = 0.3  # relevance; between the two: kept at low priority
     avoid_frustration: float = 0.7  # from here on a suggestion is never made again
+    code_actions: bool = (
+        True  # offer to say how a suggestion was, among the code actions that are asked for where it stands
+    )
+    hover: bool = True  # and in the hover on what it wrote, where the editor says that links there can run commands
+    code_lens: bool = False  # and above the line of what was taken last; off, since the lines below move
     avoid_refused: bool = True  # what was refused is not offered again behind the same two lines
 
 

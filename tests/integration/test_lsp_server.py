@@ -180,9 +180,8 @@ async def test_the_rewrite_action_is_resolved_lazily(home, tmp_path, given, data
             (change,) = resolved.edit.document_changes
             assert change.edits[0].range == span
             assert change.text_document.version == 1
-        empty = lsp.CodeActionParams(
-            lsp.TextDocumentIdentifier(uri), lsp.Range(span.start, span.start), lsp.CodeActionContext([])
-        )
+        rewriting = lsp.CodeActionContext([], only=[lsp.CodeActionKind.RefactorRewrite])
+        empty = lsp.CodeActionParams(lsp.TextDocumentIdentifier(uri), lsp.Range(span.start, span.start), rewriting)
         assert not await client.text_document_code_action_async(empty)
 
 

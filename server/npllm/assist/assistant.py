@@ -312,6 +312,10 @@ class Assistant:
         await self._recorder.flush()
         return given
 
+    def judged(self, suggestion_id: UUID) -> bool:
+        """Whether the person has said how a suggestion was."""
+        return self._recorder.heard(suggestion_id)
+
     async def settle(self) -> None:
         """Treat every pending suggestion as settled now, and carry everything to PostgreSQL; wait for the index."""
         self.listener.settle()

@@ -18,7 +18,7 @@ from npllm.assist.repository import Repositories
 from npllm.config import Config
 from npllm.feedback.frustration import Signs
 from npllm.feedback.implicit import ImplicitFeedback
-from npllm.feedback.tracking import Change
+from npllm.feedback.tracking import Change, TrackedRange
 from npllm.types import Outcome, Place, Sign, Suggestion
 
 LONG = 20_000  # characters that are replaced, or put in their place: read in steps
@@ -71,6 +71,10 @@ class Listener:
     def at(self, uri: str, start: int, end: int) -> UUID | None:
         """The newest suggestion of a document that stands in, or is offered at, these offsets."""
         return self._implicit.at(uri, start, end)
+
+    def taken(self, uri: str) -> list[tuple[Suggestion, TrackedRange]]:
+        """What was taken in a document, is recorded and still stands there, with its offsets; the newest first."""
+        return self._implicit.taken(uri)
 
     # -- what the editor says -------------------------------------------------------------------------
 

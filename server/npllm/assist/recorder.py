@@ -153,6 +153,11 @@ class Recorder:
         """Whether a suggestion was recorded lately."""
         return suggestion_id in self._cases
 
+    def heard(self, suggestion_id: UUID) -> bool:
+        """Whether the person has said something about a suggestion."""
+        case = self._cases.get(suggestion_id)
+        return case is not None and case.feedback is not None
+
     def latest(self) -> Suggestion | None:
         """The suggestion made last."""
         return next(reversed(self._cases.values())).suggestion if self._cases else None

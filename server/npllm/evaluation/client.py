@@ -67,10 +67,23 @@ class Editor:
         home: the server's data folder.
         log_file: where the server's stderr goes.
         inline: whether it knows inline completion.
+        options: of its plugin, beside the settings (`initializationOptions`).
+        code_lens: what it says of its CodeLenses.
     """
 
-    def __init__(self, workspace: Path, home: Path, log_file: Path, *, inline: bool = True) -> None:
+    def __init__(
+        self,
+        workspace: Path,
+        home: Path,
+        log_file: Path,
+        *,
+        inline: bool = True,
+        options: Mapping[str, Any] | None = None,
+        code_lens: lsp.CodeLensWorkspaceClientCapabilities | None = None,
+    ) -> None:
         self._inline = inline
+        self._options = dict(options or {})
+        self._code_lens = code_lens
         self.workspace = workspace
         self.home = home
         self.log_file = log_file
@@ -111,9 +124,10 @@ class Editor:
             process_id=os.getpid(),
             root_uri=uri,
             workspace_folders=[lsp.WorkspaceFolder(uri, self.workspace.name)],
-            initialization_options={"settings": settings},
+            initialization_options={**self._options, "settings": settings},
             client_info=lsp.ClientInfo("npllm-eval", __version__),
             capabilities=lsp.ClientCapabilities(
+                workspace=lsp.WorkspaceClientCapabilities(code_lens=self._code_lens),
                 general=lsp.GeneralClientCapabilities(position_encodings=[lsp.PositionEncodingKind.Utf16]),
                 text_document=lsp.TextDocumentClientCapabilities(
                     synchronization=lsp.TextDocumentSyncClientCapabilities(did_save=True),

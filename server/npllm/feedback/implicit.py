@@ -205,6 +205,13 @@ class ImplicitFeedback:
         here = TrackedRange(start, end)
         return next((one.suggestion.id for one in cases if here.meets(one.span) and not one.superseded), None)
 
+    def taken(self, uri: str) -> list[tuple[Suggestion, TrackedRange]]:
+        """What was taken in a document, stands there and is followed; the newest first."""
+        document = self._documents.get(uri)
+        cases = reversed(document.cases.values()) if document else ()
+        taken = (one for one in cases if one.state is State.ACCEPTED or one.taken)
+        return [(one.suggestion, one.span) for one in taken if one.span.start < one.span.end]
+
     def next_due(self) -> float | None:
         """When `tick` has something to do next; None when nothing is followed."""
         looks = (case.due(self.config.settle_s)[0] for _, case in self._all())

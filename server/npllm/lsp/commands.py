@@ -12,6 +12,7 @@ from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcInvalidParams
 
 from npllm import stats
+from npllm.lsp import opinions
 from npllm.lsp.features import as_id
 from npllm.lsp.server import NpllmServer
 from npllm.lsp.settings import plain
@@ -46,6 +47,7 @@ def register(server: NpllmServer) -> None:
         made = await server.assistant.feedback(emoji, comment, about)
         if made is None:
             return {"recorded": False, "reason": "There is no suggestion yet that this could be about."}
+        opinions.said(server)
         return {"recorded": True, "suggestionId": str(made.suggestion_id), "reward": made.reward}
 
     @server.command("npllm.sleep")

@@ -9,6 +9,7 @@ from uuid import UUID
 from lsprotocol import types as lsp
 
 from npllm.assist.assistant import Offer
+from npllm.lsp import opinions
 from npllm.lsp.documents import Document, units_to_points
 from npllm.lsp.server import NpllmServer, closed_in_time
 from npllm.types import NpllmError
@@ -149,18 +150,21 @@ def _accepted(suggestion_id: UUID) -> lsp.Command:
 def _rewrite(server: NpllmServer) -> None:
     @server.feature(
         lsp.TEXT_DOCUMENT_CODE_ACTION,
-        lsp.CodeActionOptions(code_action_kinds=[lsp.CodeActionKind.RefactorRewrite], resolve_provider=True),
+        lsp.CodeActionOptions(
+            code_action_kinds=[lsp.CodeActionKind.RefactorRewrite, opinions.KIND], resolve_provider=True
+        ),
     )
     def code_actions(params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
         document = server.documents.get(params.text_document.uri)
         if document is None:
             return []
+        return [*rewriting(document, params), *opinions.actions(server, document, params)]
+
+    def rewriting(document: Document, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
         start, end = document.offset(params.range.start), document.offset(params.range.end)
         if not 0 < end - start <= REWRITE_LIMIT or not document.text[start:end].strip():
             return []
-        only = params.context.only
-        wanted = [str(getattr(kind, "value", kind)) for kind in only or ()]
-        if wanted and not any(lsp.CodeActionKind.RefactorRewrite.value.startswith(kind) for kind in wanted):
+        if not opinions.wanted(params.context, lsp.CodeActionKind.RefactorRewrite.value):
             return []
         return [
             lsp.CodeAction(
@@ -173,6 +177,8 @@ def _rewrite(server: NpllmServer) -> None:
     @server.feature(lsp.CODE_ACTION_RESOLVE)
     async def resolve(action: lsp.CodeAction) -> lsp.CodeAction:
         data: Any = action.data
+        if data is None:
+            return action  # whole already
         document = server.documents.get(_field(data, "uri"))
         version = _field(data, "version")
         if document is None or document.version != version:

@@ -21,6 +21,7 @@ from npllm.assist.assistant import Assistant
 from npllm.config import Config
 from npllm.lsp import settings
 from npllm.lsp.documents import Document
+from npllm.lsp.opinions import Abilities
 from npllm.lsp.progress import SleepProgress
 from npllm.lsp.protocol import DocumentProtocol
 from npllm.lsp.status import Status, StatusBoard
@@ -48,6 +49,7 @@ class NpllmServer(LanguageServer):
         self._told_to_go = False
         self.documents: dict[str, Document] = {}
         self.folders: tuple[str, ...] = ()
+        self.abilities = Abilities()
         self.sleep_progress = SleepProgress(self)
         self.board = StatusBoard(self.status, self._send_status)
         self.assistant = Assistant(config, self.board.changed, self.warn)
@@ -70,6 +72,7 @@ class NpllmServer(LanguageServer):
         if not roots and params.root_uri:
             roots = [params.root_uri]
         self.folders = tuple(file_path(uri).rstrip("/") for uri in roots)
+        self.abilities = Abilities.of(params.initialization_options)
         config, wrong = settings.from_initialize(self.file_config, params.initialization_options)
         self.problem = " ".join(filter(None, [self.problem, *wrong]))
         self.start_config = config
@@ -174,10 +177,11 @@ class NpllmServer(LanguageServer):
 
 def build(config: Config, *, evaluation: bool = False, problem: str = "") -> NpllmServer:
     """A server with all its features registered."""
-    from npllm.lsp import commands, features
+    from npllm.lsp import commands, features, opinions
 
     server = NpllmServer(config, evaluation=evaluation, problem=problem)
     features.register(server)
+    opinions.register(server)
     commands.register(server)
     return server
 
