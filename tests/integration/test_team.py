@@ -19,6 +19,7 @@ from npllm import config
 from npllm.memory import migrate as migrating
 from npllm.memory.cerebellum import CerebellumVersion, Pattern
 from npllm.memory.migrate import load, migrate
+from npllm.memory.index.records import File, Piece, State
 from npllm.memory.places import Selector
 from npllm.memory.store import Store
 from npllm.team import command
@@ -126,10 +127,17 @@ async def fill(store: Store) -> None:
     small = CerebellumVersion(new_id(), SECRET, None, new_id(), SECRET, SECRET, VersionState.REJECTED, SECRET, {}, NOW)
     await store.cerebellum.publish(small, [Pattern("python", SECRET, 3, NOW)])
     await store.heartbeat(new_id(), NOW, True)
+    pieces = tuple(Piece(f"{SECRET}{n}".encode(), n, SECRET, f"{SECRET} {n}", b"\0\0\0\0") for n in range(2))
+    await store.index.write(f"/home/{SECRET}", [File(f"{SECRET}.py", "python", State(1, 1, 1), pieces)])
+    await store.index.embed({pieces[0].hash: unit_vector(7, 200, 0.5)})
+    async with store.index.claim() as claims:
+        await claims.take(f"/home/{SECRET}")
     selector = Selector(path=f"/home/{SECRET}/other")
     await store.forgetting.forget(
         selector, tainted=lambda _versions, _ids: (), usable=lambda _: False, in_journals=[new_id()]
     )
+    forgotten = Selector(text=f"{SECRET} 1")
+    await store.forgetting.forget(forgotten, tainted=lambda _versions, _ids: (), usable=lambda _: False)
 
 
 async def tables(admin: asyncpg.Connection) -> list[str]:
@@ -309,6 +317,7 @@ async def test_a_hostile_member_reads_and_changes_nothing_of_anothers(shared: Sh
         "held_out",
     }
     assert filled >= {"replay", "patterns", "consolidations", "off_limits", "forgotten", "persons", "editor_sessions"}
+    assert filled >= {"indexed_files", "chunks", "chunk_texts", "forgotten_chunks", "index_keepers"}
     secrets = {SECRET, *re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", json.dumps(before))}
     secrets |= {json.loads(row)["channel"] for row in before["persons"]}
     assert len(secrets) > 100
@@ -379,6 +388,7 @@ async def test_a_hostile_member_learns_nothing_from_errors_plans_and_keys(shared
     )  # half as near to alice's
     also = make_experience(embedding=unit_vector(310, 300, 0.8), place=make_place(project="/m"))  # to nothing
     await theirs.write([mine, also, make_suggestion(place=make_place(project="/m"))])
+    await theirs.index.write("/m", [File("a.py", "python", State(1, 1, 1), ())])
     await admin.execute("ANALYZE")
     mallory = await asyncpg.connect(shared.mallory_url)
     known = await admin.fetchrow(
@@ -399,6 +409,8 @@ async def test_a_hostile_member_learns_nothing_from_errors_plans_and_keys(shared
             values["project_id"] = own_project
         if table in ("replay", "held_out"):
             values["experience_id"] = str(mine.id)
+        if table == "chunks":
+            values["file_id"] = await mallory.fetchval("SELECT id FROM npllm.indexed_files")
         transaction = mallory.transaction()
         await transaction.start()
         inserted = await mallory.execute(

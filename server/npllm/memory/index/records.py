@@ -266,7 +266,7 @@ class ChunkRecords:
 
 
 class Claims:
-    """Which process keeps the index of a project: the one whose connection holds its lock."""
+    """Which process keeps the index of a project: the one whose connection says so."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -277,10 +277,10 @@ class Claims:
         return bool(self._connection.is_closed())
 
     async def take(self, project: str) -> bool:
-        return bool(await QUERIES.try_index_lock(self._connection, project=project))
+        return bool(await QUERIES.keep_index(self._connection, project=project))
 
     async def give_back(self, project: str) -> None:
-        await QUERIES.drop_index_lock(self._connection, project=project)
+        await QUERIES.leave_index(self._connection, project=project)
 
 
 def _paths(files: Sequence[File]) -> set[str]:

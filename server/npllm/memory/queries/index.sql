@@ -47,7 +47,8 @@ SELECT hash FROM forgotten_chunks WHERE owner = current_user AND hash = ANY(CAST
 -- Of some projects, those that were read last first.
 SELECT t.hash, t.content FROM chunk_texts t
 WHERE t.owner = current_user AND t.embedding IS NULL AND EXISTS (
-    SELECT 1 FROM chunks c JOIN indexed_files f ON f.id = c.file_id JOIN projects p ON p.id = f.project_id
+    SELECT 1 FROM chunks c JOIN indexed_files f ON f.id = c.file_id AND f.owner = current_user
+    JOIN projects p ON p.id = f.project_id AND p.owner = current_user
     WHERE c.owner = current_user AND c.hash = t.hash AND p.path = ANY(CAST(:projects AS text[])))
 LIMIT :limit;
 
@@ -71,15 +72,15 @@ SELECT hash, content FROM chunk_texts WHERE owner = current_user AND hash = ANY(
 -- name: chunk_count^
 -- How many chunks a project has in some languages, counted no further than `ceiling`; no row where it is not known.
 SELECT p.id, (SELECT count(*) FROM (
-    SELECT 1 FROM indexed_files f JOIN chunks c ON c.file_id = f.id
-    WHERE f.project_id = p.id AND f.language = ANY(CAST(:languages AS text[])) LIMIT :ceiling) AS counted) AS size
+    SELECT 1 FROM indexed_files f JOIN chunks c ON c.file_id = f.id AND c.owner = current_user
+    WHERE f.owner = current_user AND f.project_id = p.id AND f.language = ANY(CAST(:languages AS text[])) LIMIT :ceiling) AS counted) AS size
 FROM projects p WHERE p.owner = current_user AND p.path = :project;
 
 -- name: nearest_chunks_exact
 -- By looking at each chunk of a project: for as many as can be looked at.
 WITH near AS MATERIALIZED (
     SELECT c.hash, f.path, t.embedding <=> CAST(:embedding AS halfvec) AS distance
-    FROM indexed_files f JOIN chunks c ON c.file_id = f.id
+    FROM indexed_files f JOIN chunks c ON c.file_id = f.id AND c.owner = current_user
     JOIN chunk_texts t ON t.owner = current_user AND t.hash = c.hash
     WHERE f.owner = current_user AND f.project_id = :project_id AND f.language = ANY(CAST(:languages AS text[]))
       AND f.path <> :without AND t.embedding IS NOT NULL)
@@ -90,21 +91,22 @@ SELECT hash, path, distance FROM near WHERE distance <= :max_distance ORDER BY d
 WITH near AS MATERIALIZED (
     SELECT t.hash, t.embedding <=> CAST(:embedding AS halfvec) AS distance FROM chunk_texts t
     WHERE t.owner = current_user AND t.embedding IS NOT NULL AND EXISTS (
-        SELECT 1 FROM chunks c JOIN indexed_files f ON f.id = c.file_id
+        SELECT 1 FROM chunks c JOIN indexed_files f ON f.id = c.file_id AND f.owner = current_user
         WHERE c.owner = current_user AND c.hash = t.hash AND f.project_id = :project_id
           AND f.language = ANY(CAST(:languages AS text[])) AND f.path <> :without)
     ORDER BY t.embedding <=> CAST(:embedding AS halfvec) LIMIT :limit)
 SELECT DISTINCT ON (near.distance, near.hash) near.hash, f.path, near.distance
 FROM near JOIN chunks c ON c.owner = current_user AND c.hash = near.hash
-JOIN indexed_files f ON f.id = c.file_id AND f.project_id = :project_id AND f.path <> :without
+JOIN indexed_files f ON f.id = c.file_id AND f.owner = current_user AND f.project_id = :project_id AND f.path <> :without
 WHERE near.distance <= :max_distance ORDER BY near.distance, near.hash, f.path;
 
--- name: try_index_lock$
--- One process indexes a project of a database user, until its connection ends.
-SELECT pg_try_advisory_lock(hashtextextended('npllm index ' || current_user || ' ' || CAST(:project AS text), 0));
+-- name: keep_index$
+-- One connection keeps the index of a project of a database user, until it ends.
+SELECT keep_index(:project);
 
--- name: drop_index_lock$
-SELECT pg_advisory_unlock(hashtextextended('npllm index ' || current_user || ' ' || CAST(:project AS text), 0));
+-- name: leave_index!
+UPDATE index_keepers SET pid = NULL, started = NULL WHERE owner = current_user AND pid = pg_backend_pid()
+  AND project = (SELECT hashtextextended(p.channel || :project, 0) FROM persons p WHERE p.owner = current_user);
 
 -- name: index_places
 -- Every indexed file, for a forgetting.
@@ -136,12 +138,13 @@ SELECT count(*) FROM gone;
 -- Texts that no file has held for a month; and files of the projects that were read longest ago, beyond so many chunks.
 WITH counted AS MATERIALIZED (
     SELECT f.id, max(f.read_at) OVER (PARTITION BY f.project_id) AS read_at, f.project_id,
-        (SELECT count(*) FROM chunks c WHERE c.file_id = f.id) AS size
+        (SELECT count(*) FROM chunks c WHERE c.file_id = f.id AND c.owner = f.owner) AS size
     FROM indexed_files f WHERE f.owner = current_user),
 running AS MATERIALIZED (
     SELECT id, sum(size) OVER (ORDER BY read_at DESC, project_id, id) AS total FROM counted),
 dropped AS (
-    DELETE FROM indexed_files f USING (SELECT id FROM running WHERE total > :keep LIMIT :batch) AS old WHERE f.id = old.id
+    DELETE FROM indexed_files f USING (SELECT id FROM running WHERE total > :keep LIMIT :batch) AS old
+    WHERE f.owner = current_user AND f.id = old.id
     RETURNING 1),
 gone AS (
     DELETE FROM chunk_texts t WHERE t.owner = current_user AND t.used_at < now() - interval '30 days'
