@@ -4,10 +4,10 @@
     python -m tests.benchmarks.continuations --package flask=2.0.0,3.0.0 --small
     python -m tests.benchmarks.continuations --fit
 
-For each project: bits per UTF-8 byte of held-out lines by the bare base and with what the older release and the
-document above the cursor say word for word; `--small` the same for the cerebellum as it came, at some trusts. `--fit`
-finds the weights on each project's morning and tells, for each, what those of the *other* projects' mornings gain on
-its held-out lines. Releases are downloaded once, into `.eval/wheels`.
+For each project: bits per UTF-8 byte of held-out lines by the bare base and with what the older release and the rest of
+the document say word for word; `--small` the same for the cerebellum as it came, at some trusts. `--fit` finds the
+weights on the lines of all projects but `JUDGED`, and tells what they gain on those. Releases are downloaded once, into
+`.eval/wheels`.
 """
 
 from __future__ import annotations
@@ -25,31 +25,49 @@ import torch
 import npllm
 from npllm.evaluation import lines, sources
 from npllm.evaluation import plan as days
-from npllm.models import examples
+from npllm.models import continuations, examples
 from npllm.models.base import Base
-from npllm.models.continuations import ORDERS, Index, Tokens
+from npllm.models.continuations import ORDERS, Index
 from npllm.models.fim import PromptBuilder, choose
 from npllm.models.reading import Reader, known_at
 
-PROJECTS = ("textual=0.40.0,0.60.0", "trio=0.20.0,0.27.0", "httpx=0.18.0,0.27.0", "starlette=0.20.0,0.37.0")
-ABOVE = 40_000
+JUDGED = ("textual=0.40.0,0.60.0", "flask=2.0.0,3.0.0", "rich=10.0.0,13.7.0")
+PROJECTS = (
+    "trio=0.20.0,0.27.0",
+    "click=7.1.2,8.1.7",
+    "httpx=0.18.0,0.27.0",
+    "starlette=0.20.0,0.37.0",
+    "werkzeug=1.0.1,3.0.0",
+)
+SIDE = 40_000  # characters of the document before and after the cursor
 STEPS = 300
+DECAY = 1e-3
 
 
 @dataclass(frozen=True)
-class Counts:
-    """For each token asked: the model's log-probability, and its share among what followed, by order (-1: nothing)."""
+class Asked:
+    """For each token asked, what the mixture is made of: N tokens, L levels (orders and, in each, sources).
 
-    logprobs: torch.Tensor  # [N]
-    shares: torch.Tensor  # [N, orders]
-    sizes: int  # bytes of all
+    Attributes:
+        probability: the model's own of the token, [N].
+        share: the token's among what followed, [N, L].
+        found: whether anything followed, [N, L].
+        features: x of the module's equation, [N, L, 4].
+        size: bytes of all.
+    """
 
-    def nats(self, weights: torch.Tensor) -> torch.Tensor:
-        """Negative log-likelihood of all with some weights."""
-        p = self.logprobs.exp()
-        for order in range(len(ORDERS)):
-            share = self.shares[:, order]
-            p = torch.where(share >= 0, (1 - weights[order]) * p + weights[order] * share, p)
+    probability: torch.Tensor
+    share: torch.Tensor
+    found: torch.Tensor
+    features: torch.Tensor
+    size: int
+
+    def nats(self, weights: torch.Tensor, biases: torch.Tensor) -> torch.Tensor:
+        """Negative log-likelihood of all: with w [4] and b [L]."""
+        p, gates = self.probability, (biases + self.features @ weights).sigmoid()
+        for level in range(self.share.shape[1]):
+            gate = gates[:, level]
+            p = torch.where(self.found[:, level], (1 - gate) * p + gate * self.share[:, level], p)
         return -p.clamp(min=1e-12).log().sum()
 
 
@@ -71,9 +89,9 @@ class Reading:
 
     def asked(
         self, visits: Sequence[days.Visit], index: Index, trusts: Sequence[float]
-    ) -> tuple[Counts, dict[float, float]]:
-        """Counts of all tokens asked, and the nats with the weights of now at some trusts."""
-        logprobs, shares, size = list[float](), list[list[float]](), 0
+    ) -> tuple[Asked, dict[float, float]]:
+        """What all tokens asked are mixed of, and the nats with the weights of now at some trusts."""
+        probabilities, levels, size = list[float](), list[list[list[float]]](), 0
         nats = dict.fromkeys(trusts, 0.0)
         for visit in visits:
             for ask in visit.asks:
@@ -86,71 +104,80 @@ class Reading:
                 with torch.inference_mode():
                     rows = self.base.model(torch.tensor([one.ids])).logits[0, begin - 1 : end - 1].float()
                 size += len(truth.encode())
+                document = prefix[-SIDE:], suffix[:SIDE]
                 for trust in trusts:
-                    known = known_at(self.reader, prefix[-ABOVE:], self.vocabulary, index, visit.path, trust)
+                    known = known_at(self.reader, *document, self.vocabulary, index, visit.path, trust)
                     for at, row in enumerate(rows):
                         nats[trust] -= float(known.mix(row, answer[:at])[answer[at]])
-                own = self.reader.tokens(prefix[-ABOVE:])
-                local = Index({"": own}, self.vocabulary)
-                for at, row in enumerate(rows.log_softmax(-1)):
-                    logprobs.append(float(row[answer[at]]))
-                    shares.append(_shares([*own.tolist(), *answer[:at]], answer[at], local, index, visit.path))
-        return Counts(torch.tensor(logprobs).double(), torch.tensor(shares).double(), size), nats
+                known = known_at(self.reader, *document, self.vocabulary, index, visit.path)
+                for at, row in enumerate(rows.softmax(-1).numpy()):
+                    probabilities.append(float(row[answer[at]]))
+                    levels.append(_levels(known.found(answer[:at]), row, answer[at]))
+        table = torch.tensor(levels).double().view(len(levels), -1, 6)
+        asked = Asked(torch.tensor(probabilities).double(), table[..., 1], table[..., 0] > 0, table[..., 2:], size)
+        return asked, nats
 
 
-def _shares(context: list[int], token: int, local: Index, index: Index, path: str) -> list[float]:
-    each: list[list[Tokens]] = [[] for _ in ORDERS]
-    for found in (local.followers(context), index.followers(context, path)):
-        for order, followers in enumerate(found):
-            each[order].append(followers)
-    return [float((np.concatenate(parts) == token).mean()) if parts else -1.0 for parts in each]
+def _levels(found: Sequence[continuations.Followers], row: np.ndarray, token: int) -> list[list[float]]:
+    """For each level whether anything was found, the token's share, and the features."""
+    levels = [[0.0] * 6 for _ in range(2 * len(ORDERS))]
+    for one in found:
+        share = float(one.counts[one.tokens == token].sum()) / one.total
+        levels[2 * one.order + one.source] = [1.0, share, *one.features(float(row.max()), float(row[one.often]))]
+    return levels
 
 
-def fit(counts: Sequence[Counts]) -> torch.Tensor:
-    """The weights that make tokens likeliest, each project counting alike."""
-    raw = torch.full((len(ORDERS),), -1.5, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([raw], lr=0.05)
+def fit(sets: Sequence[Asked]) -> tuple[torch.Tensor, torch.Tensor]:
+    """w and b that make tokens likeliest, each project counting alike."""
+    centre = torch.cat([one.features[one.found] for one in sets]).mean(0)
+    weights = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    biases = torch.full((2 * len(ORDERS),), -1.5, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([weights, biases], lr=0.05)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        loss = torch.stack([one.nats(raw.sigmoid()) / len(one.logprobs) for one in counts]).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        moved = biases - centre @ weights
+        loss = torch.stack([one.nats(weights, moved) / len(one.probability) for one in sets]).mean()
+        (loss + DECAY * (weights**2).sum()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return raw.detach().sigmoid()
+    return weights.detach(), (biases - centre @ weights).detach()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", action="append", metavar="NAME=OLD,NEW")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--morning", type=int, default=200)
-    parser.add_argument("--heldout", type=int, default=200)
+    parser.add_argument("--morning", type=int, default=150)
+    parser.add_argument("--heldout", type=int, default=150)
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
     sister = Path(npllm.__file__).parent / "starter" / "cerebellum"
     reading = Reading(str(sister), 512) if args.small else Reading("starter", 1024)
-    trusts = (1.0, 1.5, 2.0, 3.0) if args.small else (0.5, 1.0, 1.5)
-    learned, judged = dict[str, Counts](), dict[str, Counts]()
-    for spec in args.package or PROJECTS:
+    trusts = (0.5, 1.0, 1.5, 2.0, 3.0) if args.small else (0.5, 1.0, 2.0)
+    learned, judged = list[Asked](), dict[str, Asked]()
+    for spec in args.package or (*(PROJECTS if args.fit else ()), *JUDGED):
         name, _, versions = spec.partition("=")
         old, new = versions.split(",")
         pair = sources.package(name, old, new, Path(".eval/wheels"))
         parts = days.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
         index = reading.index(pair)
-        judged[name], nats = reading.asked(parts.held_out, index, trusts)
-        if args.fit:
-            learned[name], _ = reading.asked(parts.morning, index, ())
-        bare = -float(judged[name].logprobs.sum())
-        scale = math.log(2) * judged[name].sizes
+        asked, nats = reading.asked(parts.held_out, index, trusts)
+        if args.fit and spec not in JUDGED:
+            learned += [asked, reading.asked(parts.morning, index, ())[0]]
+        else:
+            judged[name] = asked
+        bare = -float(asked.probability.log().sum())
+        scale = math.log(2) * asked.size
         mixed = ", ".join(f"{nats[t] / scale:.4f} ({nats[t] / bare - 1:+.1%}) at trust {t:g}" for t in trusts)
         print(f"{name}: {bare / scale:.4f} bits per byte alone; {mixed}; {len(index)} tokens known", flush=True)
     if args.fit:
+        weights, biases = fit(learned)
         for name, one in judged.items():
-            others = fit([found for other, found in learned.items() if other != name] or [learned[name]])
-            gain = float(one.nats(others)) / -float(one.logprobs.sum()) - 1
-            print(f"{name}: {gain:+.1%} with the weights of the other projects' mornings")
-        weights = fit([*learned.values(), *judged.values()])
-        print("fitted on all lines:", ", ".join(f"{order}: {w:.3f}" for order, w in zip(ORDERS, weights.tolist())))
+            gain = float(one.nats(weights, biases)) / -float(one.probability.log().sum()) - 1
+            print(f"{name}: {gain:+.1%} with what was fitted on the others")
+        print("w:", ", ".join(f"{w:.3f}" for w in weights.tolist()))
+        for source, name in enumerate(("project", "document")):
+            print(f"b, {name}:", ", ".join(f"{b:.3f}" for b in biases.tolist()[source::2]))
 
 
 if __name__ == "__main__":

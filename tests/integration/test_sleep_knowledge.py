@@ -63,7 +63,7 @@ def test_the_person_comes_back_while_it_reads(small: Cerebellum, tmp_path: Path)
     places, stop = written(tmp_path), threading.Event()
     stop.set()
     with pytest.raises(Interrupted):
-        Knowledge(small.builder.codec, small.vocabulary, (), stop).at(*places[0][:4], 1.0)
+        Knowledge(small.builder.codec, small.vocabulary, (), stop).at(*places[0][:3], places[0][3:5], 1.0)
 
 
 def test_another_base_s_tokens_are_told_apart(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npllm.models.continuations import ORDERS, WEIGHTS, Continuations, Index
+from npllm.models.continuations import BIASES, ORDERS, WEIGHTS, Continuations, Index
 
 VOCABULARY = 6
 documents = st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=30), min_size=1, max_size=4)
@@ -22,63 +23,85 @@ def index(*texts: Sequence[int]) -> Index:
     return Index({str(name): np.array(text, dtype=np.int32) for name, text in enumerate(texts)}, VOCABULARY)
 
 
-def by_hand(texts: Sequence[Sequence[int]], context: Sequence[int], base: Sequence[float]) -> list[float]:
+def in_project(before: Sequence[int], *indexes: tuple[Index, str | None]) -> Continuations:
+    return Continuations(before, project=indexes)
+
+
+def by_hand(
+    project: Sequence[Sequence[int]], document: Sequence[int], context: Sequence[int], base: Sequence[float]
+) -> list[float]:
     """The module's equation, by counting."""
     mixed = list(base)
-    for order, weight in zip(ORDERS, WEIGHTS):
-        if order > len(context):
-            break
+    for number, order in enumerate(ORDERS):
         last = list(context[-order:])
-        follow = Counter(
-            text[at] for text in texts for at in range(order, len(text)) if list(text[at - order : at]) == last
-        )
-        if not follow:
-            break
-        total = sum(follow.values())
-        mixed = [(1 - weight) * p + weight * follow[token] / total for token, p in enumerate(mixed)]
+        for texts, biases in zip((project, [document]), BIASES):
+            follow = Counter(
+                text[at] for text in texts for at in range(order, len(text)) if list(text[at - order : at]) == last
+            )
+            if order > len(context) or not follow:
+                continue
+            total, most = sum(follow.values()), max(follow.values())
+            often = min(token for token, count in follow.items() if count == most)
+            features = (
+                math.log(total),
+                math.log((total - most + 0.5) / (total + 1)),
+                math.log(max(1 - max(base), 1e-3)),
+                math.log(max(base[often], 1e-4)),
+            )
+            weight = 1 / (1 + math.exp(-biases[number] - sum(w * x for w, x in zip(WEIGHTS, features))))
+            mixed = [(1 - weight) * p + weight * follow[token] / total for token, p in enumerate(mixed)]
     return mixed
 
 
 @settings(deadline=None, max_examples=200)
-@given(documents, st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=16), st.integers(0, 1000))
-def test_the_mixture_is_the_equation(texts: list[list[int]], context: list[int], seed: int) -> None:
-    logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed))
+@given(
+    documents,
+    st.lists(st.integers(0, VOCABULARY - 1), max_size=30),
+    st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=16),
+    st.integers(0, 1000),
+)
+def test_the_mixture_is_the_equation(
+    texts: list[list[int]], document: list[int], context: list[int], seed: int
+) -> None:
+    logits = 3 * torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed))
     cut = len(context) // 2
-    mixed = Continuations(context[:cut], [(index(*texts), None)]).mix(logits, context[cut:]).exp()
+    known = Continuations(context[:cut], index(document), [(index(*texts), None)])
+    mixed = known.mix(logits, context[cut:]).exp()
     assert mixed.sum().item() == pytest.approx(1.0, abs=1e-5)
-    assert mixed.tolist() == pytest.approx(by_hand(texts, context, logits.softmax(-1).tolist()), abs=1e-5)
+    assert mixed.tolist() == pytest.approx(by_hand(texts, document, context, logits.softmax(-1).tolist()), abs=1e-5)
 
 
 def test_several_indexes_count_as_one() -> None:
     one, other = [1, 2, 3, 1, 2, 4], [1, 2, 4]
     logits = torch.zeros(VOCABULARY)
-    apart = Continuations([1, 2], [(index(one), None), (index(other), None)]).mix(logits, ())
-    assert torch.allclose(apart, Continuations([1, 2], [(index(one, other), None)]).mix(logits, ()))
+    apart = in_project([1, 2], (index(one), None), (index(other), None)).mix(logits, ())
+    assert torch.allclose(apart, in_project([1, 2], (index(one, other), None)).mix(logits, ()))
 
 
 def test_a_document_can_be_left_out_and_nothing_runs_on_from_one_to_the_next() -> None:
     both = index([1, 2], [3, 1, 5])
     logits = torch.zeros(VOCABULARY)
-    assert torch.allclose(Continuations([2], [(both, None)]).mix(logits, ()), logits.log_softmax(-1))
+    assert torch.allclose(in_project([2], (both, None)).mix(logits, ()), logits.log_softmax(-1))
     assert (
-        Continuations([1], [(both, None)]).mix(logits, ()).exp()[5]
-        > Continuations([1], [(both, "1")]).mix(logits, ()).exp()[5]
+        in_project([1], (both, None)).mix(logits, ()).exp()[5] > in_project([1], (both, "1")).mix(logits, ()).exp()[5]
     )
     assert torch.allclose(
-        Continuations([1], [(both, "1")]).mix(logits, ()), Continuations([1], [(index([1, 2]), None)]).mix(logits, ())
+        in_project([1], (both, "1")).mix(logits, ()), in_project([1], (index([1, 2]), None)).mix(logits, ())
     )
 
 
 def test_without_any_match_the_model_alone_decides() -> None:
     logits = torch.randn(VOCABULARY)
     for before in ([], [0]):
-        assert torch.equal(Continuations(before, [(index([1, 2, 3]), None)]).mix(logits, ()), logits.log_softmax(-1))
-    assert torch.equal(Continuations([1], [(index([]), None)], trust=0.0).mix(logits, ()), logits.log_softmax(-1))
+        assert torch.equal(in_project(before, (index([1, 2, 3]), None)).mix(logits, ()), logits.log_softmax(-1))
+    assert torch.equal(
+        Continuations([1], project=[(index([1, 2]), None)], trust=0.0).mix(logits, ()), logits.log_softmax(-1)
+    )
 
 
 def test_the_longer_match_decides() -> None:
     known = index([1, 2, 3, 4, 5], [0, 3, 2], [0, 3, 2], [0, 3, 2])
-    said = Continuations([1, 2, 3], [(known, None)]).mix(torch.zeros(VOCABULARY), ())
+    said = in_project([1, 2, 3], (known, None)).mix(torch.zeros(VOCABULARY), ())
     assert int(said.argmax()) == 4  # once, after three tokens; 2 three times, after one
 
 
@@ -98,7 +121,7 @@ def test_decoding_is_the_same_with_drafts_and_its_score_is_of_the_mixture() -> N
     text = builder.codec.encode(f"def h():\n    {line}\n    return 3\n" * 2)
     size = int(base.model.config.vocab_size)
     before = builder.codec.encode(f"def g():\n    {line[:5]}")
-    known = Continuations(before, [(Index({"": np.array(text, dtype=np.int32)}, size), None)])
+    known = in_project(before, (Index({"": np.array(text, dtype=np.int32)}, size), None))
     engine = TorchEngine(base)
     stop = StopRules(above, "", end_ids=builder.end_ids, multiline=False)
     never = threading.Event()

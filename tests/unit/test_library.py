@@ -82,7 +82,7 @@ def knows(shelf: Shelf | None, codec: tuple[TextCodec, int], above: str = "zebra
     import torch
 
     index = shelf.index if shelf is not None and shelf.codec is codec[0] else None
-    known = known_at(Reader(codec[0]), above, codec[1], index, shelf.without if shelf else None)
+    known = known_at(Reader(codec[0]), above, "", codec[1], index, shelf.without if shelf else None)
     said = known.mix(torch.zeros(codec[1]), ()).argmax()
     return codec[0].decode([int(said)]).startswith("z")
 

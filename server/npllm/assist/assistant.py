@@ -20,7 +20,7 @@ from uuid import UUID
 
 from npllm import contexts
 from npllm.assist import context, filters, writing
-from npllm.assist.library import ABOVE_CHARS, Shelf
+from npllm.assist.library import Shelf, around
 from npllm.assist.listening import Listener
 from npllm.assist.recorder import Recorder
 from npllm.assist.resources import Resources
@@ -178,7 +178,7 @@ class Assistant:
             unwanted = functools.partial(self._unwanted, place, behind)
             request = Request(
                 *(place, prefix, suffix, snippets, config, contexts.of(place, text), unwanted),
-                above=text[max(0, place.offset - ABOVE_CHARS) : place.offset],
+                document=around(text, place.offset),
                 shelf=shelf,
             )
             made = await self.resources.worker.run(lambda desk: writing.suggest(desk, request, cancel, kind), cancel)
@@ -256,9 +256,8 @@ class Assistant:
         """
         prefix, suffix = context.window(text, place.offset)
         snippets, shelf = await self._recall(place, prefix, suffix)
-        above = text[max(0, place.offset - ABOVE_CHARS) : place.offset]
-        belongs = contexts.of(place, text)
-        request = Request(place, prefix, suffix, snippets, self.config, belongs, above=above, shelf=shelf)
+        belongs, document = contexts.of(place, text), around(text, place.offset)
+        request = Request(place, prefix, suffix, snippets, self.config, belongs, document=document, shelf=shelf)
         cancel = threading.Event()
         return await self.resources.worker.run(lambda desk: writing.score(desk, request, target, cancel), cancel)
 

@@ -2,7 +2,7 @@
 
 Read and indexed in the background, one folder and language at a time, and looked at again while the person works there:
 files by their time and size, what was written by its revision. Nothing is read before it is known what is off limits.
-The document at the cursor counts as it is in the editor, above the cursor; its file on disk does not. `continuations`
+The document at the cursor counts as it is in the editor, around the cursor; its file on disk does not. `continuations`
 does the rest. Nothing is written down.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ABOVE_CHARS = 40_000  # of the document, before the cursor
+DOCUMENT_CHARS = 40_000  # of the document, before the cursor and after it
 MOST_TOKENS = 2_000_000  # of a folder, the newest files first: about 7 MB of text, 30 MB of memory
 READING_S = 60.0  # then what was read is all
 MOST_WRITTEN = 2000  # texts
@@ -154,6 +154,11 @@ class Library:
         took = time.monotonic() - began
         folder.due = time.monotonic() + max(REST_S, REST_SHARE * took)
         log.info("%s: %d tokens known after %.1f s", folder.project, len(folder.index or ()), took)
+
+
+def around(text: str, offset: int) -> tuple[str, str]:
+    """What is read of a document before and after a place, in characters."""
+    return text[max(0, offset - DOCUMENT_CHARS) : offset], text[offset : offset + DOCUMENT_CHARS]
 
 
 def name_of(project: str, path: str) -> str:

@@ -34,7 +34,7 @@ def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) ->
     started = time.perf_counter()
     parts = PromptParts(request.place.path, request.prefix, request.suffix)
     stop = small.stops(unix_lines(request.prefix), unix_lines(request.suffix))
-    said = known(desk, small, request.above or request.prefix, request.shelf)
+    said = known(desk, small, request.document or (request.prefix, request.suffix), request.shelf)
     trusts = small.calibration is not None and small.calibration.trust > 0
     floor = small.least(settings.min_confidence, alone=trusts and said is None)
     if floor is None:
@@ -63,8 +63,8 @@ def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) ->
     )
 
 
-def known(desk: Desk, small: Cerebellum, above: str, shelf: Shelf | None) -> Continuations | None:
-    """What the project and the document above the cursor say word for word, as far as the cerebellum trusts it.
+def known(desk: Desk, small: Cerebellum, document: tuple[str, str], shelf: Shelf | None) -> Continuations | None:
+    """What the project and the document say word for word, as far as the cerebellum trusts it.
 
     None where it does not, or has other tokens than the base, or nothing is known (yet).
     """
@@ -74,4 +74,5 @@ def known(desk: Desk, small: Cerebellum, above: str, shelf: Shelf | None) -> Con
     trust = small.calibration.trust if small.calibration is not None else 0.0
     if trust <= 0 or shelf is None or not desk.alike or shelf.codec is not desk.reader.codec:
         return None
-    return known_at(small.reader, unix_lines(above), small.vocabulary, shelf.index, shelf.without, trust)
+    above, below = map(unix_lines, document)
+    return known_at(small.reader, above, below, small.vocabulary, shelf.index, shelf.without, trust)

@@ -41,7 +41,7 @@ class Request:
     config: Config
     contexts: tuple[str, ...] = ()  # all that the place belongs to; without any, those that the prefix tells
     unwanted: Callable[[str], bool] = lambda _: False
-    above: str = ""  # more of the document before the cursor than `prefix`
+    document: tuple[str, str] | None = None  # more of the document before and after the cursor than prefix and suffix
     shelf: Shelf | None = None  # what the project says word for word
 
     def with_line_ends(self, text: str) -> str:
@@ -183,17 +183,18 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
 
 
 def _known(desk: Desk, request: Request) -> Continuations | None:
-    """What the project and the document above the cursor say word for word; None where that is off."""
+    """What the project and the document say word for word; None where that is off."""
     from npllm.models.fim import unix_lines
     from npllm.models.reading import known_at
 
     memory = request.config.memory
     if not (memory.enabled and memory.continuations):
         return None
-    above, size = unix_lines(request.above or request.prefix), int(desk.base.model.config.vocab_size)
+    above, below = map(unix_lines, request.document or (request.prefix, request.suffix))
+    size = int(desk.base.model.config.vocab_size)
     if request.shelf is None or request.shelf.codec is not desk.reader.codec:
-        return known_at(desk.reader, above, size)
-    return known_at(desk.reader, above, size, request.shelf.index, request.shelf.without)
+        return known_at(desk.reader, above, below, size)
+    return known_at(desk.reader, above, below, size, request.shelf.index, request.shelf.without)
 
 
 def _prompt(desk: Desk, request: Request, reserve: int) -> Prompt:

@@ -1,29 +1,46 @@
 """What followed the same tokens in code that is known, mixed into what a model expects.
 
 Where the last k tokens stood before in the person's own code, what came after them there is likely to come again. For k
-in `ORDERS`, with f_k(w) the share of w among the tokens that followed the last k tokens,
+in `ORDERS`, first in the project and then in the document that is being written, with f(w) the share of w among the
+tokens that followed the last k tokens,
 
-    p_0(w) = the model's
-    p_k(w) = (1 - lambda_k) p_{k-1}(w) + lambda_k f_k(w)    where anything followed, else p_{k-1}(w)
+    p(w) <- (1 - lambda) p(w) + lambda f(w)      where anything followed; p is the model's at first
 
-(interpolation after Jelinek & Mercer 1980, with a neural model in place of the shortest order; longer matches count
-more. Related: kNN-LM, 1911.00172; infini-gram, 2401.17377). Nothing is trained, and the text is found where it lies:
-what was written a minute ago counts at once, what was deleted is gone. Knows tokens alone, not where they come from.
+(interpolation after Jelinek & Mercer 1980, with a neural model in place of the shortest order; related: kNN-LM,
+1911.00172, infini-gram, 2401.17377). How much a match counts is learned from matches (`WEIGHTS`):
+
+    lambda = sigmoid(b + w . x + log trust),   x = (log n, log u, log(1 - max p_0), log p_0(w*))
+
+with n how many tokens followed, w* the one that did most often, u the share of the others among them, p_0 the model's
+own. Many that agree count more, and so they do where the model does not know, or expects the same. b belongs to an
+order and a source, w is one for all. Nothing is trained on the person's code, and the text is found where it lies: what
+was written a minute ago counts at once, what was deleted is gone. Knows tokens alone, not where they come from.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 Tokens = np.ndarray[Any, np.dtype[np.int32]]
+Counts = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
 
 ORDERS = (1, 2, 3, 4, 6, 8, 12)
-WEIGHTS = (0.045, 0.077, 0.11, 0.17, 0.24, 0.31, 0.4)  # lambda_k; fitted on four projects, see docs/experiments.md
+#: w, and b by order in the project and in the document. Fitted on other projects' lines, see docs/experiments.md:
+#: `python -m tests.benchmarks.continuations --fit`.
+WEIGHTS = (-0.037, -0.775, 0.630, 0.149)
+BIASES = (
+    (-2.76, -2.02, -2.15, -2.53, -1.45, -1.38, 0.22),
+    (-1.96, -1.90, -1.96, -2.39, -2.12, -1.82, -0.51),
+)
 LONGEST = ORDERS[-1]
+_LEAST_UNSURE, _LEAST_EXPECTED = 1e-3, 1e-4
+_FEW = 500  # followers; fewer are sorted, more are counted by token
 _MOST = 20_000  # followers of an order that are counted; of more, evenly spaced ones
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 _BREAK = -1  # stands between documents
@@ -97,38 +114,95 @@ class Continuations:
 
     Args:
         before: the place's last tokens, `LONGEST` or more where there are so many.
-        indexes: where to look, each with the name of the document in it that does not count.
-        trust: the weights are multiplied by this; 0 = the model alone.
+        document: what is being written, around the place.
+        project: where else to look, each index with the name of the document in it that does not count.
+        trust: the weights' odds are multiplied by this; 0 = the model alone.
     """
 
-    def __init__(self, before: Sequence[int], indexes: Sequence[tuple[Index, str | None]], trust: float = 1.0) -> None:
+    def __init__(
+        self,
+        before: Sequence[int],
+        document: Index | None = None,
+        project: Sequence[tuple[Index, str | None]] = (),
+        trust: float = 1.0,
+    ) -> None:
         self._before = tuple(before[-LONGEST:])
-        self._indexes = tuple(indexes)
-        self._weights = tuple(min(0.95, trust * weight) for weight in WEIGHTS)
+        self._sources = (tuple(project), () if document is None else ((document, None),))
+        self._trust = trust
 
     def mix(self, logits: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
         """Log-probabilities [V] of what follows the place and `ids`, from a model's logits [V] for it."""
-        found = self._found([*self._before, *ids][-LONGEST:])
+        said = logits.log_softmax(-1)
+        found = self.found(ids) if self._trust > 0 else []
         if not found:
-            return logits.log_softmax(-1)
-        kept, tokens, shares = 1.0, [], []
-        for weight, followers in reversed(found):  # the longest match has the last word, and so its whole weight
-            tokens.append(followers)
-            shares.append(np.full(len(followers), kept * weight / len(followers), dtype=np.float32))
+            return said
+        mixed = said.float().exp().cpu().numpy()
+        surest = float(mixed.max())
+        weights = [self._weight(one.features(surest, float(mixed[one.often])), one) for one in found]
+        kept = 1.0
+        shares = []
+        for one, weight in zip(reversed(found), reversed(weights), strict=True):  # the last match has its whole weight
+            shares.append(kept * weight / one.total * one.counts)
             kept *= 1.0 - weight
-        mixed = logits.float().softmax(-1).mul_(kept)
-        where = torch.from_numpy(np.concatenate(tokens).astype(np.int64)).to(mixed.device)
-        mixed.index_add_(0, where, torch.from_numpy(np.concatenate(shares)).to(mixed.device))
-        return mixed.clamp_(min=torch.finfo(mixed.dtype).tiny).log_()
+        mixed *= kept
+        for one, share in zip(reversed(found), shares, strict=True):
+            mixed[one.tokens] += share
+        return torch.from_numpy(np.log(np.maximum(mixed, np.finfo(np.float32).tiny))).to(said.device, said.dtype)
 
-    def _found(self, context: Sequence[int]) -> list[tuple[float, Tokens]]:
-        """For each order that anything was found for: its weight and what followed, in all indexes together."""
-        each: list[list[Tokens]] = [[] for _ in ORDERS]
-        for index, without in self._indexes:
-            for order, followers in enumerate(index.followers(context, without)):
-                each[order].append(followers)
+    def _weight(self, features: Sequence[float], one: Followers) -> float:
+        """lambda."""
+        score = BIASES[one.source][one.order] + math.log(self._trust)
+        score += sum(w * x for w, x in zip(WEIGHTS, features, strict=True))
+        return 1.0 / (1.0 + math.exp(-score))
+
+    def found(self, ids: Sequence[int]) -> list[Followers]:
+        """What followed the place's last tokens and `ids`, by order and in each by source."""
+        context = [*self._before, *ids][-LONGEST:]
+        parts: list[list[list[Tokens]]] = [[[] for _ in self._sources] for _ in ORDERS]
+        for source, indexes in enumerate(self._sources):
+            for index, without in indexes:
+                for order, followers in enumerate(index.followers(context, without)):
+                    parts[order][source].append(followers)
         return [
-            (weight, parts[0] if len(parts) == 1 else np.concatenate(parts))
-            for weight, parts in zip(self._weights, each, strict=True)
-            if parts
+            _counted(part, order, source)
+            for order, each in enumerate(parts)
+            for source, part in enumerate(each)
+            if part
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Followers:
+    """The tokens that followed somewhere, each with how often it did; `often` is the one that did most often.
+
+    `order` is a place in `ORDERS`; `source` is 0 for the project and 1 for the document.
+    """
+
+    tokens: Counts
+    counts: Counts
+    total: int
+    most: int
+    often: int
+    order: int
+    source: int
+
+    def features(self, surest: float, expected: float) -> tuple[float, float, float, float]:
+        """x, where the model gives its likeliest token the probability `surest`, and `often` `expected`."""
+        return (
+            math.log(self.total),
+            math.log((self.total - self.most + 0.5) / (self.total + 1.0)),
+            math.log(max(1.0 - surest, _LEAST_UNSURE)),
+            math.log(max(expected, _LEAST_EXPECTED)),
+        )
+
+
+def _counted(parts: Sequence[Tokens], order: int, source: int) -> Followers:
+    followers = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if followers.size > _FEW:
+        counts = np.bincount(followers)
+        tokens = np.flatnonzero(counts)
+        counts = counts[tokens]
+    else:
+        tokens, counts = np.unique(followers, return_counts=True)
+    first = int(counts.argmax())
+    return Followers(tokens, counts, int(followers.size), int(counts[first]), int(tokens[first]), order, source)

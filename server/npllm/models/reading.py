@@ -57,20 +57,20 @@ def blocks(text: str) -> Iterator[str]:
 def known_at(
     reader: Reader,
     above: str,
+    below: str,
     vocabulary: int,
     index: Index | None = None,
     without: str | None = None,
     trust: float = 1.0,
 ) -> Continuations:
-    """What is known at a place: from the document above the cursor, and from an index.
+    """What is known at a place: from the document around the cursor, and from an index.
 
     Args:
-        above: the document's text before the cursor, with plain line ends.
+        above, below: the document's text before and after the cursor, with plain line ends.
         without: the name of a document in the index that does not count: this one.
         trust: see `Continuations`.
     """
     tokens = reader.tokens(above)
-    indexes: list[tuple[Index, str | None]] = [(Index({"": tokens}, vocabulary), None)]
-    if index is not None:
-        indexes.append((index, without))
-    return Continuations(tokens[-LONGEST:].tolist(), indexes, trust)
+    document = Index({"above": tokens, "below": reader.tokens(below)}, vocabulary)
+    project = [] if index is None else [(index, without)]
+    return Continuations(tokens[-LONGEST:].tolist(), document, project, trust)

@@ -78,7 +78,7 @@ def _judged(
         look(stop)
         known = None
         if knowledge is not None:
-            known = knowledge.at(place.project, place.language, place.path, place.prefix, trust)
+            known = knowledge.at(place.project, place.language, place.path, (place.prefix, place.suffix), trust)
         with torch.inference_mode():
             rules = small.stops(unix_lines(place.prefix), unix_lines(place.suffix))
             line = small.line(PromptParts(place.path, place.prefix, place.suffix), rules, stop, known=known)
@@ -101,6 +101,6 @@ def _trust(small: Cerebellum, places: Sequence[Unseen], knowledge: Knowledge, st
         with torch.inference_mode():
             rows = small.base.model(input_ids=ids, use_cache=False).logits[0, begin - 1 : end - 1]
             for trust in TRUSTS:
-                known = knowledge.at(place.project, place.language, place.path, place.prefix, trust)
+                known = knowledge.at(place.project, place.language, place.path, (place.prefix, place.suffix), trust)
                 nats[trust] -= sum(float(known.mix(row, answer[:at])[answer[at]]) for at, row in enumerate(rows))
     return min(TRUSTS, key=lambda trust: nats[trust])

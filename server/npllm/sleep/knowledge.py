@@ -1,6 +1,6 @@
 """What the person's projects say word for word, in sleep: as the awake assistant will look it up.
 
-Read once a sleep, by project and language, and held in memory alone. A place knows its document above the cursor and
+Read once a sleep, by project and language, and held in memory alone. A place knows its document around the cursor and
 the other files of its project; its own file on disk, in which the line may stand by now, does not count.
 """
 
@@ -54,12 +54,13 @@ class Knowledge:
         self._ignore = tuple(ignore)
         self._indexes: dict[tuple[str, str], Index] = {}
 
-    def at(self, project: str, language: str, path: str, prefix: str, trust: float) -> Continuations:
-        """What is known at a place behind `prefix`. Raises Interrupted: the person is back."""
+    def at(self, project: str, language: str, path: str, document: tuple[str, str], trust: float) -> Continuations:
+        """What is known at a place in a document, given before and after it. Raises Interrupted: the person is back."""
         key = (project, language)
         if key not in self._indexes:
             self._indexes[key] = Index(self._read(*key), self._vocabulary)
-        return known_at(self._reader, unix_lines(prefix), self._vocabulary, self._indexes[key], path, trust)
+        above, below = map(unix_lines, document)
+        return known_at(self._reader, above, below, self._vocabulary, self._indexes[key], path, trust)
 
     def _read(self, project: str, language: str) -> dict[str, Tokens]:
         endings = projects.ENDINGS.get(language, ())

@@ -20,7 +20,7 @@ from uuid import UUID
 from npllm import types
 from npllm.assist import context, reflexes
 from npllm.assist.assistant import Assistant, Offer
-from npllm.assist.library import ABOVE_CHARS, Shelf
+from npllm.assist.library import Shelf, around
 from npllm.assist.worker import Desk as Models
 from npllm.assist.writing import LineScore
 from npllm.config import Config
@@ -110,10 +110,10 @@ class SmallDesk(Desk):
         """How well the cerebellum predicts `text` there."""
         place = self._place(uri, offset)
         prefix, suffix = context.window(self.text(uri), offset)
-        above = self.text(uri)[max(0, offset - ABOVE_CHARS) : offset]
+        document = around(self.text(uri), offset)
         resources = self.assistant.resources
         shelf = await resources.shelf(place)
-        return await resources.worker.run(lambda models: _alone(models, place, prefix, suffix, text, above, shelf))
+        return await resources.worker.run(lambda models: _alone(models, place, prefix, suffix, text, document, shelf))
 
 
 def _cerebellum(models: Models) -> Any:
@@ -121,7 +121,13 @@ def _cerebellum(models: Models) -> Any:
 
 
 def _alone(
-    models: Models, place: Place, prefix: str, suffix: str, text: str, above: str, shelf: Shelf | None
+    models: Models,
+    place: Place,
+    prefix: str,
+    suffix: str,
+    text: str,
+    document: tuple[str, str],
+    shelf: Shelf | None,
 ) -> LineScore:
     from npllm.models import decoding
     from npllm.models.fim import PromptParts
@@ -130,7 +136,7 @@ def _alone(
     small = _cerebellum(models)
     ids = small.builder.encode_middle(text)
     prompt = small.builder.build(PromptParts(place.path, prefix, suffix, ()), reserve=len(ids), snippet_budget=0)
-    known = reflexes.known(models, small, above, shelf)
+    known = reflexes.known(models, small, document, shelf)
     made = decoding.score(TorchEngine(small.base), prompt.ids, ids, text, threading.Event(), known=known)
     return LineScore(made.nats, made.tokens, made.utf8_bytes, 0)
 
