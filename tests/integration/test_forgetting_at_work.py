@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from npllm import config
@@ -55,7 +56,7 @@ async def forget_something(assistant: Assistant) -> None:
     meant = Selector(path="/project/secret.py")
     found = await store.forgetting.forget(meant, tainted=lambda *_: (), usable=lambda _: True)
     assert found.counts["experiences"] == 1
-    await until(lambda: assistant._generation > before)
+    await until(lambda: assistant._generation >= before + 2)  # at once, and when it is known what is off limits
 
 
 async def suggestions(store: Store | None) -> int:
@@ -124,3 +125,38 @@ async def test_a_rewrite_that_has_read_its_memories_is_dropped(
     assert await asked is None
     await assistant.settle()
     assert await suggestions(assistant.resources.store) == before
+
+
+async def test_what_is_done_before_it_is_known_what_is_off_limits_is_dropped(
+    assistant: Assistant, place: Place, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    """The announcement comes, what is off limits only later: another connection has the table locked."""
+    store = assistant.resources.store
+    assert store is not None
+    await store.write([make_experience(place=make_place(path="secret.py", uri="file:///project/secret.py"))])
+    run, heard, go_on = assistant.resources.worker.run, asyncio.Event(), asyncio.Event()
+
+    async def slow(job, cancel=None):  # type: ignore[no-untyped-def]
+        made = await run(job, cancel)
+        if cancel is not None:  # a request's
+            heard.set()
+            await go_on.wait()
+        return made
+
+    monkeypatch.setattr(assistant.resources.worker, "run", slow)
+    asked = asyncio.create_task(assistant.complete(place, CODE, asked=True))
+    await heard.wait()
+    monkeypatch.setattr(assistant.resources.worker, "run", run)
+    before = assistant._generation
+    other = await asyncpg.connect(database_url)
+    await other.execute("BEGIN; LOCK TABLE npllm.off_limits IN ACCESS EXCLUSIVE MODE")
+    announcing = await asyncpg.connect(database_url)
+    await announcing.execute("SELECT pg_notify(channel, 'forgotten') FROM npllm.persons WHERE owner = current_user")
+    await until(lambda: assistant._generation > before)
+    assert assistant._generation == before + 1, "what is off limits is not known yet"
+    go_on.set()
+    assert await asked is None and assistant._cache.lookup(place, CODE, "") is None
+    await other.execute("ROLLBACK")
+    await until(lambda: assistant._generation >= before + 2)
+    await other.close()
+    await announcing.close()

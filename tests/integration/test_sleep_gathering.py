@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from npllm.config import Config
 from npllm.memory.store import Store
-from npllm.sleep.gathering import gather
+from npllm.sleep.cerebellum import CerebellumStep
+from npllm.sleep.cerebellum import Job as CerebellumJob
+from npllm.sleep.gathering import Job, gather
 from npllm.types import AdapterVersion, Experience, VersionState, new_id
 from tests.fixtures_memory import database_url, postgres, store, store_config  # noqa: F401
 from tests.fixtures_sleep import MORNING, PYTHON, from_source
@@ -75,3 +78,41 @@ async def test_a_project_of_several_begins_at_the_language_s_adapter_and_must_be
     await store.write(few)
     jobs, waiting = await gather(store, config, BASE, new_id(), NEVER)
     assert jobs == [] and [part.context for part in waiting] == [PYTHON], "what waits is told once"
+
+
+def in_file(items: list[Experience], project: Path, name: str) -> list[Experience]:
+    uri = (project / name).as_uri()
+    return [
+        replace(item, place=replace(item.place, project=str(project), path=name, uri=uri), id=new_id())
+        for item in items
+    ]
+
+
+async def test_what_was_recorded_before_its_file_was_ignored_is_not_learned(
+    store: Store, store_config: Config, tmp_path: Path
+) -> None:
+    config = replace(store_config, sleep=replace(store_config.sleep, min_holdout=4))
+    other = ("cli.py", "doctor.py")
+    day, listed = timedelta(days=1), replace(config.memory, ignore=("late.py",))
+    old = in_file(from_source(20), tmp_path, "open.py") + in_file(from_source(20, offset=1), tmp_path, "secret.py")
+    await store.write(old)
+    await store.publish(version(PYTHON, max(item.created_at for item in old)))
+    new = [*in_file(from_source(40, files=other, start=MORNING + day), tmp_path, "open.py")]
+    new += in_file(from_source(40, files=other, start=MORNING + day, offset=1), tmp_path, "secret.py")
+    new += in_file(from_source(20, files=other, start=MORNING + day, offset=2), tmp_path, "late.py")
+    await store.write(new)
+
+    def files(job: Job) -> set[str]:
+        return {item.place.path for item in job.part.all}
+
+    [job], _ = await gather(store, config, BASE, new_id(), NEVER)
+    assert files(job) == {"open.py", "secret.py", "late.py"} and job.part.replay
+    (tmp_path / ".npllmignore").write_text("secret.py\n", encoding="utf-8")
+    [job], _ = await gather(store, replace(config, memory=listed), BASE, new_id(), NEVER)
+    assert files(job) == {"open.py"} and job.part.replay
+    step = CerebellumStep(store, replace(config, memory=listed), lambda _: None, tmp_path / "kept", NEVER)
+    found = await step._job(new_id(), tmp_path, "origin")
+    assert isinstance(found, CerebellumJob)
+    assert {item.place.path for item in found.part.all} == {"open.py"}
+    (tmp_path / ".npllmignore").write_text("*.py\n", encoding="utf-8")
+    assert await gather(store, config, BASE, new_id(), NEVER) == ([], ())

@@ -70,7 +70,7 @@ class Assistant:
         on_problem: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.config = config
-        self.resources = Resources(config, on_change, on_problem, self._connected, self._forgotten)
+        self.resources = Resources(config, on_change, on_problem, self._connected, self._outdate, self._forgotten)
         self.thinking = 0
         self._on_change = on_change
         self._cache = CompletionCache()
@@ -334,14 +334,18 @@ class Assistant:
             log.warning("avoided suggestions could not be read: %s", error)
         await self.pacing.remember(store)
 
-    async def _forgotten(self, store: Store) -> None:
-        """Something was forgotten on purpose: whatever may hold it here goes, and what is being made with it."""
+    def _outdate(self) -> None:
+        """Whatever is being made now may hold what was forgotten: it is dropped, and so is what is kept ready."""
         self._generation += 1
         self._cancel.set()
         self._rewriting[1].set()
         if self.resources.retriever is not None:
-            self.resources.retriever.forget()  # again: a search may have begun before the shelves were emptied
+            self.resources.retriever.forget()
         self._cache.forget()
+
+    async def _forgotten(self, store: Store) -> None:
+        """Something was forgotten on purpose: whatever may hold it here goes, and what is being made with it."""
+        self._outdate()  # again: something may have begun before the shelves were emptied
         self._avoided = filters.Avoided()
         self._recorder.forget(await store.forgetting.forgotten_among(self._recorder.recorded()))
         await self._connected(store)

@@ -41,7 +41,8 @@ class Resources:
         on_change: called whenever something that the status shows has changed.
         on_problem: called with one sentence (cause and mend) when something is wrong.
         on_connected: called once, with the store.
-        on_forgotten: called when something was forgotten on purpose, or may have been.
+        on_stale: called at once when something was forgotten on purpose, or may have been: before anything is awaited.
+        on_forgotten: called after that, when it is known what is off limits now.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Resources:
         on_change: Callable[[], None],
         on_problem: Callable[[str], None],
         on_connected: Callable[[Store], Coroutine[Any, Any, None]],
+        on_stale: Callable[[], None],
         on_forgotten: Callable[[Store], Coroutine[Any, Any, None]],
     ) -> None:
         self.config = config
         self._on_change = on_change
         self._on_problem = on_problem
         self._on_connected = on_connected
+        self._on_stale = on_stale
         self._on_forgotten = on_forgotten
         self.worker = EngineWorker()
         self.store: Store | None = None
@@ -310,6 +313,7 @@ class Resources:
             return
         self.background(self._try_refresh())
         if what in (ANNOUNCED, RECONNECT):
+            self._on_stale()
             self.background(self._forget())
 
     async def _forget(self) -> None:

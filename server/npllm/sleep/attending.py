@@ -25,6 +25,7 @@ from npllm.memory.store import Store
 from npllm.memory.texts import snippet_text
 from npllm.sleep.dataset import Part, divide, file_of, weight
 from npllm.sleep.files import TEMPORARY
+from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.meter import Meter
 from npllm.sleep.protocol import Message, Phase
@@ -105,7 +106,9 @@ async def _gather(
     """The new experiences whose prompts held something remembered, divided, with what they held."""
     known = [v.metrics["until"] for v in versions if v.state is not VersionState.REJECTED and "until" in v.metrics]
     since = datetime.fromtimestamp(max(known), UTC) + timedelta(microseconds=1) if known else None
-    found = dict(await store.experiences_with_memories(since, limit=MOST))
+    ignoring = Ignoring(config.memory.ignore)
+    with_memories = await store.experiences_with_memories(since, limit=MOST)
+    found = {item: ids for item, ids in with_memories if not ignoring.leaves_alone(item.place)}
     settings = replace(config.sleep, min_holdout=max(MIN_HELD_OUT, config.sleep.min_holdout), epochs=1)
     part = divide(found, (), settings, seed=str(consolidation))
     if isinstance(part, int):
@@ -115,7 +118,7 @@ async def _gather(
     snippets: dict[UUID, Snippet] = {}
     for id in sorted({id for ids in wanted.values() for id in ids}):
         look(stop)
-        if (item := await store.experience(id)) is not None:
+        if (item := await store.experience(id)) is not None and not ignoring.leaves_alone(item.place):
             snippets[id] = _snippet(item)
     memories = {id: tuple(snippets[one] for one in ids if one in snippets) for id, ids in wanted.items()}
     parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)

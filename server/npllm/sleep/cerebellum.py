@@ -27,6 +27,7 @@ from npllm.memory.store import Store
 from npllm.sleep import project
 from npllm.sleep.dataset import Part, distinct, divide, file_of, teaches
 from npllm.sleep.files import TEMPORARY
+from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.meter import Meter
 from npllm.sleep.plan import Plan
@@ -121,6 +122,8 @@ class CerebellumStep:
         old: list[Experience] = []
         if since is not None:
             old = await self._store.experiences_before(since, limit=MOST_OLD)
+        ignoring = Ignoring(self._config.memory.ignore)
+        new, old = ignoring.learnable(new), ignoring.learnable(old)
         look(self._stop)
         sleep = replace(self._config.sleep, epochs=1)  # no inner validation: the gate alone decides
         part = divide(new, (), sleep, seed=f"{consolidation}|{NAME}")
@@ -180,7 +183,7 @@ class CerebellumStep:
         if kept is not None and (kept.context, kept.base_fingerprint, kept.parent) == (NAME, job.origin, parent):
             found = await self._experiences(kept, job)
             passages = project.kept(self._folder)
-            if found is not None and passages is not None:
+            if found is not None and passages is not None and self._may_be_read(passages):
                 return kept, found, passages
         shutil.rmtree(self._folder, ignore_errors=True)
         budget = self._config.sleep.max_minutes * 60 * self.share * TRAIN_SHARE
@@ -192,6 +195,11 @@ class CerebellumStep:
         found = await self._experiences(plan, job)
         assert found is not None
         return plan, found, passages
+
+    def _may_be_read(self, passages: Sequence[Passage]) -> bool:
+        """Whether no passage that was kept is of a file that is to be left alone by now."""
+        ignoring = Ignoring(self._config.memory.ignore)
+        return not any(ignoring.leaves_alone_file(one.project, one.path) for one in passages)
 
     def _passages(self, job: Job, seed: str, off_limits: Sequence[str]) -> tuple[Passage, ...]:
         """Of the project's files in each language that the experiences are in, so many as their share of what is
@@ -216,13 +224,14 @@ class CerebellumStep:
         return tuple(made[: project.MOST])
 
     async def _experiences(self, plan: Plan, job: Job) -> dict[UUID, Experience] | None:
-        """Those that a plan names; None if one is gone from the database."""
+        """Those that a plan names; None if one is gone from the database, or its file is to be left alone by now."""
+        ignoring = Ignoring(self._config.memory.ignore)
         known = {item.id: item for item in job.part.all}
         found: dict[UUID, Experience] = {}
         for id in plan.ids:
             look(self._stop)
             item = known.get(id) or await self._store.experience(id)
-            if item is None:
+            if item is None or (id not in known and ignoring.leaves_alone(item.place)):
                 return None
             found[id] = item
         return found

@@ -31,6 +31,7 @@ from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import Job, gather
+from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.meter import Meter
 from npllm.sleep.plan import Plan, folder_name
@@ -245,7 +246,9 @@ class Sleep:
             found = await self._experiences(kept.ids, job)
             passages = project.kept(folder) if self._config.sleep.project_share else ()
             general = project.kept(folder, rehearsal.KEPT) if self._config.sleep.general_share else ()
-            if found is not None and passages is not None and general is not None:
+            ignoring = Ignoring(self._config.memory.ignore)
+            readable = not any(ignoring.leaves_alone_file(one.project, one.path) for one in passages or ())
+            if found is not None and passages is not None and general is not None and readable:
                 return kept, found, passages, general
         shutil.rmtree(folder, ignore_errors=True)
         plan = Plan.new(
@@ -299,13 +302,14 @@ class Sleep:
         )
 
     async def _experiences(self, ids: Sequence[UUID], job: Job) -> dict[UUID, Experience] | None:
-        """Those with these ids; None if one is gone from the database."""
+        """Those with these ids; None if one is gone from the database, or its file is to be left alone by now."""
         known = {item.id: item for item in (*job.part.all, *job.judged_again)}
+        ignoring = Ignoring(self._config.memory.ignore)
         found: dict[UUID, Experience] = {}
         for id in ids:
             look(self._stop)
             item = known.get(id) or await self._store.experience(id)
-            if item is None:
+            if item is None or (id not in known and ignoring.leaves_alone(item.place)):
                 return None
             found[id] = item
         return found

@@ -25,6 +25,7 @@ from npllm.memory.store import Store
 from npllm.sleep import replay
 from npllm.sleep.dataset import Part, divide, old_wanted
 from npllm.sleep.gate import PER_SLICE, bytes_key, nll_key, watched
+from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.plan import OldSlice
 from npllm.sleep.report import ContextReport, Verdict
@@ -70,6 +71,7 @@ async def gather(
         Interrupted, StoreError
     """
     jobs: list[Job] = []
+    ignoring = Ignoring(config.memory.ignore)
     waiting: list[ContextReport] = []
     every = await store.adapter_versions(base_fingerprint=base_fingerprint)
     every = [version for version in every if version.state is not VersionState.FORGOTTEN]
@@ -88,11 +90,13 @@ async def gather(
         acting = [replace(parent, state=VersionState.PUBLISHED)] if parent else []
         start = _new_since(own or acting)
         new = await store.experiences_since(start, context=context, limit=MOST_NEW, newest_first=True)
+        new = ignoring.learnable(new)
         if not new:
             continue
         lineage = [version for version in own if version.state is not VersionState.REJECTED]
         apart = await store.replay.apart(context, limit=MOST_APART)
         old = await _old(store, config, base_fingerprint, context, start, str(consolidation), len(new))
+        old = [drawn for drawn in old if not ignoring.leaves_alone(drawn.experience.place)]
         taken = {one.id for one in apart}
         part = divide(
             [one for one in new if one.id not in taken],
