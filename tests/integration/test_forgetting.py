@@ -380,3 +380,44 @@ def test_links_and_relative_paths_are_seen_through(tmp_path: Path, monkeypatch: 
     assert json.dumps(sorted(Selector(path="link").limits)) == json.dumps(
         sorted([str(tmp_path / "link"), str(tmp_path / "real")])
     )
+
+
+KEY = "AKIA" + "Q7RZT4NV2LKWMX6P"  # made up
+
+
+async def test_what_earlier_versions_stored_is_looked_through_again(
+    store: Store, given: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written straight to the store, as if nobody had looked: rows, a comment, a journal that a dead process left."""
+    monkeypatch.setattr("npllm.memory.redacting.PAGE", 2)
+    line = f'key = "{KEY}"'
+    clean, *bad = case("app.py"), *(case(f"a{number}.py", line) for number in range(3))
+    await store.write([record for records in (clean, *bad) for record in records])  # type: ignore[misc]
+    suggestion = bad[0][0]
+    await store.write([Feedback(new_id(), suggestion.id, "👎", line, 0.1, 0.1, 0.0, -0.9, MORNING)])  # type: ignore[attr-defined]
+    kept, gone = clean[0].id, bad[2][0].id  # type: ignore[attr-defined]
+    first = await make_version(store, given, learned=[kept])
+    second = await make_version(store, given, parent=first, learned=[kept, gone])
+    waiting = make_suggestion(text=line, created_at=MORNING)
+    left = given.journal_dir / "left.jsonl"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(codec.encode(waiting))
+    before = await store.counts()
+
+    status, said, _ = await run("redact", "--dry-run")
+    assert status == 0 and "would be changed: 3 suggestions" in said
+    assert (await store.adapter_versions(state=VersionState.PUBLISHED))[0].id == second.id
+    status, said, _ = await run("redact")
+    assert status == 0 and "3 experiences" in said and "1 records in journals" in said and "aws" in said
+    assert str(second.id) in said and f"{first.id} comes back into use" in said
+    assert KEY.encode() not in left.read_bytes() and b"<secret:" in left.read_bytes()
+    connection = await asyncpg.connect(given.database.url)
+    for table in ("suggestions", "outcomes", "feedback", "experiences"):
+        rows = str(await connection.fetch(f"SELECT to_jsonb(t)::text FROM npllm.{table} t"))
+        assert KEY not in rows and ("<secret:" in rows), table
+    await connection.close()
+    assert await store.counts() == before, "nothing is lost by it"
+    states = {version.id: version.state for version in await store.adapter_versions()}
+    assert states == {first.id: VersionState.PUBLISHED, second.id: VersionState.FORGOTTEN}
+    assert not (given.home / second.folder).exists()
+    assert (await run("redact"))[1].startswith("No secret")

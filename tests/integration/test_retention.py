@@ -144,3 +144,36 @@ async def test_forgetting_a_path_still_finds_who_learned_from_what_was_pruned(st
     states = {one.id: one.state for one in await store.adapter_versions()}
     assert states == {version.id: VersionState.FORGOTTEN, other.id: VersionState.PUBLISHED}
     assert await rows_of(given, "pruned") == {"pruned": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("swordfish_42", True),
+        ("unlock(swordfish_42, now)", True),
+        ("lock(swordfish_42, no", True),  # begins and ends within words
+        ("said_aloud", True),  # in a comment
+        ("swordfish_43", False),
+        ("swordfish", False),  # a part of a word alone: no sketch knows it
+    ],
+)
+async def test_forgetting_a_text_finds_who_learned_from_what_was_pruned(
+    store: Store, given: Config, text: str, found: bool
+) -> None:
+    old, new = day(0), day(1)
+    case, outcome, feedback, experience, *_ = old
+    assert isinstance(case, Suggestion) and isinstance(feedback, Feedback) and isinstance(experience, Experience)
+    await store.write([case, outcome, replace(feedback, comment="is it said_aloud?")])
+    await store.write([replace(experience, final_text="return unlock(swordfish_42, now)"), *new])
+    version = await make_version(store, given, learned=[case.id])
+    await store.retention.prune(bounded(given, keep_suggestions=1, keep_experiences=1).memory)
+    assert await store.experience(case.id) is None
+    connection = await asyncpg.connect(given.database.url)
+    assert "swordfish" not in str(await connection.fetch("SELECT * FROM npllm.pruned"))
+    await connection.close()
+
+    selector = Selector(text=text)
+    taint = Taint(given.home, selector)
+    said = await store.forgetting.forget(selector, tainted=taint.of, usable=taint.usable)
+    assert [one.id for one in said.tainted] == ([version.id] if found else [])
+    assert await rows_of(given, "pruned") == {"pruned": 0 if found else 1}

@@ -19,10 +19,10 @@ from npllm import config
 from npllm.config import Config
 from npllm.forgetting import looking
 from npllm.forgetting.taint import Taint
-from npllm.memory.forgetting import Forgotten
+from npllm.memory.forgetting import Forgotten, Version
 from npllm.memory.lineage import quiet
 from npllm.memory.places import Selector, names
-from npllm.memory.scrubbing import finish, in_journals
+from npllm.memory.scrubbing import finish, in_journals, redact_journals
 from npllm.memory.store import Store
 from npllm.types import NpllmError
 
@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     forget.add_argument(
         "--only-the-past", action="store_true", help="go on learning from this path; by default that ends"
     )
+    redact = commands.add_parser("redact", help="look for secrets in what earlier versions stored, and replace them")
+    redact.add_argument("--dry-run", action="store_true", help="only say what would be replaced")
     remember = commands.add_parser("remember", help="learn from a path again")
     remember.add_argument("path", metavar="P")
     commands.add_parser("off-limits", help="the paths from which nothing is learned")
@@ -68,6 +70,8 @@ async def _run(args: argparse.Namespace) -> int:
         match args.command:
             case "forget":
                 return await _forget(args, selector, settings, store)
+            case "redact":
+                return await _redact(args, settings, store)
             case "remember":
                 return await _remember(args.path, store)
             case "show":
@@ -157,6 +161,28 @@ async def _ask(selector: Selector, settings: Config, store: Store, *, dry_run: b
     )
 
 
+async def _redact(args: argparse.Namespace, settings: Config, store: Store) -> int:
+    taint = Taint(settings.home, Selector(since=datetime.max.replace(tzinfo=UTC)))  # by experiences, not by files
+    if args.dry_run:
+        found = await store.redacting.run(tainted=taint.of, usable=taint.usable, dry_run=True)
+        journaled = 0
+    else:
+        async with quiet(store):
+            journaled = await redact_journals(settings.journal_dir)
+            found = await store.redacting.run(tainted=taint.of, usable=taint.usable)
+            await _finish(store, settings)
+    counts = dict(found.rows) | ({"records in journals": journaled} if journaled else {})
+    if not counts:
+        print("No secret is in what is stored, as far as the patterns of this version know.")
+        return 0
+    done = "would be changed" if args.dry_run else "changed"
+    print(f"{done}: {', '.join(f'{n} {name}' for name, n in counts.items())}.")
+    print(f"  secrets: {', '.join(f'{n} {kind}' for kind, n in found.kinds.most_common()) or 'in derived rows'}.")
+    _tell_versions(found.tainted, found.back)
+    print("  Whatever was a secret there has lain on the disk: change it where it is used.")
+    return 0
+
+
 async def _finish(store: Store, settings: Config) -> None:
     for problem in await finish(store, settings):
         print(f"npllm: {problem}", file=sys.stderr)
@@ -166,12 +192,16 @@ def _tell(found: Forgotten, verb: str) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
     waiting = f", and {found.waiting} suggestions that only a journal knows" if found.waiting else ""
     print(f"{verb}: {counts}{waiting}.")
-    for version in found.tainted:
+    _tell_versions(found.tainted, found.back)
+
+
+def _tell_versions(tainted: Sequence[Version], back: Sequence[Version]) -> None:
+    for version in tainted:
         context = next((name.removeprefix("context=") for name in version.group if name.startswith("context=")), "")
         print(f"  {version.table.removesuffix('_versions')} {version.id} {context} had learned from it.")
-    for version in found.back:
+    for version in back:
         print(f"  {version.id} comes back into use.")
-    if found.tainted:
+    if tainted:
         print("  The next sleep learns again from what remains.")
 
 

@@ -104,19 +104,13 @@ class Forgetting:
             known_already = [row async for row in QUERIES.forgotten_among(connection, ids=list(in_journals))]
             waiting = set(in_journals) - ids - {rows.uuid(row["id"]) for row in known_already}
             ids |= set(in_journals)
-            versions = await _versions(connection)
-            known = {version.id: version for version in versions}
-            gone = _with_descendants(versions, frozenset(tainted(versions, frozenset(ids))))
             found = await _delete(connection, ids)
             found["chunks"] = await _delete_chunks(connection, selector, kept_out=keep_out and bool(selector.limits))
             await QUERIES.delete_unused_projects(connection)
-            back = [older for id in gone if (older := _ancestor(known[id], known, gone, usable)) and _in_use(known[id])]
-            await _taint(connection, [known[id] for id in gone], back, selector)
-            sleeps = {known[id].consolidation for id in gone}
-            await _empty_reports(connection, sleeps, first, selector)
+            gone, back = await take_out_of_use(connection, frozenset(ids), tainted, usable, selector, first)
             for path in selector.limits if keep_out else ():
                 await QUERIES.put_off_limits(connection, path=rows.text(path))
-            result = Forgotten(found, len(waiting), tuple(known[id] for id in gone), tuple(back))
+            result = Forgotten(found, len(waiting), tuple(gone), tuple(back))
             if dry_run:
                 raise _OnlyLooking(result)
             await QUERIES.begin_forgetting(connection, id=run)
@@ -228,6 +222,29 @@ async def _meant(connection: Connection, selector: Selector) -> tuple[set[UUID],
     if with_text is not None and selector.since is None and not (selector.path or selector.project):
         ids |= {UUID(int=id) for id in with_text - every}  # outcomes and feedback of a suggestion that never arrived
     return ids, first
+
+
+async def take_out_of_use(
+    connection: Connection,
+    ids: frozenset[UUID],
+    tainted: Tainted,
+    usable: Callable[[Version], bool],
+    selector: Selector,
+    first: datetime | None = None,
+) -> tuple[list[Version], list[Version]]:
+    """Versions that learned from these suggestions, with all that grew from them; and those that came back for them.
+
+    Args:
+        first: sleeps that ended later may have seen what is meant: their reports lose their words, too.
+    """
+    versions = await _versions(connection)
+    known = {version.id: version for version in versions}
+    gone = _with_descendants(versions, frozenset(tainted(versions, ids)))
+    back = [older for id in gone if (older := _ancestor(known[id], known, gone, usable)) and _in_use(known[id])]
+    await _taint(connection, [known[id] for id in gone], back, selector)
+    sleeps = {known[id].consolidation for id in gone}
+    await _empty_reports(connection, sleeps, first, selector)
+    return [known[id] for id in gone], back
 
 
 async def _versions(connection: Connection) -> list[Version]:

@@ -1,8 +1,8 @@
 """Retention: the oldest rows beyond so many are deleted, so that the disk that memory takes is bounded.
 
-Not forgetting: what was learned from them stays learned. Where they lay is kept (the table `pruned`), so that
-forgetting a path finds the versions that had learned from it. Call with the trainer's lock held, while no sleep is half
-done.
+Not forgetting: what was learned from them stays learned. Where they lay is kept (the table `pruned`), with a sketch of
+their words, so that forgetting a path or a text finds the versions that had learned from it. Call with the trainer's
+lock held, while no sleep is half done.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ import asyncpg
 
 from npllm.config import Config
 from npllm.memory import codec, journal
-from npllm.memory.places import Selector
+from npllm.memory.places import Selector, texts
+from npllm.memory.redaction import Redactor
 from npllm.memory.store import Store
 from npllm.types import Experience, StoreError, Suggestion
 
@@ -94,6 +95,30 @@ async def _scrub(store: Store, path: Path) -> None:
     kept = [line for line in lines if not gone.intersection(_about(line))]
     if len(kept) < len(lines):
         await asyncio.to_thread(_replace, path, kept)
+
+
+async def redact_journals(folder: Path) -> int:
+    """Take secrets out of what dead processes left, as earlier versions wrote it; how many records that were."""
+    return sum([await asyncio.to_thread(_redact, path) for path in await asyncio.to_thread(_journals, folder)])
+
+
+def _redact(path: Path) -> int:
+    with journal.claimed(path) as ours:
+        if not ours:
+            return 0
+        redactor, lines, changed = Redactor(), [], 0
+        for line in _read(path):
+            try:
+                record = codec.decode(line)
+            except ValueError:
+                lines.append(line)
+                continue
+            without = redactor.record(record)
+            changed += texts(without) != texts(record)
+            lines.append(line if texts(without) == texts(record) else codec.encode(without))
+        if changed:
+            _replace(path, lines)
+        return changed
 
 
 def _replace(path: Path, lines: Collection[bytes]) -> None:

@@ -27,6 +27,7 @@ from npllm.memory.lineage import Lineage
 from npllm.memory.looking import Looking
 from npllm.memory.places import off_limits
 from npllm.memory.policies import Policies
+from npllm.memory.redacting import Redacting
 from npllm.memory.replay import ReplayRecords
 from npllm.memory.retention import Retention
 from npllm.memory.shares import Shares
@@ -82,6 +83,7 @@ class Store:
         self.policies = Policies(database)
         self.statistics = Statistician(database)
         self.team = Team(database)
+        self.redacting = Redacting(database)
         self.shares = Shares(database)
 
     @classmethod

@@ -19,7 +19,12 @@ SELECT DISTINCT ON (c.id) c.id, p.path AS project, c.path, c.uri, c.created_at F
 ORDER BY c.id, c.created_at;
 
 -- name: ids_with_text
--- Suggestions of which any text holds this one.
+-- Suggestions of which any text holds this one; of those that were pruned, all that may have held its words. Where it begins
+-- or ends within a word, that one is not asked for.
+WITH inner_words AS (SELECT regexp_replace(:text, '^\w+|\w+$', '', 'g') AS text),
+sought AS MATERIALIZED (
+    SELECT word_sketch(CASE WHEN w.text ~ '\w' THEN w.text ELSE :text END, i.salt) AS words
+    FROM inner_words w, persons i WHERE i.owner = current_user AND :text ~ '\w')
 SELECT s.id FROM suggestions s WHERE s.owner = current_user
   AND (strpos(s.text, :text) > 0 OR strpos(s.prefix, :text) > 0 OR strpos(s.suffix, :text) > 0)
 UNION
@@ -30,7 +35,9 @@ UNION
 SELECT o.suggestion_id FROM outcomes o WHERE o.owner = current_user
   AND (strpos(o.suggested, :text) > 0 OR strpos(o.final_text, :text) > 0)
 UNION
-SELECT f.suggestion_id FROM feedback f WHERE f.owner = current_user AND strpos(f.comment, :text) > 0;
+SELECT f.suggestion_id FROM feedback f WHERE f.owner = current_user AND strpos(f.comment, :text) > 0
+UNION
+SELECT q.id FROM pruned q JOIN sought ON q.words & sought.words = sought.words WHERE q.owner = current_user;
 
 -- name: remember_forgotten!
 INSERT INTO forgotten (id) SELECT unnest(CAST(:ids AS uuid[])) ON CONFLICT DO NOTHING;
