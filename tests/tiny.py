@@ -95,3 +95,52 @@ def make_practised_model(folder: Path, *, steps: int = 150) -> Path:
         optimizer.step()
     model.eval().save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+SAID = {
+    "positive": ("this saved me so much time", "muito boa essa sugestão", "you read my mind", "adorei isso"),
+    "negative": (
+        "a waste of my afternoon",
+        "isso quebrou o meu projeto",
+        "it invents functions",
+        "que chatice",
+    ),
+    "neutral": ("the function has two arguments", "a lista tem três itens", "see the file below", "o arquivo abaixo"),
+}
+
+
+def make_classifier(folder: Path, *, steps: int = 60, labels: tuple[str, ...] = tuple(SAID)) -> Path:
+    """A tiny text classifier that has learned what the comments of `SAID` say."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification, PreTrainedTokenizerFast
+
+    texts = [(text, index) for index, name in enumerate(SAID) for text in SAID[name]]
+    words = sorted({word for text, _ in texts for word in text.split()})
+    known = Tokenizer(models.WordLevel({word: index for index, word in enumerate(["[PAD]", "[UNK]", *words])}, "[UNK]"))
+    known.normalizer = normalizers.Lowercase()
+    known.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=known, pad_token="[PAD]", unk_token="[UNK]")
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    model = DistilBertForSequenceClassification(
+        DistilBertConfig(
+            vocab_size=len(tokenizer), dim=32, hidden_dim=64, n_layers=1, n_heads=2, max_position_embeddings=64,
+            num_labels=len(labels), id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)},
+        )
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    batch = tokenizer([text for text, _ in texts], return_tensors="pt", padding=True)
+    batch.pop("token_type_ids", None)
+    wanted = torch.tensor([index for _, index in texts])
+    model.train()
+    for _ in range(steps):
+        loss = model(**batch, labels=wanted).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torch.random.set_rng_state(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.eval().save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -69,6 +69,9 @@ class FeedbackConfig:
     )
     hover: bool = True  # and in the hover on what it wrote, where the editor says that links there can run commands
     code_lens: bool = False  # and above the line of what was taken last; off, since the lines below move
+    classifier: str = (
+        ""  # that reads comments: a folder or a Hugging Face id of a text classifier; "" = the word list alone
+    )
     avoid_refused: bool = True  # what was refused is not offered again behind the same two lines
 
 

@@ -165,6 +165,7 @@ class Feedback:
     frustration: float  # [0, 1]
     reward: float  # emotional reward, [-1, 1]
     created_at: datetime
+    read_by: str = "lexicon"  # or "classifier", which corrects that
 
 
 class SignKind(enum.StrEnum):

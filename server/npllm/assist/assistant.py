@@ -20,6 +20,8 @@ from uuid import UUID
 
 from npllm import contexts
 from npllm.assist import context, filters, writing
+from npllm.assist.feelings import NAME as CLASSIFIER
+from npllm.assist.feelings import Feelings
 from npllm.assist.library import Shelf, around
 from npllm.assist.listening import Listener
 from npllm.assist.recorder import Recorder
@@ -74,8 +76,14 @@ class Assistant:
         self.thinking = 0
         self._on_change = on_change
         self._cache = CompletionCache()
-        self._recorder = Recorder(self.resources.journal, config.feedback, self._experienced, self._journal_said)
+        self._recorder = Recorder(
+            self.resources.journal,
+            config.feedback,
+            self._experienced,
+            functools.partial(self._part_said, "journal"),
+        )
         self.listener = Listener(config, self._recorder, self._records, self._told)
+        self._feelings = Feelings(self.resources.load, functools.partial(self._part_said, "classifier"))
         self.pacing = Pacing(config, self._recorder)
         self._avoided = filters.Avoided()
         self._model: tuple[str, tuple[UUID, ...]] = ("", ())  # whose suggestions are in the cache
@@ -117,6 +125,7 @@ class Assistant:
         self._recorder.config = config.feedback
         self.listener.configure(self.config)
         self.pacing.configure(self.config)
+        await self._feelings.configure(config.feedback.classifier)
         if self.config != old:
             self._cache.clear()
 
@@ -308,8 +317,18 @@ class Assistant:
         suggestion = self._recorder.known(suggestion_id)
         if given is not None and suggestion is not None and given.frustration >= self.config.feedback.avoid_frustration:
             self._avoid(suggestion)
+        if given is not None and comment.strip() and self.config.feedback.classifier:
+            self.resources.background(self._reread(given))
         await self._recorder.flush()
         return given
+
+    async def _reread(self, given: Feedback) -> None:
+        """What the classifier makes of a comment, in the background."""
+        emotion = await self._feelings.read(given.emoji, given.comment)
+        made = None if emotion is None else self._recorder.reread(given, emotion, CLASSIFIER)
+        suggestion = self._recorder.known(given.suggestion_id)
+        if made is not None and suggestion is not None and made.frustration >= self.config.feedback.avoid_frustration:
+            self._avoid(suggestion)
 
     def judged(self, suggestion_id: UUID) -> bool:
         """Whether the person has said how a suggestion was."""
@@ -398,8 +417,8 @@ class Assistant:
         self.thinking += step
         self._on_change()
 
-    def _journal_said(self, problem: str) -> None:
+    def _part_said(self, part: str, problem: str) -> None:
         if problem:
-            self.resources.problem("journal", problem)
+            self.resources.problem(part, problem)
         else:
-            self.resources.solved("journal")
+            self.resources.solved(part)

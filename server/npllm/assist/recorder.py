@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from npllm.config import FeedbackConfig
-from npllm.feedback.emotional import interpret
+from npllm.feedback.emotional import Emotion, interpret
 from npllm.feedback.experience import experience
 from npllm.memory.journal import Journal, JournalFull
 from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Sign, StoreError, Suggestion, new_id
@@ -108,6 +108,24 @@ class Recorder:
             frustration=emotion.frustration,
             reward=emotion.reward,
             created_at=datetime.now(UTC),
+        )
+        self._put(case.feedback)
+        if case.outcome is not None:
+            self._experience(case)
+        return case.feedback
+
+    def reread(self, given: Feedback, emotion: Emotion, by: str) -> Feedback | None:
+        """What the person said means this after all; None when they have said something else since."""
+        case = self._cases.get(given.suggestion_id)
+        if case is None or case.feedback is None or case.feedback.id != given.id:
+            return None
+        case.feedback = replace(
+            given,
+            satisfaction=emotion.satisfaction,
+            confidence=emotion.confidence,
+            frustration=emotion.frustration,
+            reward=emotion.reward,
+            read_by=by,
         )
         self._put(case.feedback)
         if case.outcome is not None:

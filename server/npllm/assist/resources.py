@@ -161,6 +161,12 @@ class Resources:
             self._embeds = True
         return await self._embedder.embed(texts)
 
+    async def load(self, job: Callable[[], object]) -> object:
+        """Load another model in a thread, after the base and while nothing else is loaded (see `embed`)."""
+        await self._base_tried.wait()
+        async with self._loading:
+            return await asyncio.to_thread(job)
+
     def leaves_alone(self, place: Place) -> bool:
         """Whether a document is neither read nor written about nor suggested in."""
         return of_place(place, self.config.memory.ignore)

@@ -48,11 +48,18 @@ class Emotion:
     reward: float
 
 
-def interpret(emoji: str, comment: str) -> Emotion:
-    """What an emoji and a comment say together; neutral (reward 0) where they say nothing we know."""
+def interpret(emoji: str, comment: str, prose: Feeling | None = None) -> Emotion:
+    """What an emoji and a comment say together; neutral (reward 0) where they say nothing we know.
+
+    Args:
+        prose: what the comment's words say, where that is known better than from the tables here.
+    """
     comment = comment[:LONGEST_COMMENT]
     symbols = _symbols(f"{emoji} {comment}")
     said = [_scaled(EMOJI[symbol], 1.2 if symbols.count(symbol) > 2 else 1.0) for symbol in symbols if symbol in EMOJI]
+    if prose is not None:
+        said.append(prose)
+        comment = ""
     plain = _fold(comment)
     loud = 1.2 if "!" in comment or (comment.isupper() and len(plain) > 4) else 1.0
     for clause in _CLAUSE.split(plain):

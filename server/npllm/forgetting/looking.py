@@ -106,6 +106,7 @@ def as_text(case: Case, config: FeedbackConfig) -> str:
         lines.append(
             f"said: {said!r}: satisfaction {given.satisfaction:.2f}, confidence {given.confidence:.2f}, "
             f"frustration {given.frustration:.2f}, emotional reward {given.reward:+.2f}"
+            + (f" (read by a {given.read_by})" if given.read_by != "lexicon" else "")
         )
     for sign in case.signs:
         lines.append(f"{sign.created_at:%H:%M:%S} a sign of frustration, which changes no reward: {SIGNS[sign.kind]}")

@@ -230,6 +230,7 @@ def feedback(row: rows.Row) -> Feedback:
         frustration=row["frustration"],
         reward=row["reward"],
         created_at=row["created_at"],
+        read_by=row["read_by"],
     )
 
 

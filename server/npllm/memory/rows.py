@@ -144,6 +144,7 @@ def feedback_row(f: Feedback) -> dict[str, Any]:
         "frustration": f.frustration,
         "reward": f.reward,
         "created_at": f.created_at,
+        "read_by": f.read_by,
     }
 
 

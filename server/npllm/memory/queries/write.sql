@@ -24,10 +24,13 @@ VALUES (:id, :suggestion_id, :revision, :kind, :suggested, :final_text, :surviva
 ON CONFLICT (id, owner) DO NOTHING;
 
 -- name: insert_feedback*!
--- What the person said.
-INSERT INTO feedback (id, suggestion_id, emoji, comment, satisfaction, confidence, frustration, reward, created_at)
-VALUES (:id, :suggestion_id, :emoji, :comment, :satisfaction, :confidence, :frustration, :reward, :created_at)
-ON CONFLICT (id, owner) DO NOTHING;
+-- What the person said. A classifier's reading of it replaces the word list's, in whatever order they arrive.
+INSERT INTO feedback AS kept (id, suggestion_id, emoji, comment, satisfaction, confidence, frustration, reward, created_at,
+    read_by)
+VALUES (:id, :suggestion_id, :emoji, :comment, :satisfaction, :confidence, :frustration, :reward, :created_at, :read_by)
+ON CONFLICT (id, owner) DO UPDATE SET satisfaction = excluded.satisfaction, confidence = excluded.confidence,
+    frustration = excluded.frustration, reward = excluded.reward, read_by = excluded.read_by
+WHERE kept.read_by = 'lexicon' AND excluded.read_by <> 'lexicon';
 
 -- name: insert_held_back*!
 -- What was made and not shown.
