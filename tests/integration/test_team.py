@@ -18,8 +18,8 @@ import pytest
 from npllm import config
 from npllm.memory import migrate as migrating
 from npllm.memory.cerebellum import CerebellumVersion, Pattern
-from npllm.memory.migrate import load, migrate
 from npllm.memory.index.records import File, Piece, State
+from npllm.memory.migrate import load, migrate
 from npllm.memory.places import Selector
 from npllm.memory.store import Store
 from npllm.team import command

@@ -92,7 +92,7 @@ class Resources:
     def start(self) -> None:
         """Begin to load the base and to connect to the store, in the background."""
         self._embedder = Embedder(threads=self.config.memory.threads)
-        self._pump = Pump(self.journal, self._stored, self.embed, self.config.journal)
+        self._pump = Pump(self.journal, self._stored, self.embed, self.config.journal, self._carrying)
         for job in (self._prepare(), self._connect(self._pump), self._count()):
             self.background(job)
 
@@ -356,6 +356,12 @@ class Resources:
             if backlog != self.backlog:
                 self.backlog = backlog
                 self._on_change()
+
+    def _carrying(self, problem: str) -> None:
+        if problem:
+            self.problem("database", problem)
+        else:
+            self.solved("database")
 
     async def _stored(self) -> Store:
         if self.store is None:

@@ -171,6 +171,11 @@ class Database:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
                 await self._mend(deadline - time.monotonic())
+            except asyncpg.DiskFullError as error:
+                raise StoreError(
+                    f"The disk of the database at {self.url} is full: {error}. Make room there; nothing is lost "
+                    "meanwhile."
+                ) from error
             except asyncpg.PostgresError as error:
                 raise StoreError(
                     f"The database at {self.url} refused: {type(error).__name__}: {error}. `npllm doctor` says more."

@@ -36,9 +36,20 @@ REMEMBERED = 2_000  # experiences whose embedded text is known to be in the stor
 
 
 class Pump:
-    """One per process. `store_provider` gives the connected store or raises StoreError."""
+    """One per process. `store_provider` gives the connected store or raises StoreError.
 
-    def __init__(self, journal: Journal, store_provider: StoreProvider, embed: Embed, config: JournalConfig) -> None:
+    `on_problem` is told in one sentence when nothing can be carried, and "" when it can.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store_provider: StoreProvider,
+        embed: Embed,
+        config: JournalConfig,
+        on_problem: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._on_problem = on_problem
         self._journal = journal
         self._store_provider = store_provider
         self._embed = embed
@@ -60,10 +71,12 @@ class Pump:
                 pause = self._config.flush_ms / 1000
                 if away:
                     log.info("the database is back; the journal has been carried over")
+                    self._on_problem("")
                 away = False
             except (NpllmError, OSError) as error:
                 pause = min(pause * 2, MAX_PAUSE_S)
                 (log.debug if away else log.warning)("the journal waits for the database: %s", error)
+                self._on_problem(f"What is learned waits in the journal: {error}")
                 away = True
             except Exception:
                 pause = min(pause * 2, MAX_PAUSE_S)
