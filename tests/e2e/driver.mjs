@@ -81,6 +81,11 @@ const actions = {
   /** Choose an entry of the quick pick that is open. */
   choose: ({ label }) => choose(label),
 
+  /** Choose one of the code actions that are on screen. */
+  async act({ label }) {
+    await page.locator('.action-widget .monaco-list-row', { hasText: label }).first().click({ timeout: 20000 });
+  },
+
   /** The title of the quick input that is open, null when none is. */
   async title() {
     const title = page.locator('.quick-input-widget:visible .quick-input-title');

@@ -68,6 +68,11 @@ def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     bench.press("Tab")
     bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] >= 1, "the acceptance to be recorded")
 
+    bench.act("npllm: 👍 good")
+    bench.until(lambda: records.status(desk.home)["feedback"] == 1, "the thumb to be recorded")
+    bench.until(lambda: _felt(desk.home), "the thumb to weigh in the experience")
+    assert [feeling > 0 for feeling in _felt(desk.home)] == [True]
+
     bench.palette("npllm: Give Feedback")
     title = bench.until(bench.title, "the faces")
     assert ghost.strip().splitlines()[0].strip()[:30] in title, "it is about what was accepted"
@@ -75,8 +80,8 @@ def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     bench.until(lambda: "👎" in bench.title(), "the comment")
     bench.type("that is wrong")
     bench.press("Enter")
-    bench.until(lambda: records.status(desk.home)["feedback"] == 1, "the feedback to be recorded")
-    bench.until(lambda: _felt(desk.home), "the feedback to weigh in the experience")
+    bench.until(lambda: records.status(desk.home)["feedback"] == 2, "the feedback to be recorded")
+    bench.until(lambda: min(_felt(desk.home)) < 0, "the feedback to weigh in the experience")
     assert [feeling < 0 for feeling in _felt(desk.home)] == [True]
 
     bench.to_end()
@@ -85,7 +90,7 @@ def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     bench.choose("❤️")
     bench.until(lambda: "❤️" in bench.title(), "the comment")
     bench.press("Enter")
-    bench.until(lambda: records.status(desk.home)["feedback"] == 2, "the second feedback to be recorded")
+    bench.until(lambda: records.status(desk.home)["feedback"] == 3, "the last feedback to be recorded")
     assert bench.notifications() == []
 
 

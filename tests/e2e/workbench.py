@@ -195,6 +195,11 @@ class Workbench:
         """Choose an entry of the quick pick that is open."""
         self._do("choose", label=label)
 
+    def act(self, label: str) -> None:
+        """Ask for the code actions at the cursor and choose one."""
+        self.press("Control+.")
+        self._do("act", label=label)
+
     # -- eyes -------------------------------------------------------------------------------------------
 
     def lines(self) -> list[str]:

@@ -110,7 +110,10 @@ async def test_what_this_person_never_takes_is_held_back_unless_they_ask(
         await editor.execute("npllm.evaluation.settle")
         told = await editor.execute("npllm.stats", {"days": 0})
         assert told["pacing"]["held_back"] == 1
+        assert (told["stages"]["asked"], told["stages"]["requested"]) == (1, 63)
     assert (await store.counts()).suggestions == 61
+    made = await store.latest_suggestion()
+    assert made is not None and made.asked and made.requests == 3, "two requests before it gave nothing"
 
 
 async def test_after_a_few_outcomes_everything_is_shown(home, tmp_path, practised_model, database_url, store):

@@ -140,6 +140,24 @@ async def test_what_is_said_about_a_line_is_about_the_suggestion_there(home, tmp
             assert answer["suggestionId"] == later.item.command.arguments[0]
 
 
+async def test_what_is_said_without_naming_one_is_about_the_last_that_was_seen(
+    home, tmp_path, practised_model, database_url
+):
+    given = settings(practised_model, database={"url": database_url}, feedback={"min_visible_ms": 60_000})
+    async with session(home, tmp_path / "w", given) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        taken = offered.item.command.arguments[0]
+        assert (await editor.execute("npllm.feedback", {"emoji": "👍"}))["suggestionId"] == taken, "there is no other"
+        await editor.accept(uri, offered)
+        editor.change(uri, len(editor.text(uri)), len(editor.text(uri)), "\n\n\ndef other(a):\n    return ")
+        later = await editor.complete(uri, len(editor.text(uri)))
+        assert (await editor.execute("npllm.feedback", {"emoji": "👎"}))["suggestionId"] == taken, "too short on screen"
+        await editor.accept(uri, later)
+        answer = await editor.execute("npllm.feedback", {"emoji": "👎"})
+        assert answer["suggestionId"] == later.item.command.arguments[0]
+
+
 async def test_a_sign_is_written_once_and_forgotten_with_its_place(store, database_url, monkeypatch, tmp_path, home):
     place = make_place(project=str(tmp_path), uri=(tmp_path / "app.py").as_uri())
     alone = new_id()

@@ -303,9 +303,9 @@ class Assistant:
         await self._recorder.flush()
 
     async def feedback(self, emoji: str, comment: str, suggestion_id: UUID | None = None) -> Feedback | None:
-        """What the person says about a suggestion (default: the last one). Returns when that is on disk."""
-        if suggestion_id is None and (latest := self._recorder.latest()) is not None:
-            suggestion_id = latest.id
+        """What the person says about a suggestion (default: the last seen). Returns when that is on disk."""
+        if suggestion_id is None and (last := self._recorder.last_seen(self.listener.seen)) is not None:
+            suggestion_id = last.id
         if suggestion_id is None or not self._recorder.knows(suggestion_id):
             generation = self._generation
             found = await self._remembered(suggestion_id)

@@ -68,6 +68,10 @@ class Listener:
         """Whether changes still say something about this suggestion."""
         return self._implicit.follows(suggestion_id)
 
+    def seen(self, suggestion_id: UUID) -> bool | None:
+        """Whether the person has seen a suggestion; None where it is not followed any more."""
+        return self._implicit.seen(suggestion_id, self._now())
+
     def at(self, uri: str, start: int, end: int) -> UUID | None:
         """The newest suggestion of a document that stands in, or is offered at, these offsets."""
         return self._implicit.at(uri, start, end)

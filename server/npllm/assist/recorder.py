@@ -19,11 +19,23 @@ from npllm.config import FeedbackConfig
 from npllm.feedback.emotional import Emotion, interpret
 from npllm.feedback.experience import experience
 from npllm.memory.journal import Journal, JournalFull
-from npllm.types import Experience, Feedback, HeldBack, JournalRecord, Outcome, Sign, StoreError, Suggestion, new_id
+from npllm.types import (
+    Experience,
+    Feedback,
+    HeldBack,
+    JournalRecord,
+    Outcome,
+    OutcomeKind,
+    Sign,
+    StoreError,
+    Suggestion,
+    new_id,
+)
 
 log = logging.getLogger(__name__)
 REMEMBERED = 2000  # suggestions whose later outcomes and feedback can still be tied to them
 
+NO_LABEL = (OutcomeKind.UNSEEN, OutcomeKind.SUPERSEDED)
 MOST_WAITING = 5000  # records in memory, while the journal cannot be written
 
 
@@ -176,8 +188,18 @@ class Recorder:
         case = self._cases.get(suggestion_id)
         return case is not None and case.feedback is not None
 
-    def latest(self) -> Suggestion | None:
-        """The suggestion made last."""
+    def last_seen(self, seen: Callable[[UUID], bool | None]) -> Suggestion | None:
+        """The suggestion that the person saw last; where they saw none, the one made last.
+
+        Args:
+            seen: whether it was; None where that is to be told by what became of it.
+        """
+        for id, case in reversed(self._cases.items()):
+            known = seen(id)
+            if known is None:
+                known = case.outcome is not None and case.outcome.kind not in NO_LABEL
+            if known:
+                return case.suggestion
         return next(reversed(self._cases.values())).suggestion if self._cases else None
 
     def _experience(self, case: _Case) -> None:

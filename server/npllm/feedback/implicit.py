@@ -198,6 +198,16 @@ class ImplicitFeedback:
         """Whether changes still say something about this suggestion."""
         return self._find(suggestion_id) is not None
 
+    def seen(self, suggestion_id: UUID, now: float) -> bool | None:
+        """Whether the person has seen it, as far as is known now; None where it is not followed."""
+        found = self._find(suggestion_id)
+        if found is None:
+            return None
+        case = found[1]
+        if case.superseded or case.hidden:
+            return False
+        return case.state is not State.SHOWN or 1000 * case.seen_s(now) >= self.config.min_visible_ms
+
     def at(self, uri: str, start: int, end: int) -> UUID | None:
         """The newest suggestion of a document that stands in, or is offered at, these offsets; None where none is."""
         document = self._documents.get(uri)
