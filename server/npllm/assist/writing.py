@@ -56,7 +56,7 @@ class LineScore:
     nats: float
     tokens: int
     utf8_bytes: int
-    memories: int
+    memories: int  # pieces of remembered code in the prompt
 
 
 def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) -> Suggestion | None:
@@ -107,7 +107,7 @@ def score(desk: Desk, request: Request, target: str, cancel: threading.Event) ->
     prompt = _prompt(desk, request, request.config.completion.max_new_tokens)
     ids, known = desk.builder.encode_middle(target), _known(desk, request)
     made = decoding.score(desk.engine, prompt.ids, ids, target, cancel, prompt.spans, known)
-    return LineScore(made.nats, made.tokens, made.utf8_bytes, len(prompt.used_snippets))
+    return LineScore(made.nats, made.tokens, made.utf8_bytes, prompt.pieces)
 
 
 def _write(

@@ -68,11 +68,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids, the experiences whose snippets are among them, and where these stand, in order of place."""
+    """Token ids, the experiences whose snippets are among them, where these stand, in order of place, and how many pieces
+    of remembered code there are in all, those of the project's files among them."""
 
     ids: tuple[int, ...]
     used_snippets: tuple[UUID, ...] = ()
     spans: tuple[Span, ...] = ()
+    pieces: int = 0
 
 
 def choose(tokenizer: Any) -> FimFormat:
@@ -122,7 +124,7 @@ class PromptBuilder:
         """
         parts = replace(parts, prefix=unix_lines(parts.prefix), suffix=unix_lines(parts.suffix))
         room = self.context_tokens - min(reserve, self.context_tokens // 2)
-        snippets, used, spans = self._snippets(parts, min(snippet_budget, room // 2))
+        snippets, used, spans, pieces = self._snippets(parts, min(snippet_budget, room // 2))
         layout = self.format.repo if snippets else self.format.layout
         fixed = len(self.codec.bos) + len(snippets) + sum(len(self._piece(p, parts)) for p in layout)
         room = max(8, room - fixed)
@@ -141,7 +143,7 @@ class PromptBuilder:
                 ids += suffix_ids
             else:
                 ids += self._piece(piece, parts)
-        return Prompt(tuple(ids), tuple(used), tuple(spans))
+        return Prompt(tuple(ids), tuple(used), tuple(spans), pieces)
 
     def encode_middle(self, text: str) -> list[int]:
         """Ids of a text that stands at the cursor, as decoding would have produced it."""
@@ -156,11 +158,11 @@ class PromptBuilder:
             return [token]
         return self._encoded(_fill(piece.partition("{prefix}")[0], parts))
 
-    def _snippets(self, parts: PromptParts, budget: int) -> tuple[list[int], list[UUID], list[Span]]:
-        """Ids of the snippets that fit, the most alike last (nearest to the cursor), their experiences, and where
-        those of an experience stand among the ids."""
+    def _snippets(self, parts: PromptParts, budget: int) -> tuple[list[int], list[UUID], list[Span], int]:
+        """Ids of the snippets that fit, the most alike last (nearest to the cursor), their experiences, where those of
+        an experience stand among the ids, and how many fit."""
         if budget <= 0:
-            return [], [], []
+            return [], [], [], 0
         chosen: list[list[int]] = []
         shown: list[Snippet] = []
         first = ""
@@ -185,7 +187,7 @@ class PromptBuilder:
             for ids, end, snippet in zip(chosen, ends, shown, strict=True)
             if snippet.experience_id is not None
         ]
-        return [token for ids in chosen for token in ids], used, spans
+        return [token for ids in chosen for token in ids], used, spans, len(chosen)
 
     def _around(self, parts: PromptParts, room: int, *, begins: bool) -> tuple[list[int], list[int]]:
         """Ids of the prefix's tail and of the suffix's head, together at most `room`."""
