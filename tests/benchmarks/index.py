@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.index --package textual=0.40.0,0.60.0 --heldout 60 --seed 0
 
-The project's older release lies on disk and is indexed by the real process; the held-out lines are written on top of it,
-one after the other, with nothing recorded and no adapters. Printed for each way of serving: bits per UTF-8 byte, the
-share of characters saved, in how many prompts code of the index stood, and, against the same without the index, the
+The project's older release lies on disk and is indexed by the real process; the held-out lines are written on top of
+it, one after the other, with nothing recorded and no adapters. Printed for each way of serving: bits per UTF-8 byte,
+the share of characters saved, in how many prompts code of the index stood, and, against the same without the index, the
 change with its 95 % interval (bootstrap by file). Releases are downloaded once, into `.eval/wheels`.
 """
 

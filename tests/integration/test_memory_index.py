@@ -14,10 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 
 from npllm.assist.indexer import Indexer
 from npllm.config import Config, MemoryConfig
+from npllm.evaluation.ablation.desk import awake
 from npllm.memory.embedder import Embedder
 from npllm.memory.index import indexing, records
 from npllm.memory.index.indexing import look
@@ -137,6 +139,22 @@ async def test_secrets_are_replaced_before_anything_is_stored(
     told = await everything(database_url)
     assert "<secret:" in "".join((await held(store, project))["keys.py"])
     assert KEY not in told and "hunter2" not in told
+
+
+async def test_what_newer_patterns_know_for_a_secret_goes_and_its_file_is_read_again(
+    store: Store, project: Project, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("keys.py", f'def connect():\n    return client(key="{KEY}")\n')
+    with monkeypatch.context() as patch:
+        patch.setattr(indexing, "redact", lambda text, _language: text)  # an earlier version
+        await looked(store, project)
+    assert KEY in await everything(database_url)
+    ways = {"tainted": lambda *_: (), "usable": lambda _: True}
+    assert (await store.redacting.run(**ways, dry_run=True)).rows == {"chunks": 1}  # type: ignore[arg-type]
+    assert (await store.redacting.run(**ways)).rows == {"chunks": 1}  # type: ignore[arg-type]
+    assert KEY not in await everything(database_url)
+    assert (await looked(store, project)).read == 1
+    assert "<secret:" in "".join((await held(store, project))["keys.py"])
 
 
 async def test_a_branch_that_comes_back_is_not_embedded_again(store: Store, project: Project) -> None:
@@ -371,6 +389,34 @@ async def test_embeddings_are_made_by_the_process(indexed_config: Config, store:
         assert await store.index.without_embedding([str(project.root)], 10) == []
     finally:
         await made.close()
+
+
+async def test_what_the_index_finds_stands_in_the_prompt(indexed_config: Config, project: Project) -> None:
+    """Through the assistant, with the shipped base: it has to find it useful, too; switched off, nothing is there."""
+    methods = (
+        "class Herd:\n    def migrate_flock(self, zebra_width, gnu_height):\n"
+        "        self.herd_register.append(zebra_width * gnu_height)\n"
+        "        self.herd_register.sort(key=self.migration_order)\n"
+        "        self.announce_migration(self.herd_register)\n        return self.herd_register\n"
+    )
+    project.write("flock.py", methods)
+    text = methods.replace("flock", "herd").replace("Herd", "Zoo").partition("        self.announce")[0] + "        "
+    place = replace(project.place("zoo.py"), offset=len(text))
+    slow = replace(indexed_config, memory=replace(indexed_config.memory, wait_ms=60_000, record=False))
+    off = replace(slow, memory=replace(slow.memory, index="off"))
+    async with awake(slow) as assistant:
+        await assistant.resources.indexed(str(project.root))
+        pid = assistant.resources.indexer.pid
+        with_it = await assistant.score(place, text + "\n", "self.announce_migration(self.herd_register)")
+        assert with_it.memories >= 1 and pid is not None
+        await assistant.configure(off)
+        assert not psutil.pid_exists(pid)
+        without = await assistant.score(place, text + "\n", "self.announce_migration(self.herd_register)")
+        assert without.memories == 0 and with_it.nats < without.nats
+        await assistant.configure(slow)
+        await assistant.resources.indexed(str(project.root))
+        again = await assistant.score(place, text + "\n", "self.announce_migration(self.herd_register)")
+        assert again.memories >= 1
 
 
 def switched(project: Project, files: int) -> None:

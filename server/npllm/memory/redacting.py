@@ -91,6 +91,7 @@ class Redacting:
                 if not dry_run:
                     await self._write(kind, [after for _, after in changed], found, tainted, usable)
         await self._patterns(found, dry_run)
+        await self._index(found, dry_run)
         return found
 
     async def _pages(self, table: str) -> AsyncIterator[list[rows.Row]]:
@@ -160,6 +161,36 @@ class Redacting:
 
         if not dry_run:
             await self._database.run(delete)
+
+    async def _index(self, found: Redacted, dry_run: bool) -> None:
+        """Chunks of the projects' code: those with a secret are deleted, and their files are read again."""
+        after = b""
+        while True:
+
+            async def read(connection: Connection, after: bytes = after) -> list[rows.Row]:
+                return [row async for row in QUERIES.chunk_texts_after(connection, after=after, limit=PAGE)]
+
+            page = await self._database.run(read)
+            if not page:
+                return
+            after = bytes(page[-1]["hash"])
+            bad = await asyncio.to_thread(_with_secrets, page)
+            if bad:
+                found.rows["chunks"] += len(bad)
+            if bad and not dry_run:
+
+                async def delete(connection: Connection, bad: list[bytes] = bad) -> None:
+                    await QUERIES.lock_memory(connection)
+                    await QUERIES.read_again(connection, hashes=bad)
+                    await QUERIES.drop_chunks_by_hash(connection, hashes=bad)
+                    await QUERIES.drop_texts(connection, hashes=bad)
+                    await QUERIES.announce(connection, id=ANNOUNCED)
+
+                await self._database.run(delete)
+
+
+def _with_secrets(page: Sequence[rows.Row]) -> list[bytes]:
+    return [bytes(row["hash"]) for row in page if redact(row["content"], row["language"]) != row["content"]]
 
 
 def _changed(

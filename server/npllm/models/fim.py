@@ -68,8 +68,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids, the experiences whose snippets are among them, where these stand, in order of place, and how many pieces
-    of remembered code there are in all, those of the project's files among them."""
+    """Token ids, the experiences whose snippets are among them, where these stand, in order of place, and how many
+    pieces of remembered code there are in all, those of the project's files among them."""
 
     ids: tuple[int, ...]
     used_snippets: tuple[UUID, ...] = ()

@@ -36,6 +36,7 @@ NICE = 15
 LOOK_AGAIN_S = 60.0  # at a project, whatever was heard of it
 RETRY_S = 10.0  # after the database was away, and for a project that another process keeps
 EMBEDDED = 16  # chunks at a time
+EMBEDDED_CHARACTERS = 900  # of each, from its beginning: the model reads no more, and would take the end
 REST_SHARE = 5  # times as long as a look took, so long until the next
 
 
@@ -126,13 +127,14 @@ class Keeper:
         looked = await look(project, self._records, wanted.ignore, limits, lambda: self._wanted is wanted)
         if self._wanted is not wanted:
             return  # it is due again
-        watcher.watch(project, looked.folders)
+        if watcher.watch(project, looked.folders):
+            self._heard.add(project)
         now = time.monotonic()
         if looked.read or looked.gone:
             log.info(
                 "%s: %d files, %d read, %d gone, %.1f s", project, looked.files, looked.read, looked.gone, now - began
             )
-        self._due[project] = now + LOOK_AGAIN_S
+        self._due[project] = now + max(LOOK_AGAIN_S, REST_SHARE * (now - began))
         self._rests[project] = now + REST_SHARE * (now - began)
         self._done = replace(self._done, files=self._done.files + looked.files, read=self._done.read + looked.read)
 
@@ -141,7 +143,7 @@ class Keeper:
         found = await self._records.without_embedding([*self._due], EMBEDDED)
         if not found:
             return False
-        vectors = await self._embedder.embed([content for _, content in found])
+        vectors = await self._embedder.embed([content[:EMBEDDED_CHARACTERS] for _, content in found])
         await self._records.embed({hash: vector for (hash, _), vector in zip(found, vectors, strict=True)})
         self._done = replace(self._done, embedded=self._done.embedded + len(found))
         return True

@@ -25,7 +25,7 @@ from npllm.memory.redaction import redact
 
 log = logging.getLogger(__name__)
 
-MADE_BY = 1  # this way of reading, redacting and cutting; another number, and everything is read again
+MADE_BY = 1  # this way of reading, redacting and cutting; with another number everything is read again
 MOST_FILES = 30_000  # of a project, the newest
 LISTING_S = 60.0
 BATCH = 50  # files read and written at a time

@@ -66,12 +66,15 @@ class Watcher:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._observer.start()
 
-    def watch(self, project: str, folders: Collection[str]) -> None:
-        """Watch the folders of a project that hold files (relative to it); again when they have changed."""
+    def watch(self, project: str, folders: Collection[str]) -> bool:
+        """Watch the folders of a project that hold files (relative to it); again when they have changed.
+
+        Returns: whether that began just now, so that something may have happened before.
+        """
         wanted = _topmost(project, folders)
         known = self._watches.get(project)
         if known is not None and known[0] == wanted:
-            return
+            return False
         self.leave(project)
         handler, watches = _Handler(lambda: self._heard(project)), []
         for name, _ in sorted(wanted):
@@ -83,6 +86,7 @@ class Watcher:
             except OSError as error:
                 log.warning("%s cannot be watched, so it is looked at now and then: %s", folder, error)
         self._watches[project] = wanted, watches
+        return True
 
     def leave(self, project: str) -> None:
         """Watch a project no more."""

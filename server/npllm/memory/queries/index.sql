@@ -128,6 +128,21 @@ INSERT INTO forgotten_chunks (hash) SELECT unnest(CAST(:hashes AS bytea[])) ON C
 WITH gone AS (DELETE FROM chunks WHERE owner = current_user AND hash = ANY(CAST(:hashes AS bytea[])) RETURNING 1)
 SELECT count(*) FROM gone;
 
+-- name: chunk_texts_after
+-- A page of texts, by their hashes, in the language of a file that holds them.
+SELECT t.hash, t.content, coalesce((SELECT f.language FROM chunks c
+    JOIN indexed_files f ON f.id = c.file_id AND f.owner = current_user
+    WHERE c.owner = current_user AND c.hash = t.hash LIMIT 1), '') AS language
+FROM chunk_texts t WHERE t.owner = current_user AND t.hash > :after ORDER BY t.hash LIMIT :limit;
+
+-- name: read_again!
+-- Files that hold these chunks count as not read yet.
+UPDATE indexed_files f SET made_by = 0 WHERE f.owner = current_user
+  AND f.id IN (SELECT c.file_id FROM chunks c WHERE c.owner = current_user AND c.hash = ANY(CAST(:hashes AS bytea[])));
+
+-- name: drop_texts!
+DELETE FROM chunk_texts WHERE owner = current_user AND hash = ANY(CAST(:hashes AS bytea[]));
+
 -- name: drop_unused_texts$
 -- What no file holds any more.
 WITH gone AS (DELETE FROM chunk_texts t WHERE t.owner = current_user
