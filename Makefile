@@ -33,7 +33,7 @@ typecheck: setup
 	@$(VENV)/bin/mypy
 
 unit: setup  ## tests without the editor
-	@$(PY) -m pytest -q tests/unit tests/integration
+	@$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile tests/unit tests/integration
 
 client: setup  ## the extension: types, tests, npllm.vsix
 	@.ci/client.sh
