@@ -48,7 +48,26 @@ export function register(server: Server): vscode.Disposable[] {
     }),
     vscode.commands.registerCommand('npllm.acceptWord', () => accept(server, 'acceptNextWord')),
     vscode.commands.registerCommand('npllm.acceptLine', () => accept(server, 'acceptNextLine')),
+    ...leaving(server),
     vscode.workspace.onDidCloseTextDocument(document => offers.forget(document.uri.toString())),
+  ];
+}
+
+/** Ghost text goes when the person looks at another editor or another window; that refuses nothing. */
+function leaving(server: Server): vscode.Disposable[] {
+  let looked = vscode.window.activeTextEditor?.document.uri.toString();
+  const left = (): void => {
+    if (looked !== undefined) tell(server, 'npllm/didHide', { uri: looked });
+  };
+  return [
+    vscode.window.onDidChangeWindowState(({ focused }) => {
+      if (!focused) left();
+    }),
+    vscode.window.onDidChangeActiveTextEditor(editor => {
+      const now = editor?.document.uri.toString();
+      if (now !== looked) left();
+      looked = now;
+    }),
   ];
 }
 

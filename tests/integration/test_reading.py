@@ -158,6 +158,20 @@ async def test_what_is_said_without_naming_one_is_about_the_last_that_was_seen(
         assert answer["suggestionId"] == later.item.command.arguments[0]
 
 
+async def test_an_editor_that_lost_the_focus_has_refused_nothing(home, tmp_path, practised_model, database_url, store):
+    async with session(home, tmp_path / "w", settings(practised_model, database={"url": database_url})) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        assert not offered.text.startswith("z")
+        editor._client.protocol.notify("npllm/didHide", {"uri": uri})
+        for char in "zebra":
+            editor.change(uri, len(editor.text(uri)), len(editor.text(uri)), char)
+        await editor.execute("npllm.evaluation.settle")
+    story = await store.looking.case(offered.item.command.arguments[0])
+    assert (story.outcomes[-1].kind, story.outcomes[-1].detail) == (K.IGNORED, "moved away")
+    assert story.experience.final_text == "zebra", "what was written is learned all the same"
+
+
 async def test_a_sign_is_written_once_and_forgotten_with_its_place(store, database_url, monkeypatch, tmp_path, home):
     place = make_place(project=str(tmp_path), uri=(tmp_path / "app.py").as_uri())
     alone = new_id()

@@ -128,6 +128,42 @@ def test_what_is_not_good_is_not_made_less_bad_by_being_short():
     assert (desk.last(made).implicit, desk.last(made).weight) == (-0.25, 1.0)
 
 
+def test_what_went_off_the_screen_because_the_person_looked_elsewhere_was_not_refused():
+    desk = Desk()
+    made = desk.show(4, "compute(1)")  # a second passes
+    desk.tracker.hidden(URI, desk.now)
+    desk.now += 300
+    desk.type(4, "other")
+    last = desk.last(made)
+    assert (last.kind, last.detail, last.final_text, last.implicit) == (K.IGNORED, "moved away", "other", -0.1)
+    assert last.seen_s == pytest.approx(1.0)
+
+
+def test_too_short_on_screen_before_the_person_looked_elsewhere_it_was_never_seen():
+    desk = Desk()
+    made = desk.show(4, "compute(1)")
+    desk.tracker.hidden(URI, desk.now - 0.7)
+    desk.now += 300
+    assert desk.last(made).kind is K.UNSEEN
+
+
+@pytest.mark.parametrize("back", ["shown", "typed along"])
+def test_back_on_screen_it_can_be_refused_again(back):
+    desk = Desk()
+    made = desk.show(4, "compute(1)")
+    desk.tracker.hidden(URI, desk.now)
+    desk.now += 300
+    if back == "shown":
+        desk.tracker.visible(made.id, desk.now)
+        desk.now += 1
+        desk.type(4, "other")
+    else:
+        desk.type(4, "c")
+        desk.now += 1
+        desk.type(5, "xyz")
+    assert desk.last(made).kind is K.REJECTED
+
+
 def test_how_long_it_was_on_screen_and_how_much_was_typed_along():
     desk = Desk()
     made = desk.show(4, "compute(1)")

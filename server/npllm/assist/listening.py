@@ -114,6 +114,10 @@ class Listener:
         """A suggestion is on screen from now on."""
         self._hear(self._implicit.visible, suggestion_id)
 
+    def hidden(self, uri: str) -> None:
+        """The person looks at something else."""
+        self._hear(self._implicit.hidden, uri)
+
     def dismissed(self, uri: str) -> None:
         """Escape."""
         self._hear(self._implicit.dismissed, uri)

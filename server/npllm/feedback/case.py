@@ -57,6 +57,7 @@ class Case:
     by_key: bool = False  # all of it was taken by a key
     undone: bool = False  # it was removed as a whole, in one go
     moved: bool = False  # the person went on elsewhere
+    blurred: bool = False  # the person looked at something else while it was on screen
     late: bool = False  # the document had changed before it could be shown
     until_commit: bool = False  # followed until it is committed
     milestones: frozenset[str] = frozenset()  # occasions that were told whether or not anything had changed
@@ -289,6 +290,8 @@ class Case:
         if self.state is State.DIVERGED:
             if begins(self.text, written):
                 return OutcomeKind.ACCEPTED, 1.0
+            if self.blurred and not self.dismissed:
+                return OutcomeKind.IGNORED, 0.0
             return (OutcomeKind.DISMISSED if self.dismissed else OutcomeKind.REJECTED), 0.0
         if self.stands(text):
             return OutcomeKind.ACCEPTED, 1.0

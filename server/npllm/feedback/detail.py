@@ -26,7 +26,7 @@ def detail(case: Case, kind: OutcomeKind) -> str:
             return UNDONE
         case OutcomeKind.REJECTED if case.typed:
             return f"typed through {case.typed} characters"
-        case OutcomeKind.IGNORED | OutcomeKind.UNSEEN if case.moved:
+        case OutcomeKind.IGNORED | OutcomeKind.UNSEEN if case.moved or case.blurred:
             return MOVED_AWAY
         case OutcomeKind.UNSEEN if case.late:
             return TOO_LATE

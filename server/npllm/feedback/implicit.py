@@ -61,7 +61,15 @@ class ImplicitFeedback:
             return []
         case = found[1]
         if case.left_at is not None or (case.shown_at == case.offered_at and not case.typed):
-            case.shown_at, case.left_at = now, None
+            case.shown_at, case.left_at, case.blurred = now, None, False
+        return []
+
+    def hidden(self, uri: str, now: float) -> list[Outcome]:
+        """The person looks at something else: what was on screen there is not any more, and was not refused by that."""
+        document = self._documents.get(uri)
+        for case in document.cases.values() if document else ():
+            if case.state is State.SHOWN and case.left_at is None and not case.superseded:
+                case.left_at, case.blurred = now, True
         return []
 
     def accepted_command(self, suggestion_id: UUID, now: float) -> list[Outcome]:

@@ -74,7 +74,7 @@ def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Rea
     case.typed = len(written)
     case.by_hand = max(case.by_hand, case.typed - case.taken)
     case.span.end = low + len(new)
-    case.since, case.left, case.left_at = now, False, None
+    case.since, case.left, case.left_at, case.blurred = now, False, None, False
     return Reading.ALONG
 
 

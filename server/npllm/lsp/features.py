@@ -224,6 +224,11 @@ def _signals(server: NpllmServer) -> None:
         if isinstance(uri := _field(params, "uri"), str):
             server.assistant.listener.dismissed(uri)
 
+    @server.feature("npllm/didHide")
+    def hidden(params: Any) -> None:
+        if isinstance(uri := _field(params, "uri"), str):
+            server.assistant.listener.hidden(uri)
+
 
 def _suggestion_of(params: Any) -> UUID | None:
     """The suggestion's id in `params.item.command.arguments[0]`; None when the client sends something else."""

@@ -18,7 +18,7 @@ WITH taken AS MATERIALIZED (
     FROM outcomes o JOIN suggestions s ON s.id = o.suggestion_id
     WHERE o.owner = current_user AND s.owner = current_user
       AND (CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since)
-      AND (o.kind IN ('edited', 'deleted') OR (o.kind = 'accepted' AND o.detail <> 'typed out'))
+      AND (o.kind IN ('edited', 'deleted') OR (o.kind = 'accepted' AND o.detail NOT IN ('typed out', 'by other means')))
     GROUP BY o.suggestion_id),
 timed AS (
     SELECT t.after, '' AS occasion, k.size, l.survival
@@ -76,7 +76,7 @@ WITH cases AS MATERIALIZED (
     SELECT s.language, p.path AS project, s.adapter_versions,
         to_char((s.created_at AT TIME ZONE 'UTC') + CAST(:offset AS interval), 'YYYY-MM-DD') AS day,
         o.kind, o.kind NOT IN ('unseen', 'superseded') AS seen, o.survival,
-        o.kind IN ('edited', 'deleted', 'partially_accepted') OR (o.kind = 'accepted' AND o.detail <> 'typed out') AS taken,
+        o.kind IN ('edited', 'deleted', 'partially_accepted') OR (o.kind = 'accepted' AND o.detail NOT IN ('typed out', 'by other means')) AS taken,
         o.kind = 'accepted' AND o.detail = 'typed out' AS typed,
         length(regexp_replace(s.text, '\s', '', 'g')) AS size
     FROM suggestions s JOIN projects p ON p.id = s.project_id
