@@ -15,7 +15,7 @@ from npllm import config
 from npllm.types import NpllmError
 
 if TYPE_CHECKING:
-    from npllm.memory.statistics import Figures, PacingFigures, Stages, Standing, Statistics
+    from npllm.memory.statistics import Figures, Moods, PacingFigures, Stages, Standing, Statistics
     from npllm.memory.store import Store
 
 DAYS = 30
@@ -70,6 +70,7 @@ def as_json(made: Statistics) -> dict[str, Any]:
         "total": _plain(made.total),
         "standing": [dataclasses.asdict(one) for one in made.standing],
         "stages": _stages_as_json(made.stages),
+        "moods": dataclasses.asdict(made.moods),
         "pacing": dataclasses.asdict(made.pacing),
         **{name: [_plain(one) for one in groups] for name, groups in made.groups.items()},
     }
@@ -86,7 +87,9 @@ def as_text(made: Statistics, by: Sequence[str] | dict[str, str] = TITLES) -> st
         tables.append(_table(TITLES[name], [(_label(name, one), one) for one in groups[:ROWS]]))
         if len(groups) > ROWS:
             tables[-1] += f"\n  ... and {len(groups) - ROWS} more (--json has all)"
-    return "\n\n".join([*tables, _stages(made.stages), *_standing(made.standing), *_pacing(made.pacing)])
+    return "\n\n".join(
+        [*tables, _stages(made.stages), *_standing(made.standing), *_moods(made.moods), *_pacing(made.pacing)]
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,6 +140,16 @@ def _standing(found: Sequence[Standing]) -> list[str]:
         f"{one.occasion} {one.characters_kept / one.characters:.0%} (of {one.texts})" for one in found if one.characters
     ]
     return [f"of the characters taken still there after / at: {', '.join(looks)}."] if looks else []
+
+
+def _moods(found: Moods) -> list[str]:
+    """In sentences, where there is something to say: what was said, and what was done."""
+    told = []
+    if said := found.glad + found.frustrated + found.neither:
+        told.append(f"said how it was {said}: {found.glad} glad, {found.frustrated} not, {found.neither} neither.")
+    if found.refusals or found.undo_storms:
+        told.append(f"signs of frustration: five refusals in a row {found.refusals}, undo storms {found.undo_storms}.")
+    return told
 
 
 def _pacing(found: PacingFigures) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from npllm import cli, stats
 from npllm.feedback.detail import TYPED_OUT
 from npllm.memory.store import Store
-from npllm.types import AdapterVersion, NpllmError, OutcomeKind, VersionState, new_id
+from npllm.types import AdapterVersion, Feedback, NpllmError, OutcomeKind, Sign, SignKind, VersionState, new_id
 from tests.fixtures_memory import (  # noqa: F401
     database_url,
     make_outcome,
@@ -93,6 +93,28 @@ async def test_every_state_is_told(store):
     told = {(one["kind"], one["detail"]): one["count"] for one in stats.as_json(made)["stages"]["ends"]}
     assert told["deleted", "undone"] == 1 and told["rejected", ""] == 2 and told["", ""] == 1
     assert sum(told.values()) == 13
+
+
+async def test_what_was_said_and_signs_of_frustration_are_told_apart(store):
+    made = await offer(store, (K.ACCEPTED, 1.0, 1.0))
+    assert "said" not in stats.as_text(await stats.ask(store)) and "frust" not in stats.as_text(await stats.ask(store))
+    for reward in (0.8, 0.9, -0.6, 0.0):
+        await store.write([Feedback(new_id(), made.id, "", "x", 0.0, 0.0, 0.0, reward, NOW)])
+    for kind, at in ((SignKind.REFUSALS, NOW), (SignKind.UNDO_STORM, NOW), (SignKind.UNDO_STORM, NOW - timedelta(40))):
+        await store.write([Sign(new_id(), made.id, kind, 0.5, make_place(), at)])
+    told = await stats.ask(store)
+    text = stats.as_text(told)
+    assert "said how it was 4: 2 glad, 1 not, 1 neither." in text
+    assert "signs of frustration: five refusals in a row 1, undo storms 1." in text
+    assert stats.as_json(told)["moods"]["undo_storms"] == 1
+    assert (await stats.ask(store, 0)).moods.undo_storms == 2
+
+
+async def test_what_came_by_other_means_was_not_taken(store):
+    made = make_suggestion(text="abcde fghij")
+    await store.write([made, make_outcome(made, implicit=0.3, detail="by other means")])
+    total = (await stats.ask(store)).total
+    assert (total.seen, total.taken, total.typed) == (1, 0, 0)
 
 
 async def test_by_language_project_version_and_day(store):

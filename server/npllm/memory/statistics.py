@@ -108,6 +108,23 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
+class Moods:
+    """How often the person said something, and what; and signs of frustration in what they did, apart from that.
+
+    Attributes:
+        glad, frustrated, neither: by the emotional reward.
+        refusals: five in a row, ten ...
+        undo_storms: five undos within ten seconds.
+    """
+
+    glad: int
+    frustrated: int
+    neither: int
+    refusals: int
+    undo_storms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """A suggestion that was seen: what was known of it before, and whether it was taken (also by typing it out)."""
 
@@ -130,6 +147,7 @@ class Statistics:
     pacing: PacingFigures
     standing: tuple[Standing, ...]
     stages: Stages
+    moods: Moods
 
 
 class Statistician:
@@ -159,7 +177,8 @@ class Statistician:
             ]
             ends = [(r["kind"], r["detail"], r["count"]) async for r in QUERIES.ends(connection, since=since)]
             stages = Stages(**dict(await QUERIES.stages(connection, since=since)), ends=tuple(ends))
-            return Statistics(since, total, groups, pacing, tuple(standing), stages)
+            moods = Moods(**dict(await QUERIES.moods(connection, since=since)))
+            return Statistics(since, total, groups, pacing, tuple(standing), stages, moods)
 
         return await self._database.run(operation)
 

@@ -54,6 +54,19 @@ FROM suggestions s LEFT JOIN LATERAL (SELECT * FROM outcomes o WHERE o.suggestio
 WHERE s.owner = current_user AND (CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since)
 GROUP BY 1, 2 ORDER BY 1, 2;
 
+-- name: moods^
+-- What the person said, and signs of frustration in what they did, since a moment (all if null).
+SELECT (SELECT count(*) FROM feedback f WHERE f.owner = current_user AND f.reward > 0
+        AND (CAST(:since AS timestamptz) IS NULL OR f.created_at >= :since)) AS glad,
+    (SELECT count(*) FROM feedback f WHERE f.owner = current_user AND f.reward < 0
+        AND (CAST(:since AS timestamptz) IS NULL OR f.created_at >= :since)) AS frustrated,
+    (SELECT count(*) FROM feedback f WHERE f.owner = current_user AND f.reward = 0
+        AND (CAST(:since AS timestamptz) IS NULL OR f.created_at >= :since)) AS neither,
+    (SELECT count(*) FROM signs g WHERE g.owner = current_user AND g.kind = 'refusals'
+        AND (CAST(:since AS timestamptz) IS NULL OR g.created_at >= :since)) AS refusals,
+    (SELECT count(*) FROM signs g WHERE g.owner = current_user AND g.kind = 'undo_storm'
+        AND (CAST(:since AS timestamptz) IS NULL OR g.created_at >= :since)) AS undo_storms;
+
 -- name: pacing^
 -- How the estimated chances fare against what became of the suggestions, since a moment (all if null).
 WITH cases AS (
