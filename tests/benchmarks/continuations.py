@@ -153,7 +153,7 @@ def main() -> None:
     args = parser.parse_args()
     sister = Path(npllm.__file__).parent / "starter" / "cerebellum"
     reading = Reading(str(sister), 512) if args.small else Reading("starter", 1024)
-    trusts = (0.5, 1.0, 1.5, 2.0, 3.0) if args.small else (0.5, 1.0, 2.0)
+    trusts = (1.0, 2.0, 4.0, 8.0) if args.small else (0.5, 1.0, 2.0)
     learned, judged = list[Asked](), dict[str, Asked]()
     for spec in args.package or (*(PROJECTS if args.fit else ()), *JUDGED):
         name, _, versions = spec.partition("=")

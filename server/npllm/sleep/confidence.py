@@ -21,7 +21,7 @@ from npllm.sleep.interruption import look
 from npllm.sleep.knowledge import Knowledge
 
 MOST_JUDGED = 200  # lines that confidence is judged by
-TRUSTS = (0.0, 1.0, 1.5, 2.0, 3.0)  # of which one is chosen
+TRUSTS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of which one is chosen
 MOST_TRUSTED = 60  # lines that it is chosen by
 
 
