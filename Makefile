@@ -6,7 +6,7 @@ SEED ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup demo test check unit e2e client lint typecheck fix clean
+.PHONY: help setup demo test check unit e2e streams client lint typecheck fix clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -41,6 +41,10 @@ client: setup  ## the extension: types, tests, npllm.vsix
 e2e: setup client  ## a real VS Code drives the real server
 	@tests/e2e/install.sh
 	@$(PY) -m pytest -q tests/e2e
+
+streams: setup client  ## record anew what a real VS Code says in each situation (tests/streams; about 12 minutes)
+	@tests/e2e/install.sh
+	@$(PY) -m tests.e2e.record
 
 fix: setup  ## format and mend what can be mended
 	@$(VENV)/bin/ruff check --fix .

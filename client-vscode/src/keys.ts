@@ -1,5 +1,6 @@
 // Keys that VS Code keeps to itself: which suggestions were shown, sent away, or accepted in part.
 
+import { statSync } from 'node:fs';
 import * as vscode from 'vscode';
 import type { Middleware } from 'vscode-languageclient/node';
 import { Offers, taken, type Item, type Offer, type Position } from './offers';
@@ -8,6 +9,9 @@ import type { Server } from './server';
 const offers = new Offers();
 /** What was accepted last, and the version of its document right after that. */
 let accepted: { readonly uri: string; readonly version: number; readonly id: unknown } | undefined;
+
+/** When the file behind an open document was written last, as far as we know. */
+const written = new Map<string, number>();
 
 /** Keeps what the editor was given and what was accepted, and tells the server what is on screen. */
 export function watch(server: () => Server): Middleware {
@@ -24,6 +28,22 @@ export function watch(server: () => Server): Middleware {
       }
       return result;
     },
+    didOpen: (document, next) => {
+      written.set(document.uri.toString(), writtenAt(document));
+      return next(document);
+    },
+    didSave: (document, next) => {
+      written.set(document.uri.toString(), writtenAt(document));
+      return next(document);
+    },
+    didClose: (document, next) => {
+      written.delete(document.uri.toString());
+      return next(document);
+    },
+    didChange: (event, next) => {
+      if (reloads(event)) tell(server(), 'npllm/willReload', { uri: event.document.uri.toString() });
+      return next(event);
+    },
     executeCommand: (command, args: unknown[], next) => {
       const document = vscode.window.activeTextEditor?.document;
       if (command === 'npllm.accepted' && document !== undefined) {
@@ -32,6 +52,23 @@ export function watch(server: () => Server): Middleware {
       return next(command, args) as unknown;
     },
   };
+}
+
+/**
+ * Whether the editor reads a file anew that another program has written. Then there is nothing to be saved; but VS Code
+ * says so of the first key after a save, too.
+ */
+function reloads({ document, reason, contentChanges }: vscode.TextDocumentChangeEvent): boolean {
+  if (document.isDirty || reason !== undefined || contentChanges.length === 0) return false;
+  const uri = document.uri.toString();
+  const [before, now] = [written.get(uri), writtenAt(document)];
+  written.set(uri, now);
+  return before !== undefined && before !== now;
+}
+
+/** When its file was written last, in milliseconds; 0 = it has none. */
+function writtenAt({ uri }: vscode.TextDocument): number {
+  return uri.scheme === 'file' ? statSync(uri.fsPath, { throwIfNoEntry: false })?.mtimeMs ?? 0 : 0;
 }
 
 /** The commands behind the keys. */

@@ -20,6 +20,7 @@ const actions = {
   async open({ url, chromium: executablePath }) {
     browser = await chromium.launchPersistentContext(profile, {
       executablePath, headless: true, viewport: { width: 1280, height: 800 }, args: CHROMIUM,
+      permissions: ['clipboard-read', 'clipboard-write'],
     });
     page = browser.pages()[0] ?? await browser.newPage();
     await page.goto(url, { waitUntil: 'domcontentloaded', timeout: 60000 });
@@ -68,6 +69,16 @@ const actions = {
   async status({ id }) {
     const item = page.locator(`[id="${id}"]`);
     return await item.count() === 0 ? null : (await item.first().textContent({ timeout: 5000 })).trim();
+  },
+
+  /** Open a file of the workspace by its name, and go into it. */
+  async openFile({ name }) {
+    await page.keyboard.press('Control+p');
+    await page.waitForSelector('.quick-input-widget input:visible', { timeout: 15000 });
+    await page.keyboard.type(name);
+    await choose(name);
+    await page.waitForSelector(`.tab.active[data-resource-name="${name}"]`, { timeout: 15000 });
+    await page.waitForSelector('.monaco-editor.focused .view-line', { timeout: 15000 });
   },
 
   /** Run a command from the palette. */

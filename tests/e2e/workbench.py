@@ -179,6 +179,10 @@ class Workbench:
         """Click into the editor and go to the end of the document."""
         self._do("toEnd")
 
+    def open_file(self, name: str) -> None:
+        """Open a file of the workspace by its name."""
+        self._do("openFile", name=name)
+
     def type(self, text: str, *, delay_ms: int = 30) -> None:
         """Type as a person does."""
         self._do("type", text=text, delay=delay_ms)

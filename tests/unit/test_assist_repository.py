@@ -93,3 +93,31 @@ def test_a_repository_that_goes_away_costs_nothing(project):
     (project / ".git" / "logs" / "HEAD").unlink()
     assert repositories.commits() == []
     assert repositories.moved(str(project)) == 0
+
+
+def test_a_checkout_is_seen_while_it_still_writes_files(project):
+    git(project, "checkout", "-q", "-b", "other")
+    (project / ".gitattributes").write_text("*.py filter=slow\n")
+    commit(project, "x = 2\n")
+    git(project, "config", "filter.slow.smudge", "sleep 0.4; cat")
+    git(project, "checkout", "-q", "main")
+    log = project / ".git" / "logs" / "HEAD"
+    os.utime(log, (0, time.time() - 2 * RECENT_S))
+    repositories = Repositories()
+    assert repositories.moved(str(project)) == 0
+    with subprocess.Popen(["git", "checkout", "-q", "other"], cwd=project) as checkout:
+        written = log.stat().st_mtime
+        while checkout.poll() is None and not repositories.moved(str(project)):
+            time.sleep(0.01)
+        assert (checkout.poll(), log.stat().st_mtime) == (None, written)
+    assert repositories.moved(str(project)) > 0
+
+
+def test_a_file_that_git_did_not_write_is_as_it_was(project):
+    (project / "b.py").write_text("y = 1\n")
+    git(project, "checkout", "-q", "-b", "other")
+    os.utime(project / "b.py", (0, time.time() - 2 * RECENT_S))
+    repositories = Repositories()
+    assert repositories.moved(str(project), str(project / "a.py")) > 0
+    assert repositories.moved(str(project), str(project / "gone.py")) > 0
+    assert repositories.moved(str(project), str(project / "b.py")) == 0

@@ -446,14 +446,14 @@ def test_a_word_taken_and_the_rest_left_is_a_part():
     assert (last.kind, last.final_text, last.survival) == (K.PARTIALLY_ACCEPTED, "alpha", pytest.approx(5 / 12))
 
 
-def test_a_word_taken_and_taken_back_is_not_a_part():
+def test_a_word_taken_and_taken_back_is_an_acceptance_undone():
     desk = Desk()
     made = desk.show(4, "alpha + beta")
     desk.edit(4, 4, "alpha")
     desk.edit(4, 9, "")
     desk.type(4, "z")
     last = desk.last(made)
-    assert (last.kind, last.final_text) == (K.REJECTED, "z")
+    assert (last.kind, last.detail, last.final_text) == (K.DELETED, "undone", "z")
 
 
 def test_several_changes_in_one_message_from_the_bottom_up():

@@ -279,12 +279,12 @@ class Assistant:
 
     # -- what became of it ---------------------------------------------------------------------------
 
-    def changed(self, place: Place, before: str, start: int, end: int, new_text: str) -> None:
-        """A document changed: `before[start:end]` became `new_text`."""
+    def changed(self, place: Place, before: str, start: int, end: int, new_text: str, *, several: bool = False) -> None:
+        """A document changed: `before[start:end]` became `new_text`, perhaps with several changes at once."""
         if place.uri == self._rewriting[0]:
             self._rewriting[1].set()
         self.pacing.changed(new_text, end - start)
-        self.listener.changed(place, before, start, end, new_text)
+        self.listener.changed(place, before, start, end, new_text, several=several)
 
     def desk_moved(self, place: Place, text: str) -> None:
         """The person works at this place now: look in memory for what resembles it, in the background."""

@@ -14,12 +14,13 @@ from uuid import UUID
 
 from npllm.assist.backlog import Backlog
 from npllm.assist.recorder import Recorder
-from npllm.assist.repository import Repositories
+from npllm.assist.repository import RECENT_S, Repositories
 from npllm.config import Config
 from npllm.feedback.frustration import Signs
 from npllm.feedback.implicit import ImplicitFeedback
 from npllm.feedback.tracking import Change, TrackedRange
 from npllm.types import Outcome, Place, Sign, Suggestion
+from npllm.uris import file_path
 
 LONG = 20_000  # characters that are replaced, or put in their place: read in steps
 
@@ -47,6 +48,8 @@ class Listener:
         self._backlog = Backlog(self._tell)
         self._signs = Signs()
         self._repositories = Repositories()
+        self.clock: Callable[[], float] = time.monotonic
+        self._reloading: set[str] = set()  # documents that the editor is about to read anew
         self._moved: dict[str, int] = {}  # by document: when git put another state there
 
     def configure(self, config: Config) -> None:
@@ -55,6 +58,10 @@ class Listener:
             self.settle()
         self._record = config.memory.record
         self._implicit.config = config.feedback
+
+    def reported(self, whole: bool) -> None:
+        """Whether the editor says when a suggestion is taken as a whole. Else that is told from changes alone."""
+        self._implicit.reported = whole
 
     # -- what is offered ------------------------------------------------------------------------------
 
@@ -70,7 +77,7 @@ class Listener:
 
     def seen(self, suggestion_id: UUID) -> bool | None:
         """Whether the person has seen a suggestion; None where it is not followed any more."""
-        return self._implicit.seen(suggestion_id, self._now())
+        return self._implicit.seen(suggestion_id, self.clock())
 
     def at(self, uri: str, start: int, end: int) -> UUID | None:
         """The newest suggestion of a document that stands in, or is offered at, these offsets."""
@@ -82,20 +89,33 @@ class Listener:
 
     # -- what the editor says -------------------------------------------------------------------------
 
-    def changed(self, place: Place, before: str, start: int, end: int, new_text: str) -> None:
-        """A document changed: `before[start:end]` became `new_text`."""
+    def changed(self, place: Place, before: str, start: int, end: int, new_text: str, *, several: bool = False) -> None:
+        """A document changed: `before[start:end]` became `new_text`, perhaps with several changes at once."""
         if not self._record:
             return
-        now = self._now()
+        now = self.clock()
         self._note(self._signs.changed(place, before, Change(start, end, new_text), now))
-        moved = self._repositories.moved(place.project) if end - start > 1 else 0
-        if moved and self._moved.get(place.uri) != moved:
-            self._moved[place.uri] = moved  # the person did not write this
+        moved = self._repositories.moved(place.project, file_path(place.uri)) if end - start > 1 else 0
+        before_that = self._moved.get(place.uri, 0)
+        if moved:
+            self._moved[place.uri] = moved
+        if moved - before_that > RECENT_S * 1e9:  # the person did not write this
             self._hear(self._implicit.replaced, place.uri)
+        foreign = place.uri in self._reloading
         self._backlog.hear(
-            lambda: self._implicit.changing(place.uri, before, start, end, new_text, now),
+            lambda: self._implicit.changing(
+                place.uri, before, start, end, new_text, now, several=several, foreign=foreign
+            ),
             long=max(end - start, len(new_text)) > LONG,
         )
+
+    def reloading(self, uri: str) -> None:
+        """The next change comes from the disk: another program wrote it."""
+        self._reloading.add(uri)
+
+    def reloaded(self, uri: str) -> None:
+        """That change has been told."""
+        self._reloading.discard(uri)
 
     def opened(self, uri: str, text: str) -> None:
         """A document is open, perhaps one that was renamed."""
@@ -139,14 +159,18 @@ class Listener:
         """Looks that are due: how much of an accepted text survives, what was typed instead, what was committed."""
         while True:
             await asyncio.sleep(1.0)
-            for project in await asyncio.to_thread(self._repositories.commits):
-                self._hear(self._implicit.committed, project)
-            self._hear(self._implicit.tick)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once."""
+        for project in await asyncio.to_thread(self._repositories.commits):
+            self._hear(self._implicit.committed, project)
+        self._hear(self._implicit.tick)
 
     def settle(self) -> None:
         """What is known now is final."""
         self._backlog.finish()
-        self._tell(self._implicit.close_all(self._now()))
+        self._tell(self._implicit.close_all(self.clock()))
 
     async def heard(self) -> None:
         """Return when all that was told so far is understood."""
@@ -156,7 +180,7 @@ class Listener:
 
     def _hear(self, tell: Callable[..., list[Outcome]], *about: Any, **more: Any) -> None:
         """Tell the tracker something that happens now."""
-        now = self._now()
+        now = self.clock()
         self._backlog.hear(lambda: [tell(*about, now, **more)])
 
     def _tell(self, outcomes: list[Outcome]) -> None:
@@ -171,7 +195,3 @@ class Listener:
     def _note(self, sign: Sign | None) -> None:
         if sign is not None and self._records(sign.place):
             self._recorder.note(sign)
-
-    @staticmethod
-    def _now() -> float:
-        return time.monotonic()

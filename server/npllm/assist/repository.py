@@ -36,12 +36,18 @@ class Repositories:
                 found.append(project)
         return found
 
-    def moved(self, project: str) -> int:
-        """When git has just put another state there (checkout, reset, pull ...), in nanoseconds; 0 = it has not."""
-        at = self._written(project)
-        if at is None or not 0 <= time.time() - at / 1e9 <= RECENT_S:
+    def moved(self, project: str, file: str = "") -> int:
+        """When git has just put another state there (checkout, reset, pull ...), in nanoseconds; 0 = it has not.
+
+        A long checkout writes the files first and its log last; until then it holds the index locked.
+
+        Args:
+            file: one that git has not written just now is as it was.
+        """
+        at = self._locked(project) or self._written(project)
+        if not at or not _recent(at) or (file and not _written_lately(file)):
             return 0
-        return 0 if _COMMIT.match(self._action(project)) else at
+        return 0 if at == self._written(project) and _COMMIT.match(self._action(project)) else at
 
     def _log(self, project: str) -> Path | None:
         if not project:
@@ -60,6 +66,15 @@ class Repositories:
         except OSError:
             return None
 
+    def _locked(self, project: str) -> int:
+        """When git locked the index that it is working on, in nanoseconds; 0 = it is not, or has been for long."""
+        log = self._log(project) if project not in self._logs else self._logs[project][0]
+        try:
+            at = 0 if log is None else (log.parents[1] / "index.lock").stat().st_mtime_ns
+        except OSError:
+            return 0
+        return at if _recent(at) else 0
+
     def _action(self, project: str) -> str:
         """What the last line says that was done, e.g. "commit: Mend it" or "checkout: moving from a to b"."""
         log = self._logs[project][0]
@@ -71,6 +86,18 @@ class Repositories:
         except OSError:
             return ""
         return lines[-1].partition("\t")[2]
+
+
+def _recent(at: int) -> bool:
+    return 0 <= time.time() - at / 1e9 <= RECENT_S
+
+
+def _written_lately(file: str) -> bool:
+    """Also where there is no such file (any more)."""
+    try:
+        return _recent(Path(file).stat().st_mtime_ns)
+    except OSError:
+        return True
 
 
 def _find(project: Path) -> Path | None:

@@ -39,10 +39,14 @@ class Case:
     offered_at: float
     shown_at: float  # from when on it is on screen
     since: float  # when it was accepted, when something else was last written, or when it was last typed through
+    reported: bool = False  # the editor says when it is taken as a whole
     state: State = State.SHOWN
     typed: int = 0  # characters of `text` that stand in the document
     taken: int = 0  # of them, put there by a key that takes them
     by_hand: int = 0  # the most of them that were typed while it was on screen
+    inserted: bool = False  # all of it was put there at once, and the editor did not say that it took it
+    part_undone: bool = False  # a part was taken, and removed in one go
+    closed: str = ""  # brackets and quotes behind what is typed through, which the editor has closed by itself
     expected: bool = False  # the command came; its change is still to come
     dismissed: bool = False
     superseded: bool = False
@@ -55,7 +59,10 @@ class Case:
     shared: int = 0  # characters behind the range that stood there before and complete the suggestion
     broken: bool = False  # nothing can be said about what stands there
     by_key: bool = False  # all of it was taken by a key
-    undone: bool = False  # it was removed as a whole, in one go
+    removed: str = ""  # it was removed as a whole, in one go: what stood there
+    redone: bool = False  # and that was put back in one go
+    put_back: bool = False  # all of it stands there, because what an older one had put there was put back
+    overwritten: bool = False  # most of it was replaced in one go by something else (a paste)
     moved: bool = False  # the person went on elsewhere
     blurred: bool = False  # the person looked at something else while it was on screen
     late: bool = False  # the document had changed before it could be shown
@@ -67,10 +74,10 @@ class Case:
     standing: Survival = field(default_factory=Survival)  # how much of it stands, as last compared
 
     @classmethod
-    def of(cls, suggestion: Suggestion, now: float, replaced: int) -> Case:
+    def of(cls, suggestion: Suggestion, now: float, replaced: int, reported: bool = False) -> Case:
         offset = suggestion.place.offset
         span = TrackedRange(offset, offset)
-        return cls(suggestion, span, plain(suggestion.text), replaced, now, now, now)
+        return cls(suggestion, span, plain(suggestion.text), replaced, now, now, now, reported)
 
     @property
     def goal(self) -> str:
@@ -104,13 +111,15 @@ class Case:
         self.shared = shared
         self.state, self.since, self.looks, self.by_key = State.ACCEPTED, now, 0, True
         self.ended_at = now if self.ended_at is None else self.ended_at
-        self.superseded = self.dismissed = self.left = False
+        self.superseded = self.dismissed = self.left = self.put_back = False
 
-    def diverge(self, now: float, min_visible_ms: int) -> None:
-        """Something else is written there from now on."""
+    def diverge(self, now: float, min_visible_ms: int, before: str = "") -> None:
+        """Something else is written there from now on: in `before`, in which it does not stand yet."""
         if (self.left_at if self.left_at is not None else now) - self.shown_at < min_visible_ms / 1000:
             self.hidden = True
         self.span = self.reach if self.replaced else self.span
+        if self.closed and before.startswith(self.closed, self.span.end):
+            self.span.end += len(self.closed)
         self.state, self.since = State.DIVERGED, now
         self.ended_at = now if self.left_at is None else self.left_at
 
@@ -154,7 +163,10 @@ class Case:
             self.broken |= "\n" in before[change.start : span.start]
         start, end = span.start, span.end
         if start < end:
-            self.undone = (change.start, change.end, change.new_text) == (start, end, "")
+            undone = (change.start, change.end, change.new_text) == (start, end, "")
+            self.removed, self.redone = before[start:end] if undone else "", False
+        else:
+            self.redone = self.redoes(change)
         span.apply(change)
         self.left = False
         if self.state is State.DIVERGED:
@@ -182,6 +194,27 @@ class Case:
         start = self.span.start
         return change.start < start <= change.end and (change.end > start or before[start - 1] != "\n")
 
+    def redoes(self, change: Change) -> bool:
+        """Whether it puts back what was removed as a whole."""
+        if self.state is not State.ACCEPTED or not self.removed or self.span.start < self.span.end:
+            return False
+        return change.inserts and (change.start, change.new_text) == (self.span.start, self.removed)
+
+    def loses_most_to(self, change: Change) -> bool:
+        """Whether a change replaces more than half of what was taken."""
+        if self.state is not State.ACCEPTED or not change.new_text:
+            return False
+        both = min(self.span.end, change.end) - max(self.span.start, change.start)
+        return 2 * both > self.span.end - self.span.start
+
+    def overwrite(self, text: str) -> None:
+        """Most of it has just been replaced, be it by the same (a formatter)."""
+        self.overwritten = self.standing.of(self.text, text[self.span.start : self.span.end]) < 0.5
+
+    def undo(self) -> None:
+        """What was put back there is another one's: this one stays removed."""
+        self.span, self.redone = TrackedRange(self.span.start, self.span.start), False
+
     # -- looks ----------------------------------------------------------------------------------------
 
     def look(
@@ -195,6 +228,8 @@ class Case:
         """
         if self.superseded:
             return None
+        if self.put_back:
+            return self.supersede(now)
         written = self._written(text)
         kind, survived = self._judge(text, now, min_visible_ms)
         base = reward.base(kind, survived)
@@ -276,7 +311,7 @@ class Case:
         if self.state is State.ACCEPTED:
             written += text[self.span.end : self.span.end + self.shared]
             survived = self.standing.of(self.text, written)
-            if not written.strip() or survived < reward.DELETED_BELOW:
+            if not written.strip() or survived < (0.5 if self.overwritten else reward.DELETED_BELOW):
                 return OutcomeKind.DELETED, survived
             return (OutcomeKind.ACCEPTED if survived >= 1.0 else OutcomeKind.EDITED), survived
         if self.taken:
@@ -285,16 +320,17 @@ class Case:
             if survived < reward.DELETED_BELOW:
                 return OutcomeKind.DELETED, 0.0
             return OutcomeKind.PARTIALLY_ACCEPTED, survived * len(part) / max(1, len(self.goal.strip()))
+        stands = begins(self.text, written) if self.state is State.DIVERGED else self.stands(text)
+        if self.part_undone and not stands:
+            return OutcomeKind.DELETED, 0.0
         if self.hidden:
             return OutcomeKind.UNSEEN, 0.0
+        if stands:
+            return OutcomeKind.ACCEPTED, 1.0
         if self.state is State.DIVERGED:
-            if begins(self.text, written):
-                return OutcomeKind.ACCEPTED, 1.0
             if self.blurred and not self.dismissed:
                 return OutcomeKind.IGNORED, 0.0
             return (OutcomeKind.DISMISSED if self.dismissed else OutcomeKind.REJECTED), 0.0
-        if self.stands(text):
-            return OutcomeKind.ACCEPTED, 1.0
         seen_until = now if self.left_at is None else self.left_at
         seen = seen_until - self.shown_at >= min_visible_ms / 1000
         return (OutcomeKind.IGNORED if seen else OutcomeKind.UNSEEN), 0.0

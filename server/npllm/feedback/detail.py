@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from npllm.feedback.case import Case
 
 TYPED_OUT = "typed out"  # accepted, but written letter by letter
+INSERTED = "by other means"  # accepted, but put there by something else: pasted, by another extension
 UNDONE = "undone"  # deleted in one go, all of it
 MOVED_AWAY = "moved away"  # the person went on elsewhere
 TOO_LATE = "too late"  # the document had changed before it could be shown
@@ -19,10 +20,10 @@ def detail(case: Case, kind: OutcomeKind) -> str:
     """How `kind` came about; "" where the kind says it all."""
     match kind:
         case OutcomeKind.ACCEPTED if not case.by_key:
-            return TYPED_OUT
+            return INSERTED if case.inserted else TYPED_OUT
         case OutcomeKind.PARTIALLY_ACCEPTED:
             return _unit(case)
-        case OutcomeKind.DELETED if case.undone:
+        case OutcomeKind.DELETED if case.removed or case.part_undone:
             return UNDONE
         case OutcomeKind.REJECTED if case.typed:
             return f"typed through {case.typed} characters"

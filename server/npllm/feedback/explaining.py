@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from npllm.config import FeedbackConfig
 from npllm.feedback import reward
-from npllm.feedback.detail import TYPED_OUT
+from npllm.feedback.detail import INSERTED, TYPED_OUT
 from npllm.types import Experience, Feedback, Outcome, OutcomeKind
 
 _MEANING = {
@@ -30,6 +30,8 @@ def implicit(outcome: Outcome) -> str:
             meaning = f"accepted, then removed: {share} survives, less than 20 %"
         case OutcomeKind.ACCEPTED if outcome.detail == TYPED_OUT:
             meaning = "right, but written out by hand: nothing was saved"
+        case OutcomeKind.ACCEPTED if outcome.detail == INSERTED:
+            meaning = "right, but put there by other means: nothing was saved"
     if outcome.weight == 1.0:  # what is not good is not weighted, nor was anything in earlier versions
         equation = f"{base.strip('()')} = " if outcome.kind is OutcomeKind.EDITED else ""
         return f"{equation}{outcome.implicit:+.2f} ({meaning})"

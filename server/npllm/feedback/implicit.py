@@ -30,6 +30,7 @@ class ImplicitFeedback:
 
     def __init__(self, config: FeedbackConfig) -> None:
         self.config = config
+        self.reported = False  # the editor says when a suggestion is taken as a whole; else that is told from changes
         self._documents: dict[str, Document] = {}
         self._parked: dict[str, tuple[Document, float]] = {}  # closed just now
 
@@ -48,7 +49,7 @@ class ImplicitFeedback:
         for _, other in self._all():
             if other.state is State.SHOWN and other.left_at is None:
                 other.left_at = now
-        document.cases[suggestion.id] = case = Case.of(suggestion, now, replaced)
+        document.cases[suggestion.id] = case = Case.of(suggestion, now, replaced, self.reported)
         case.until_commit = until_commit
         while len(document.cases) > PER_DOCUMENT:
             outcomes += self._settle(document, next(iter(document.cases.values())), now)
@@ -80,6 +81,7 @@ class ImplicitFeedback:
         document, case = found
         if case.state is State.SHOWN and case.stands(document.text()):
             case.accept(now, max(0, len(case.goal) - case.typed))
+            return self._drop_twins(document, case, now) + self._look(document, case, now)
         elif case.state is State.SHOWN:
             case.superseded, case.expected = False, True
             return []
@@ -90,8 +92,12 @@ class ImplicitFeedback:
     def partially_accepted(self, suggestion_id: UUID, length: int, now: float) -> list[Outcome]:
         """The editor says that the first `length` characters were taken."""
         found = self._find(suggestion_id)
-        if found is not None and found[1].state is not State.ACCEPTED:
-            found[1].taken = max(found[1].taken, min(length, len(found[1].text)))
+        if found is None or found[1].state is State.ACCEPTED:
+            return []
+        document, case = found
+        case.taken = max(case.taken, min(length, len(case.text)))
+        if case.state is State.SHOWN and case.taken >= len(case.goal) and case.stands(document.text()):
+            return self.accepted_command(suggestion_id, now)
         return []
 
     def dismissed(self, uri: str, now: float) -> list[Outcome]:
@@ -104,13 +110,39 @@ class ImplicitFeedback:
                 break
         return []
 
-    def changed(self, uri: str, before: str, start: int, end: int, new_text: str, now: float) -> list[Outcome]:
-        """`before[start:end]` became `new_text` (one content change)."""
-        parts = self.changing(uri, before, start, end, new_text, now)
+    def changed(
+        self,
+        uri: str,
+        before: str,
+        start: int,
+        end: int,
+        new_text: str,
+        now: float,
+        *,
+        several: bool = False,
+        foreign: bool = False,
+    ) -> list[Outcome]:
+        """`before[start:end]` became `new_text` (one content change).
+
+        Args:
+            several: it is one of several at once (more than one cursor, a formatter): it says nothing about where the
+                person is.
+            foreign: another program made it: what was known of the suggestions that it touches is final.
+        """
+        parts = self.changing(uri, before, start, end, new_text, now, several=several, foreign=foreign)
         return [outcome for outcomes in parts for outcome in outcomes]
 
     def changing(
-        self, uri: str, before: str, start: int, end: int, new_text: str, now: float
+        self,
+        uri: str,
+        before: str,
+        start: int,
+        end: int,
+        new_text: str,
+        now: float,
+        *,
+        several: bool = False,
+        foreign: bool = False,
     ) -> Iterator[list[Outcome]]:
         """As `changed`, in steps of less than a millisecond or so. Nothing else may be told before the last of them."""
         document = self._documents.get(uri)
@@ -119,16 +151,22 @@ class ImplicitFeedback:
         raw = Change(start, end, new_text)
         small = minimal(before, raw)
         ranges = [case.reach for case in document.cases.values()]
+        losing = [case for case in document.cases.values() if case.loses_most_to(small)]
         if not needs_refining(small, ranges):
-            yield self._change(document, before, raw, small, now)
-            return
-        # A formatter, or an editor that sends the whole text: told piece by piece.
-        for piece in refining(before, small, ranges):
-            if piece is None:
-                yield []
-                continue
-            yield self._change(document, before, piece, piece, now)
-            before = document.text()
+            if foreign:
+                yield self._end_at(document, before, small, now)
+            yield self._change(document, before, raw, small, now, several)
+        else:  # a formatter, or an editor that sends the whole text: told piece by piece
+            for piece in refining(before, small, ranges):
+                if piece is None:
+                    yield []
+                    continue
+                if foreign:
+                    yield self._end_at(document, before, piece, now)
+                yield self._change(document, before, piece, piece, now, several)
+                before = document.text()
+        for case in losing:
+            case.overwrite(document.text())
 
     def saved(self, uri: str, now: float) -> list[Outcome]:
         """The document was saved, formatted or not: how much stands there?"""
@@ -237,11 +275,20 @@ class ImplicitFeedback:
 
     # -- cases ----------------------------------------------------------------------------------------
 
-    def _change(self, document: Document, before: str, raw: Change, small: Change, now: float) -> list[Outcome]:
+    def _end_at(self, document: Document, before: str, change: Change, now: float) -> list[Outcome]:
+        """What is known of the suggestions that a change is about to touch is final."""
+        document.before, document.change = before, None
+        touched = [case for case in document.cases.values() if case.reach.touches(change)]
+        return [one for case in touched for one in self._look(document, case, now, final=True, occasion="replaced")]
+
+    def _change(
+        self, document: Document, before: str, raw: Change, small: Change, now: float, several: bool
+    ) -> list[Outcome]:
         document.before, document.change = before, None
         outcomes: list[Outcome] = []
         whole: Case | None = None
         newer: list[Case] = []
+        redone = any(case.redoes(small) for case in document.cases.values())
         for case in reversed(list(document.cases.values())):  # the newest first: it is the one on screen
             if case.too_late(before):
                 case.hidden = True
@@ -250,20 +297,25 @@ class ImplicitFeedback:
             if case.state is State.SHOWN:
                 told = case.superseded
                 reading = read(case, before, raw, small, now)
-                if reading is Reading.WHOLE and whole is None:
+                if redone and reading is Reading.WHOLE:
+                    del document.cases[case.suggestion.id]  # an older one was put back: this one was not taken
+                    outcomes += [] if told else [case.supersede(now)]
+                elif redone and case.inserted:
+                    case.put_back = True  # unless the editor says in a moment that it was taken
+                elif reading is Reading.WHOLE and whole is None:
                     whole = case
                 elif reading is Reading.WHOLE or (reading is Reading.OTHER and told):
                     del document.cases[case.suggestion.id]  # the same, offered twice, is one acceptance
                     outcomes += [] if told else [case.supersede(now)]
                 elif reading is Reading.OTHER:
-                    case.diverge(now, self.config.min_visible_ms)
+                    case.diverge(now, self.config.min_visible_ms, before)
                     if whole is None:
                         newer.append(case)
-                elif reading is Reading.ELSEWHERE and case.left_at is None:
+                elif reading is Reading.ELSEWHERE and case.left_at is None and not several:
                     case.left_at, case.moved = now, True
                 if reading in (Reading.WHOLE, Reading.ALONG):
                     continue
-            if case.goes_on(before, small) and (case.typed or case.state is not State.SHOWN):
+            if not several and case.goes_on(before, small) and (case.typed or case.state is not State.SHOWN):
                 outcomes += self._look(document, case, now)
             case.follow(before, small, now)
         document.change = small
@@ -303,12 +355,26 @@ class ImplicitFeedback:
         for case in list(document.cases.values()):
             if not case.continued_by(suggestion, document.text()):
                 continue
-            if case.taken:
+            if case.taken or case.part_undone:
                 outcomes += self._settle(document, case, now)  # a part of it was taken: that is what it was
                 continue
             outcomes.append(case.supersede(now))
             if case.state is State.DIVERGED:
                 del document.cases[case.suggestion.id]
+        return outcomes
+
+    def _drop_twins(self, document: Document, taken: Case, now: float) -> list[Outcome]:
+        """The same, offered twice, is one acceptance."""
+        text, outcomes = document.text(), list[Outcome]()
+        for case in list(document.cases.values()):
+            if case is taken or case.span.start != taken.span.start:
+                continue
+            if case.state is State.SHOWN and case.stands(text):
+                del document.cases[case.suggestion.id]
+                outcomes += [] if case.superseded else [case.supersede(now)]
+            elif case.redone:
+                case.undo()
+                outcomes += self._settle(document, case, now)
         return outcomes
 
     def _all(self) -> Iterator[tuple[Document, Case]]:

@@ -38,6 +38,7 @@ def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Rea
         if raw.start != cursor or not case.text.startswith(plain(raw.new_text), case.typed):
             return Reading.ALONG
         new, end = before[low:cursor] + raw.new_text, raw.end  # typed over: the editor had closed a bracket
+        case.closed = case.closed[len(raw.new_text) :]
     else:
         local = localise(before, small, low, high)
         if local is None:
@@ -63,16 +64,23 @@ def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Rea
     if added and (by_key or case.taken) and len(case.goal) > 1:
         there = new + before[end : end + len(case.text) + case.text.count("\n")]
         if plain(there).startswith(case.goal):
-            return _whole(case, low, new, now, max(0, len(case.goal) - len(written)))
+            if expected or case.taken or not case.reported:
+                return _whole(case, low, new, now, max(0, len(case.goal) - len(written)))
+            by_key, case.inserted = False, True  # unless the editor says so in a moment
     whole = case.text.startswith(written)
     if not whole and len(written) == case.typed + 2 and PAIRS.get(written[-2]) == written[-1]:
+        case.closed = written[-1] + case.closed
         new, written = new[:-1], written[:-1]  # the editor has closed it; typing goes on in between
         whole = case.text.startswith(written)
     if not whole:
         return Reading.OTHER
-    case.taken = len(written) if by_key and added else min(case.taken, len(written))
+    taken = len(written) if by_key and added else min(case.taken, len(written))
+    case.part_undone |= bool(case.taken > 1 and not taken)
+    case.taken = taken
+    case.closed = case.closed if len(written) >= case.typed else ""
     case.typed = len(written)
-    case.by_hand = max(case.by_hand, case.typed - case.taken)
+    if not case.inserted:
+        case.by_hand = max(case.by_hand, case.typed - case.taken)
     case.span.end = low + len(new)
     case.since, case.left, case.left_at, case.blurred = now, False, None, False
     return Reading.ALONG

@@ -65,11 +65,13 @@ def _documents(server: NpllmServer) -> None:
             log.warning("a change for %s, which is not open, is left out", params.text_document.uri)
             return
         server.active()
+        several = len(params.content_changes) > 1
         for change in params.content_changes:
             edit = document.apply(change)
             place = server.place(document, edit.start + len(edit.new_text))
-            server.assistant.changed(place, edit.before, edit.start, edit.end, edit.new_text)
+            server.assistant.changed(place, edit.before, edit.start, edit.end, edit.new_text, several=several)
             server.assistant.desk_moved(place, document.text)
+        server.assistant.listener.reloaded(params.text_document.uri)
         document.version = params.text_document.version
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
@@ -217,6 +219,11 @@ def _signals(server: NpllmServer) -> None:
             encoding = server.server_capabilities.position_encoding or lsp.PositionEncodingKind.Utf16
             taken = text[: units_to_points(text, length, lsp.PositionEncodingKind(encoding))]
             server.assistant.listener.partially_accepted(suggestion_id, taken)
+
+    @server.feature("npllm/willReload")
+    def reloading(params: Any) -> None:
+        if isinstance(uri := _field(params, "uri"), str):
+            server.assistant.listener.reloading(uri)
 
     @server.feature("npllm/didDismiss")
     def dismissed(params: Any) -> None:

@@ -77,6 +77,7 @@ class NpllmServer(LanguageServer):
         self.problem = " ".join(filter(None, [self.problem, *wrong]))
         self.start_config = config
         self.scheduler.configure(config)
+        self.assistant.listener.reported(settings.reports_acceptance(params.initialization_options))
 
     async def initialized(self) -> None:
         """Begin to work, in the background."""

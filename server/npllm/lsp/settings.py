@@ -28,6 +28,15 @@ def from_initialize(config: Config, options: Any) -> tuple[Config, list[str]]:
     return (config, []) if data is None else _merged(config, data, "initializationOptions")
 
 
+def reports_acceptance(options: Any) -> bool:
+    """Whether the client says, by `npllm.accepted`, whenever one of its keys takes a whole suggestion.
+
+    A client that does so puts `reportsAcceptance: true` beside its settings.
+    """
+    data = plain(options)
+    return isinstance(data, dict) and data.get("reportsAcceptance") is True
+
+
 def from_change(config: Config, settings: Any) -> tuple[Config, list[str]] | None:
     """`config` with `workspace/didChangeConfiguration` settings (`npllm.settings`) over it, and what was wrong.
 
