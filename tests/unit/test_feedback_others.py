@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from npllm.feedback import explaining
 from tests.unit.test_feedback_implicit import URI, Desk, K, base
 
 
@@ -152,3 +153,15 @@ def test_what_another_program_does_not_touch_is_followed_on():
     start = desk.text.index("compute(1)")
     desk.edit(start, start + 10, "")
     assert (desk.last(made).kind, desk.last(made).detail) == (K.DELETED, "undone")
+
+
+def test_each_is_explained_as_what_it_was():
+    desk = Desk()
+    made = desk.show(4, "sum(item.price for item in items)")
+    desk.edit(4, 4, "sum(item.price for item in items)")
+    desk.edit(0, 37, "count = len(items)")
+    assert "replaced in one go by something else: 24% survives" in explaining.implicit(desk.last(made))
+    desk = reporting()
+    made = desk.show(4, "compute(1)")
+    desk.edit(4, 4, "compute(1)")
+    assert "right, but put there by other means" in explaining.implicit(desk.last(made))

@@ -202,7 +202,7 @@ class Case:
 
     def loses_most_to(self, change: Change) -> bool:
         """Whether a change replaces more than half of what was taken."""
-        if self.state is not State.ACCEPTED or not change.new_text:
+        if self.state is not State.ACCEPTED:
             return False
         both = min(self.span.end, change.end) - max(self.span.start, change.start)
         return 2 * both > self.span.end - self.span.start

@@ -151,7 +151,8 @@ class ImplicitFeedback:
         raw = Change(start, end, new_text)
         small = minimal(before, raw)
         ranges = [case.reach for case in document.cases.values()]
-        losing = [case for case in document.cases.values() if case.loses_most_to(small)]
+        replaces = small.new_text and not small.inserts
+        losing = [case for case in document.cases.values() if case.loses_most_to(small)] if replaces else []
         if not needs_refining(small, ranges):
             if foreign:
                 yield self._end_at(document, before, small, now)
@@ -288,7 +289,7 @@ class ImplicitFeedback:
         outcomes: list[Outcome] = []
         whole: Case | None = None
         newer: list[Case] = []
-        redone = any(case.redoes(small) for case in document.cases.values())
+        redone = len(small.new_text) > 1 and any(case.redoes(small) for case in document.cases.values())
         for case in reversed(list(document.cases.values())):  # the newest first: it is the one on screen
             if case.too_late(before):
                 case.hidden = True
