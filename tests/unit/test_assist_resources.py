@@ -15,7 +15,7 @@ async def test_the_embedder_is_not_loaded_while_an_adapter_is(home: Path) -> Non
     async def nothing(_: Store) -> None:
         return None
 
-    resources = Resources(Config(home=home), lambda: None, lambda _: None, nothing, nothing)
+    resources = Resources(Config(home=home), lambda: None, lambda _: None, nothing, lambda: None, nothing)
     embedder = resources._embedder = Embedder()
     resources._base_tried.set()
     async with resources._loading:  # as base and adapters are loaded
