@@ -7,6 +7,7 @@ journal is what it made of the conversation.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import time
@@ -16,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+
+import cattrs
+from pygls.protocol import default_converter
 
 from npllm import config
 from npllm.assist import context
@@ -62,6 +66,7 @@ class Replay:
     async def __call__(self, lines: Sequence[dict[str, Any]]) -> list[JournalRecord]:
         """All that the server has written down in the end, in order."""
         server = build(config.load(self.home))
+        server.protocol._converter = _converter()
         server.protocol.set_writer(_Nobody())
         assistant = server.assistant
         assistant.resources.start = lambda: None  # type: ignore[method-assign]
@@ -116,6 +121,12 @@ class Replay:
         with log.open("a", encoding="utf-8") as stream:
             stream.write(f"{'0' * 40} {'1' * 40} Person <person@example.org> 1700000000 +0000\t{action}\n")
         os.utime(log)
+
+
+@functools.cache
+def _converter() -> cattrs.Converter:
+    """One for all replays: it takes a while to learn a message's shape."""
+    return default_converter()
 
 
 class _Nobody:

@@ -572,6 +572,16 @@ def checkout_and_back(p: Person) -> None:
 
 
 @scenarios(SUM, text=PYTHON)
+def restored_from_git(p: Person) -> None:
+    p.gets("subtotal = ")
+    p.presses("Tab", "Control+s")
+    p.waits(1)
+    p.git("restore", p.scenario.file)
+    p.bench.until(lambda: not any("subtotal" in line for line in p.bench.lines()), "the file as it was", 20)
+    p.waits(1)
+
+
+@scenarios(SUM, text=PYTHON)
 def program_changes_the_file(p: Person) -> None:
     p.gets("subtotal = ")
     p.presses("Tab", "Control+s")

@@ -145,6 +145,14 @@ def test_what_another_program_replaces_is_what_it_was():
     assert desk.end()[-1] is last
 
 
+def test_what_is_restored_from_git_is_thrown_away():
+    desk = Desk()
+    made = desk.show(4, "compute(1)")
+    desk.edit(4, 4, "compute(1)")
+    foreign(desk, 0, len(desk.text), "x = \ny = 2\n")
+    assert (desk.last(made).kind, desk.last(made).detail) == (K.DELETED, "undone")
+
+
 def test_what_another_program_does_not_touch_is_followed_on():
     desk = Desk()
     made = desk.show(4, "compute(1)")

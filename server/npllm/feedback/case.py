@@ -207,6 +207,11 @@ class Case:
         both = min(self.span.end, change.end) - max(self.span.start, change.start)
         return 2 * both > self.span.end - self.span.start
 
+    def thrown_away_by(self, change: Change) -> bool:
+        """Whether a change removes all of what was taken, and puts nothing in its place."""
+        gone = change.start <= self.span.start < self.span.end <= change.end
+        return self.state is State.ACCEPTED and gone and not change.new_text
+
     def overwrite(self, text: str) -> None:
         """Most of it has just been replaced, be it by the same (a formatter)."""
         self.overwritten = self.standing.of(self.text, text[self.span.start : self.span.end]) < 0.5

@@ -277,9 +277,13 @@ class ImplicitFeedback:
     # -- cases ----------------------------------------------------------------------------------------
 
     def _end_at(self, document: Document, before: str, change: Change, now: float) -> list[Outcome]:
-        """What is known of the suggestions that a change is about to touch is final."""
+        """What is known of the suggestions that a change is about to touch is final.
+
+        One that was taken, and of which nothing is left and nothing put in its place, was thrown away (git restore).
+        """
         document.before, document.change = before, None
-        touched = [case for case in document.cases.values() if case.reach.touches(change)]
+        cases = document.cases.values()
+        touched = [case for case in cases if case.reach.touches(change) and not case.thrown_away_by(change)]
         return [one for case in touched for one in self._look(document, case, now, final=True, occasion="replaced")]
 
     def _change(
