@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,24 @@ async def test_what_does_not_is_left_out(worker):
     made = await worker.run(lambda desk: writing.suggest(desk, request, cancel, "inline"))
     assert made is not None
     assert made.memory_ids == ()
+
+
+async def test_while_a_line_is_typed_the_base_is_asked_once(worker, monkeypatch):
+    """Else two prompts would take turns, and at every key all of both would be computed."""
+    from npllm.models import decoding
+
+    asked: list[str] = []
+    real = decoding.score
+    monkeypatch.setattr(decoding, "score", lambda *a, **k: (asked.append(a[3]), real(*a, **k))[1])
+    request, cancel = request_with(ALIKE), threading.Event()
+    for typed in ("", "return", "return self."):
+        now = replace(request, prefix=request.prefix + typed)
+        made = await worker.run(lambda desk, now=now: writing.suggest(desk, now, cancel, "inline"))
+        assert made.memory_ids == (request.snippets[0].experience_id,)
+    assert len(asked) == 2  # with and without
+    below = replace(request, prefix=request.prefix + "return self.herd_register\n    ")
+    await worker.run(lambda desk: writing.suggest(desk, below, cancel, "inline"))
+    assert len(asked) == 4
 
 
 async def test_a_request_taken_back_gives_nothing(worker):

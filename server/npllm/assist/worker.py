@@ -10,9 +10,10 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,6 +51,7 @@ class Desk:
     cerebellum: Cerebellum | None = None
     drafting: Drafting | None = None
     alike: bool = False  # the cerebellum has the base's tokens
+    verdicts: OrderedDict[Hashable, bool] = field(default_factory=OrderedDict)  # see `writing`
 
 
 class EngineWorker:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from npllm.models.fim import Prompt
     from npllm.models.stops import StopRules
 
+VERDICTS = 64  # on what is remembered, that are kept
 PROBE_LINES = 4  # the last lines of the prefix, by which what is remembered is judged
 MIN_SPARE = 16  # tokens kept free behind a rewritten selection's own length
 
@@ -154,7 +155,8 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
     """The request with what is remembered only if that makes the lines just written likelier.
 
     The base is asked itself: log p(last lines | snippets, what stands above) against the same without snippets. A
-    snippet that does not help to predict what the person has just written will hardly help with what comes next.
+    snippet that does not help to predict what the person has just written will hardly help with what comes next. It
+    is asked once a line: two prompts in turn at every key would each time displace the other's keys and values.
     """
     from npllm.models import decoding
     from npllm.models.engine import Cancelled
@@ -162,10 +164,15 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
 
     if not request.snippets:
         return request
-    lines = unix_lines(request.prefix).splitlines(keepends=True)
+    prefix = unix_lines(request.prefix)
+    lines = prefix.splitlines(keepends=True)
     above, tail = "".join(lines[:-PROBE_LINES]), "".join(lines[-PROBE_LINES:])
     if not above.strip() or not tail.strip():
         return request
+    told = tuple((snippet.path, snippet.text) for snippet in request.snippets)
+    key = (request.place.uri, prefix[: prefix.rfind("\n") + 1], told)
+    if (known := desk.verdicts.get(key)) is not None:
+        return request if known else replace(request, snippets=())
     ids = desk.builder.encode_middle(tail)
     nats = []
     for snippets in ((), request.snippets):  # in this order: the kept keys and values then serve the request itself
@@ -179,7 +186,10 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
             nats.append(decoding.score(desk.engine, prompt.ids, ids, tail, cancel, prompt.spans).nats)
         except Cancelled:
             return request
-    return request if nats[1] < nats[0] else replace(request, snippets=())
+    desk.verdicts[key] = nats[1] < nats[0]
+    while len(desk.verdicts) > VERDICTS:
+        desk.verdicts.popitem(last=False)
+    return request if desk.verdicts[key] else replace(request, snippets=())
 
 
 def _known(desk: Desk, request: Request) -> Continuations | None:
