@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from npllm.config import Config, MemoryConfig
@@ -46,13 +47,15 @@ async def written(config: Config, workspace: Path, visits: Sequence[plan.Visit],
         for visit in visits:
             async with aclosing(walk(desk, visit)) as stops:
                 async for stop in stops:
+                    asked = time.perf_counter()
                     offered = await desk.complete(stop.uri, stop.offset) if ask else None
+                    took_ms = (time.perf_counter() - asked) * 1000
                     score = await desk.score(stop.uri, stop.offset, stop.truth)
                     made.append(
                         LineResult(
                             *(visit.path, visit.path, stop.ask.number, stop.ask.column, stop.truth),
                             *(offered.text.split("\n", 1)[0] if offered else None, score.nats, score.utf8_bytes),
-                            *(score.memories, 0.0),
+                            *(score.memories, took_ms),
                         )
                     )
     return made
@@ -64,6 +67,7 @@ def told(name: str, found: Sequence[LineResult], before: Sequence[LineResult] | 
     parts = [f"  {name}: {bits:.4f} bits per byte"]
     if ask:
         parts.append(f"{metrics.overall(found, metrics.saved_share):.1%} saved")
+        parts.append(f"{metrics.percentile([line.latency_ms for line in found], 0.5):.0f} ms")
     parts.append(f"code in {used} of {len(found)} prompts")
     if before is not None:
         change = metrics.difference(found, before, metrics.bits_per_byte)
@@ -84,7 +88,7 @@ def told(name: str, found: Sequence[LineResult], before: Sequence[LineResult] | 
     return ", ".join(parts)
 
 
-async def measured(args: argparse.Namespace, spec: str, home: Path) -> None:
+async def measured(args: argparse.Namespace, spec: str, home: Path) -> dict[str, list[LineResult]]:
     name, _, versions = spec.partition("=")
     old, new = versions.split(",")
     pair = sources.package(name, old, new, Path(".eval/wheels"))
@@ -107,6 +111,7 @@ async def measured(args: argparse.Namespace, spec: str, home: Path) -> None:
         memory = replace(memory, record=False, wait_ms=60_000, token_budget=args.budget, snippets=args.snippets)
         found[way] = await written(replace(config, memory=memory), workspace, parts.held_out, ask=args.ask)
         print(told(way, found[way], found.get(against or ""), ask=args.ask), flush=True)
+    return found
 
 
 def main() -> None:
@@ -119,15 +124,27 @@ def main() -> None:
     parser.add_argument("--snippets", type=int, default=MemoryConfig().snippets)
     parser.add_argument("--ways", nargs="*", choices=list(WAYS), metavar="WAY")
     parser.add_argument("--ask", action="store_true", help="also ask for suggestions: characters saved")
+    parser.add_argument("--lines", type=Path, metavar="FILE", help="append every line's result there, as JSON")
     args = parser.parse_args()
+    pooled: dict[str, list[LineResult]] = {}
     for spec in args.package or ["textual=0.40.0,0.60.0"]:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / "home"
             home.mkdir(mode=0o700)
             try:
-                asyncio.run(measured(args, spec, home))
+                found = asyncio.run(measured(args, spec, home))
             finally:
                 destroy(home)
+        for way, made in found.items():
+            pooled.setdefault(way, []).extend(replace(line, cluster=f"{spec}:{line.path}") for line in made)
+        if args.lines is not None:
+            with args.lines.open("a", encoding="utf-8") as stream:
+                for way, made in found.items():
+                    stream.writelines(json.dumps([spec, args.seed, way, asdict(line)]) + "\n" for line in made)
+    if len(args.package or ()) > 1:
+        print("all together:")
+        for way, made in pooled.items():
+            print(told(way, made, pooled.get(WAYS[way][0] or ""), ask=args.ask))
 
 
 if __name__ == "__main__":

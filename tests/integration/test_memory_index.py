@@ -434,7 +434,8 @@ def switched(project: Project, files: int) -> None:
 async def test_a_switch_of_branches_with_thousands_of_files_stalls_nothing(
     indexer: Indexer, store: Store, project: Project
 ) -> None:
-    """The server's event loop goes on beside it: its longest pause is a small part of the time that the work takes."""
+    """The event loop goes on beside it: its longest pause is a small part of the time that the work takes, or no
+    longer than a few of those that other programs cause."""
     files = 3000
     switched(project, files)
     search = CodeSearch(store.index, by_meaning=False)
@@ -442,17 +443,19 @@ async def test_a_switch_of_branches_with_thousands_of_files_stalls_nothing(
     indexer.open(str(project.root))
     assert await indexer.settled(240)
     await search.ready(project.place())
-    longest = 0.0
+    pauses: list[float] = []
 
     async def beat() -> None:
-        nonlocal longest
         while True:
             before = time.perf_counter()
             await asyncio.sleep(0.005)
-            longest = max(longest, time.perf_counter() - before - 0.005)
+            pauses.append(time.perf_counter() - before - 0.005)
             search.look(project.place())
 
     beating = asyncio.create_task(beat())
+    await asyncio.sleep(3)
+    usual = max(pauses)
+    pauses.clear()
     began = time.perf_counter()
     await asyncio.to_thread(project.git, "checkout", "-q", "main")
 
@@ -460,10 +463,10 @@ async def test_a_switch_of_branches_with_thousands_of_files_stalls_nothing(
         return indexer.state.read >= 2 * files + 2
 
     await until(there, 240)
-    took = time.perf_counter() - began
+    took, longest = time.perf_counter() - began, max(pauses)
     beating.cancel()
-    print(f"the longest pause was {longest:.3f} s of {took:.1f} s: {longest / took:.2%}")
-    assert longest < 0.05 * took
+    print(f"the longest pause was {longest:.3f} s ({usual:.3f} s before) of {took:.1f} s: {longest / took:.2%}")
+    assert longest < max(0.05 * took, 4 * usual)
     await search.loaded()
     [hit] = search.by_identifiers(project.place(), "value = main_777_2(value)", 1)
     assert hit.path.endswith("/m777.py")
