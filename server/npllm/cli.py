@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("eval", "replay"): _replay,
         ("starter", "build"): _build,
         ("starter", "evaluate"): _evaluate_starter,
+        ("bench", "memory"): _bench_memory,
         ("base",): _base,
         ("adapters",): _adapters,
         ("memory",): _memory,
@@ -70,6 +71,12 @@ def _replay(arguments: list[str]) -> int:
     from npllm.evaluation import replay
 
     return replay.main(arguments)
+
+
+def _bench_memory(arguments: list[str]) -> int:
+    from npllm.evaluation.bench import memory
+
+    return memory.main(arguments)
 
 
 def _build(arguments: list[str]) -> int:
@@ -154,6 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("eval", help="replay a project's history: what does learning gain?")
     evaluate.add_argument("what", choices=["replay"], help="see `npllm eval replay --help`")
     commands.add_parser("demo", help="a morning, a sleep, the next morning; see `npllm demo --help`")
+    bench = commands.add_parser("bench", help="how long memory takes at several sizes, and what it misses")
+    bench.add_argument("what", choices=["memory"], help="see `npllm bench memory --help`")
     starter = commands.add_parser("starter", help="build the starter model, or evaluate one")
     starter.add_argument("what", choices=["build", "evaluate"], help="see `npllm starter build --help`")
     return parser
