@@ -48,6 +48,7 @@ class MemoryConfig:
     wait_ms: int = 15  # how long a request waits for retrieval
     continuations: bool = True  # what followed the same tokens in the project has its say about each token
     index: str = "off"  # search the project's code: "off" | "identifiers" | "identifiers+meaning"
+    embedder: str = ""  # a folder or Hugging Face id of 384 numbers; "" = the one that npllm brings
     threads: int = 1  # embedder threads
     keep_suggestions: int = 500_000  # the newest, with what became of them; 0 = all
     keep_experiences: int = 500_000  # the newest, and those that versions are judged by; 0 = all

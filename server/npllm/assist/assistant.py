@@ -72,7 +72,7 @@ class Assistant:
         on_problem: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.config = config
-        self.resources = Resources(config, on_change, on_problem, self._connected, self._outdate, self._forgotten)
+        self.resources = Resources(config, on_change, on_problem, self._connected, self._forgotten, self._outdate)
         self.thinking = 0
         self._on_change = on_change
         self._cache = CompletionCache()

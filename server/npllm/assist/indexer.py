@@ -136,7 +136,12 @@ class Indexer:
                 cwd=home,  # and -P: nothing in the person's project is ever imported
             )
         assert process.stdin is not None
-        settings = {"database": dataclasses.asdict(self._config.database), "threads": self._config.memory.threads}
+        memory = self._config.memory
+        settings = {
+            "database": dataclasses.asdict(self._config.database),
+            "embedder": memory.embedder,
+            "threads": memory.threads,
+        }
         process.stdin.write(json.dumps(settings).encode() + b"\n" + protocol.encode(self._word()))
         self._process = process
         return process

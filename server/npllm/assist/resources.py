@@ -41,8 +41,8 @@ class Resources:
         on_change: called whenever something that the status shows has changed.
         on_problem: called with one sentence (cause and mend) when something is wrong.
         on_connected: called once, with the store.
-        on_stale: called at once when something was forgotten on purpose, or may have been: before anything is awaited.
-        on_forgotten: called after that, when it is known what is off limits now.
+        on_forgotten: called when something was forgotten on purpose, or may have been, and it is known what is off limits.
+        on_stale: called before that, at once, before anything is awaited.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class Resources:
         on_change: Callable[[], None],
         on_problem: Callable[[str], None],
         on_connected: Callable[[Store], Coroutine[Any, Any, None]],
-        on_stale: Callable[[], None],
         on_forgotten: Callable[[Store], Coroutine[Any, Any, None]],
+        on_stale: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
         self._on_change = on_change
@@ -91,7 +91,7 @@ class Resources:
 
     def start(self) -> None:
         """Begin to load the base and to connect to the store, in the background."""
-        self._embedder = Embedder(threads=self.config.memory.threads)
+        self._embedder = Embedder(self.config.memory.embedder, threads=self.config.memory.threads)
         self._pump = Pump(self.journal, self._stored, self.embed, self.config.journal, self._carrying)
         for job in (self._prepare(), self._connect(self._pump), self._count()):
             self.background(job)
@@ -125,6 +125,8 @@ class Resources:
             self.library.ignore = config.memory.ignore
             self.library.forget()
         await self.indexer.configure(config)
+        if config.memory.embedder != old.memory.embedder:
+            self.problem("memory", "The setting memory.embedder changed: restart the server to use it.")
         if self.store is not None and config.memory != old.memory:
             await self._retrieve_from(self.store)
         if self._pump is None:  # not started yet
@@ -306,11 +308,29 @@ class Resources:
         self.store = store
         self.library.connect(store)
         self.background(pump.run())
+        self.background(self._use_embedder(store, pump))
         await self._retrieve_from(store)
         self.solved("store")
         self._on_change()
         await self._on_connected(store)
         await self._try_refresh()
+
+    async def _use_embedder(self, store: Store, pump: Pump) -> None:
+        """See to it that the stored vectors are this embedder's: those of another go, and are made anew."""
+        while self._embedder is not None:
+            try:
+                await self.embed(["def warm_up():"])
+                fingerprint = await self._embedder.fingerprint()
+                if await store.embeddings.use(fingerprint, shipped=self._embedder.shipped):
+                    pump.embed_again()
+                    if self.retriever is not None:
+                        self.retriever.forget()
+                return
+            except ModelError:  # `_prepare` tells it
+                return
+            except StoreError as error:
+                log.warning("the embedder in use is not known: %s", error)
+                await asyncio.sleep(MAX_DELAY_S)
 
     def _announced(self, what: str) -> None:
         if self.retriever is not None and (what == RECONNECT or what.startswith(INDEXED)):

@@ -153,7 +153,7 @@ async def search(args: argparse.Namespace, settings: Config, store: Store) -> in
     if args.like:
         from npllm.memory.embedder import Embedder
 
-        embedder = Embedder(threads=settings.memory.threads)
+        embedder = Embedder(settings.memory.embedder, threads=settings.memory.threads)
         try:
             [query] = await embedder.embed([" ".join(args.words)])
         finally:

@@ -166,13 +166,24 @@ class Pump:
             filled[index] = dataclasses.replace(record, embedding=vector)
         return filled
 
+    def embed_again(self) -> None:
+        """What is in the store may lack embeddings."""
+        self._embedded.clear()
+        self._backfill_at = 0.0
+
     async def _backfill(self) -> None:
-        """Embed what is in the store without an embedding (the embedder failed once)."""
+        """Embed some of what is in the store without an embedding: the embedder failed once, or is another now."""
         store = await self._store_provider()
+        if not await store.embeddings.in_use():  # it is being changed, by another process
+            self._backfill_at = time.monotonic() + BACKFILL_PAUSE_S
+            return
         found = await store.experiences_without_embedding(self._config.batch)
-        self._backfill_at = math.inf
+        self._backfill_at = math.inf if not found else 0.0
         if found:
             records = await self._with_embeddings(found)
+            if all(isinstance(record, Experience) and record.embedding is None for record in records):
+                self._backfill_at = time.monotonic() + BACKFILL_PAUSE_S
+                return
             await store.write(records)
             self._remember(records)
 

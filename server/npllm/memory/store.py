@@ -21,6 +21,7 @@ from npllm.config import Config
 from npllm.memory import rows
 from npllm.memory.cerebellum import CerebellumRecords
 from npllm.memory.database import QUERIES, Connection, Database
+from npllm.memory.embeddings import Embeddings
 from npllm.memory.forgetting import Forgetting
 from npllm.memory.index.records import ChunkRecords
 from npllm.memory.lineage import Lineage
@@ -83,6 +84,7 @@ class Store:
         self.policies = Policies(database)
         self.statistics = Statistician(database)
         self.team = Team(database)
+        self.embeddings = Embeddings(database)
         self.redacting = Redacting(database)
         self.shares = Shares(database)
 
@@ -149,7 +151,10 @@ class Store:
             if signs:
                 await QUERIES.insert_signs(connection, signs)
             if experiences:
-                await QUERIES.upsert_experiences(connection, experiences)
+                bare = not await self.embeddings.may_write(connection)
+                await QUERIES.upsert_experiences(
+                    connection, [{**row, "embedding": None} for row in experiences] if bare else experiences
+                )
 
         await self._database.run(operation)
 

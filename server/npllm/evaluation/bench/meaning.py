@@ -110,30 +110,35 @@ async def measure(store: Store, size: int, queries: Numbers) -> list[Row]:
         ("meaning, a project with 10 %", "/bench/tenth"),
         ("meaning, a project with 1 %", "/bench/hundredth"),
     ):
-        latencies, found = await _search(store, queries, project)
+        latencies, found, cosines = await _search(store, queries, project)
         exact = [
-            [
-                hit.experience.id
-                for hit in await store.looking.nearest(q, language="python", project=project, limit=WANTED)
-            ]
-            for q in queries[:EXACT]
+            await store.looking.nearest(query, language="python", project=project, limit=WANTED)
+            for query in queries[:EXACT]
         ]
-        rows.append(Row(size, path, tuple(latencies), recall(found[:EXACT], exact)))
+        share = recall(found[:EXACT], [[hit.experience.id for hit in hits] for hits in exact])
+        best = float(np.mean([hit.similarity or 0.0 for hits in exact for hit in hits]))
+        lost = best - float(np.mean([cosine for some in cosines[:EXACT] for cosine in some]))
+        rows.append(Row(size, path, tuple(latencies), (), share, lost))
     return rows
 
 
 EXACT = 20  # queries that are also answered by looking at every row
 
 
-async def _search(store: Store, queries: Numbers, project: str | None) -> tuple[list[float], list[list[object]]]:
+async def _search(
+    store: Store, queries: Numbers, project: str | None
+) -> tuple[list[float], list[list[object]], list[list[float]]]:
+    """Milliseconds (of all but the first), what was found, and its cosines."""
     latencies: list[float] = []
     found: list[list[object]] = []
+    cosines: list[list[float]] = []
     for query in queries:
         began = time.perf_counter()
         hits = await store.similar(query, project=project, language="python", limit=WANTED, min_similarity=-1.0)
         latencies.append((time.perf_counter() - began) * 1000)
         found.append([hit.experience_id for hit in hits])
-    return latencies[1:], found
+        cosines.append([hit.score for hit in hits])
+    return latencies[1:], found, cosines
 
 
 async def while_writing(
@@ -172,6 +177,15 @@ async def while_writing(
         Row(size, "meaning, all projects, while writing", tuple(searched)),
         Row(size, "an event on disk, while writing (hot path)", tuple(acknowledged)),
     ], rate
+
+
+async def tidy(database: Database) -> None:
+    """Delete what was written meanwhile, now or in a run that was cut short."""
+    async with database.own_connection() as connection:
+        await connection.execute(
+            "DELETE FROM experiences WHERE owner = current_user AND project_id = "
+            "(SELECT id FROM projects WHERE owner = current_user AND path = '/bench/written')"
+        )
 
 
 def _experience(embedding: Numbers | None) -> Experience:

@@ -47,14 +47,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with _busy(args.busy):
             asyncio.run(_run(args, home))
-    except KeyboardInterrupt:
+    finally:
         if not args.keep:
             _remove(home)
-        raise
-    if args.keep:
+    if args.keep and home.exists():
         print(f"kept: {home}. The next run goes on from it; `--sizes 0` without --keep removes it.")
-    else:
-        _remove(home)
     return 0
 
 
@@ -67,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep", action="store_true", help="keep the database for the next run")
     parser.add_argument(
         "--busy", type=int, default=1, metavar="N", help="processes that keep the cores busy (default: 1)"
+    )
+    parser.add_argument(
+        "--only",
+        choices=("identifiers", "meaning"),
+        help="one path (default: both); the first needs no database",
     )
     parser.add_argument("--seed", type=int, default=0)
     return parser
@@ -88,26 +90,34 @@ async def _run(args: argparse.Namespace, home: Path) -> None:
     real_places = material.places(searched, REAL, args.seed)
     query_places = material.places(apart, QUERIES, args.seed + 1)
     chunks = material.real_chunks(searched)
-    real, queries = await _embedded([p.text for p in real_places], [p.text for p in query_places], home, args.seed)
     print(
         f"{len(chunks):,} real chunks and {REAL:,} real embeddings of Python's library; the others are made by "
         f"perturbing these. {QUERIES} queries from files apart; {args.busy} busy processes beside.\n\n{HEADER}",
         flush=True,
     )
-    settings = replace(config.Config(home=home), database=config.DatabaseConfig(connect_timeout_s=60))
-    store, database = await Store.connect(settings), Database(settings)
-    try:
+    if args.only != "meaning":
         for size in sizes:
             for row in identifiers.measure(chunks, query_places, size, args.seed):
                 print(row, flush=True)
+    if args.only == "identifiers":
+        return
+    real, queries = await _embedded([p.text for p in real_places], [p.text for p in query_places], home, args.seed)
+    settings = replace(config.Config(home=home), database=config.DatabaseConfig(connect_timeout_s=60))
+    store, database = await Store.connect(settings), Database(settings)
+    try:
+        await meaning.tidy(database)
+        for size in sizes:
+            if (there := (await store.counts()).experiences) > size:
+                print(f"{size:>9,}  there are {there:,} rows already: left out", flush=True)
+                continue
             filled = await meaning.fill(database, store, size, real, real_places, args.seed)
             for row in await meaning.measure(store, size, queries):
                 print(row, flush=True)
             rows, rate = await meaning.while_writing(store, home / "journal", size, queries, real)
             for row in rows:
                 print(row, flush=True)
-            sizes_now = await store.looking.sizes()
-            disk = sizes_now.bytes_by_table["experiences"] / 1e6
+            await meaning.tidy(database)
+            disk = (await store.looking.sizes()).bytes_by_table["experiences"] / 1e6
             made = filled.made / max(filled.copied, 1e-9)
             print(
                 f"{'':>9}  {rate:,.0f} experiences/s written with the index; {made:,.0f}/s copied without, then "

@@ -174,7 +174,7 @@ async def _serve(home: Path) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     settings = json.loads(await lines.readline())
     config = Config(home=home, database=DatabaseConfig(**settings["database"]))
-    database, embedder = Database(config), Embedder(threads=settings["threads"])
+    database, embedder = Database(config), Embedder(settings["embedder"], threads=settings["threads"])
     keeper = Keeper(database, embedder)
     work = asyncio.create_task(keeper.run())
     try:

@@ -1,0 +1,79 @@
+"""Which embedder the stored vectors are of, and changing it.
+
+While it is changed it is nobody's: no vector is stored until the old ones are gone. What has none is embedded anew in
+the background (`pump`), the newest first. Killed at any moment, the next process goes on where this one was.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from npllm.memory.database import QUERIES, Connection, Database
+
+log = logging.getLogger(__name__)
+
+BATCH = 2000  # vectors dropped in a transaction
+NOBODY = ""
+
+
+class Embeddings:
+    """The part of the store that knows the embedder. `mine`: whose vectors this process writes; None = not checked."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.mine: str | None = None
+
+    async def use(self, fingerprint: str, *, shipped: bool) -> bool:
+        """Write vectors of this embedder from now on; drop those of another. Whether there was another.
+
+        Args:
+            shipped: it is the one that npllm brings, which made what an earlier version stored.
+
+        Raises:
+            StoreError: the database is away; said again, it goes on.
+        """
+
+        async def known(connection: Connection) -> str | None:
+            value: str | None = await QUERIES.embedder(connection)
+            return value
+
+        before = await self._database.run(known)
+        self.mine = fingerprint
+        if before == fingerprint:
+            return False
+        if before is None and shipped:
+            await self._set(fingerprint)
+            return False
+        await self._set(NOBODY)
+        dropped = await self._drop("experiences") + await self._drop("chunk")
+        await self._set(fingerprint)
+        log.info("another embedder: %d vectors were dropped, and are made anew in the background", dropped)
+        return True
+
+    async def may_write(self, connection: Connection) -> bool:
+        """Whether this process's vectors are the ones in use, until the transaction ends."""
+        return self.mine is None or await QUERIES.embedder_held(connection) in (None, self.mine)
+
+    async def in_use(self) -> bool:
+        """The same, at this moment."""
+
+        async def operation(connection: Connection) -> bool:
+            return self.mine is None or await QUERIES.embedder(connection) in (None, self.mine)
+
+        return await self._database.run(operation)
+
+    async def _set(self, fingerprint: str) -> None:
+        async def operation(connection: Connection) -> None:
+            await QUERIES.use_embedder(connection, embedder=fingerprint)
+
+        await self._database.run(operation)
+
+    async def _drop(self, what: str) -> int:
+        async def operation(connection: Connection) -> int:
+            count: int = await getattr(QUERIES, f"drop_{what}_embeddings")(connection, batch=BATCH)
+            return count
+
+        total = 0
+        while count := await self._database.run(operation):
+            total += count
+        return total
