@@ -41,7 +41,7 @@ class Resources:
         on_change: called whenever something that the status shows has changed.
         on_problem: called with one sentence (cause and mend) when something is wrong.
         on_connected: called once, with the store.
-        on_forgotten: called when something was forgotten on purpose, or may have been, and it is known what is off limits.
+        on_forgotten: called when something was forgotten on purpose, or may have been, and what is off limits is known.
         on_stale: called before that, at once, before anything is awaited.
     """
 
