@@ -97,6 +97,11 @@ const actions = {
     await page.locator('.action-widget .monaco-list-row', { hasText: label }).first().click({ timeout: 20000 });
   },
 
+  /** Click a link in the hover that is on screen. */
+  async follow({ label }) {
+    await page.locator('.monaco-hover a', { hasText: label }).first().click({ timeout: 20000 });
+  },
+
   /** The title of the quick input that is open, null when none is. */
   async title() {
     const title = page.locator('.quick-input-widget:visible .quick-input-title');

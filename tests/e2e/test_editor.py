@@ -68,7 +68,7 @@ def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     bench.press("Tab")
     bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] >= 1, "the acceptance to be recorded")
 
-    bench.act("npllm: 👍 good")
+    bench.act("👍 good")
     bench.until(lambda: records.status(desk.home)["feedback"] == 1, "the thumb to be recorded")
     bench.until(lambda: _felt(desk.home), "the thumb to weigh in the experience")
     assert [feeling > 0 for feeling in _felt(desk.home)] == [True]
@@ -90,7 +90,15 @@ def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     bench.choose("❤️")
     bench.until(lambda: "❤️" in bench.title(), "the comment")
     bench.press("Enter")
-    bench.until(lambda: records.status(desk.home)["feedback"] == 3, "the last feedback to be recorded")
+    bench.until(lambda: records.status(desk.home)["feedback"] == 3, "the third feedback to be recorded")
+
+    bench.to_end()
+    desk.suggestion()
+    bench.press("Tab")
+    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] >= 2, "the next acceptance to be recorded")
+    bench.press("ArrowLeft")
+    bench.follow("👎 wrong")
+    bench.until(lambda: records.status(desk.home)["feedback"] == 4, "what the hover was for to be recorded")
     assert bench.notifications() == []
 
 

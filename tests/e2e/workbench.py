@@ -204,6 +204,11 @@ class Workbench:
         self.press("Control+.")
         self._do("act", label=label)
 
+    def follow(self, label: str) -> None:
+        """Ask for the hover at the cursor and click a link in it."""
+        self.press("Control+k", "Control+i")
+        self._do("follow", label=label)
+
     # -- eyes -------------------------------------------------------------------------------------------
 
     def lines(self) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from lsprotocol import types as lsp
 
 from npllm.evaluation.client import Editor
+from npllm.lsp import opinions
 from npllm.memory.store import Store
 from tests.fixtures_memory import database_url, postgres, store, store_config  # noqa: F401
 from tests.lsp_session import session, settings
@@ -76,9 +77,14 @@ async def test_thumbs_are_among_the_code_actions_that_are_asked_for(home, tmp_pa
         found = await actions(editor, other, LINE)  # what is on screen can be judged before it is taken
         assert found[0].command.arguments[0]["suggestionId"] == offered.item.command.arguments[0]
         assert await lenses(editor, other) == []
-        uri, id, _ = await taken(editor)
+        uri, id, text = await taken(editor)
         found = await actions(editor, uri, LINE)
-        assert [one.title for one in found] == ["npllm: 👍 good", "npllm: 👎 wrong", "npllm: 😡 never again"]
+        words = opinions.quoted(text)
+        faces = ("👍 good", "👎 wrong", "😡 never again")
+        assert [one.title for one in found] == [f"npllm: {face}: {words}" for face in faces]
+        assert text.strip()[:20] in words
+        await editor.complete(uri, len(editor.text(uri)))  # another is on screen by now: what was taken is meant
+        assert [one.title for one in await actions(editor, uri, LINE)] == [one.title for one in found]
         assert await actions(editor, uri, LINE, trigger=AUTOMATIC) == [], "no lamp for that"
         assert await actions(editor, uri, LINE, only=[lsp.CodeActionKind.QuickFix]) == []
         assert len(await actions(editor, uri, LINE, only=["npllm.feedback"])) == 3
@@ -88,20 +94,21 @@ async def test_thumbs_are_among_the_code_actions_that_are_asked_for(home, tmp_pa
         assert resolved == found[1] and resolved.disabled is None
         answer = await run(editor, found[1].command)
         assert (answer["recorded"], answer["suggestionId"]) == (True, id)
-        assert await actions(editor, uri, LINE) == [], "it was said"
+        again = [one.title for one in await actions(editor, uri, LINE)]
+        assert not any(words in title for title in again), "it was said"
         (feedback,) = await said(editor, store, id)
         assert feedback.emoji == "👎" and feedback.frustration > 0
 
 
 async def test_a_comment_in_the_code_is_a_comment_on_the_suggestion_in_any_editor(home, tmp_path, given, store):
     async with session(home, tmp_path / "w", given) as editor:
-        uri, id, _ = await taken(editor)
+        uri, id, text = await taken(editor)
         before = editor.text(uri)
         for char in "\n    # npllm: wrong again":
             editor.change(uri, len(editor.text(uri)), len(editor.text(uri)), char)
         line = editor.text(uri).count("\n")
         (noted,) = await actions(editor, uri, line)
-        assert noted.title == "npllm: say “wrong again” about the suggestion"
+        assert noted.title == f"npllm: say “wrong again” about {opinions.quoted(text)}"
         (change,) = noted.edit.document_changes
         (edit,) = change.edits
         assert (edit.range.start.line, edit.range.start.character, edit.new_text) == (line, 0, "")
@@ -137,7 +144,7 @@ async def test_a_lens_stands_above_what_was_taken_last_where_the_person_wants_it
 async def test_a_hover_on_what_was_taken_has_links_where_the_editor_can_run_them(home, tmp_path, given, store):
     options = {"commandLinks": True, "feedbackCommand": "editor.say"}
     async with session(home, tmp_path / "w", given, options=options) as editor:
-        uri, id, _ = await taken(editor)
+        uri, id, text = await taken(editor)
         shown = await hover(editor, uri, LINE, 12)
         assert shown.contents.kind is lsp.MarkupKind.Markdown
         assert (shown.range.start.line, shown.range.start.character) == (LINE, 11)
@@ -152,7 +159,7 @@ async def test_a_hover_on_what_was_taken_has_links_where_the_editor_can_run_them
         assert await hover(editor, uri, 0, 3) is None
         assert await hover(editor, uri, LINE, 5) is None, "the person wrote this"
         titles = [one.title for one in await actions(editor, uri, LINE)]
-        assert titles[-1] == "npllm: say more"
+        assert titles[-1] == f"npllm: say more: {opinions.quoted(text)}"
         editor.configure({**given, "feedback": {**given["feedback"], "code_actions": False, "hover": False}})
         assert await actions(editor, uri, LINE) == []
         assert await hover(editor, uri, LINE, 12) is None

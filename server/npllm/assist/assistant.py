@@ -330,6 +330,10 @@ class Assistant:
         if made is not None and suggestion is not None and made.frustration >= self.config.feedback.avoid_frustration:
             self._avoid(suggestion)
 
+    def known(self, suggestion_id: UUID) -> Suggestion | None:
+        """A suggestion that was recorded lately."""
+        return self._recorder.known(suggestion_id)
+
     def judged(self, suggestion_id: UUID) -> bool:
         """Whether the person has said how a suggestion was."""
         return self._recorder.heard(suggestion_id)

@@ -18,11 +18,13 @@ from lsprotocol import types as lsp
 
 from npllm.lsp.documents import Document
 from npllm.lsp.settings import plain
+from npllm.types import Suggestion
 
 if TYPE_CHECKING:
     from npllm.lsp.server import NpllmServer
 
 KIND = "npllm.feedback"  # of the code actions
+QUOTED = 30  # characters of a suggestion
 FACES = (("👍", "good"), ("👎", "wrong"), ("😡", "never again"))
 NOTE = re.compile(r"^\s*(?:#|//|--|;|%|/\*|<!--|\(\*)\W*npllm:\s*(.*?)\s*(?:\*/|-->|\*\))?\s*$", re.IGNORECASE)
 
@@ -88,10 +90,13 @@ def actions(server: NpllmServer, document: Document, params: lsp.CodeActionParam
         return [noted]
     start = document.offset(lsp.Position(first, 0))
     end = document.offset(lsp.Position(last, 0)) + len(document.line(last).rstrip("\r\n"))
-    about = server.assistant.listener.at(document.uri, start, end)
-    if about is None or server.assistant.judged(about):
+    about = _about(server, document, start, end)
+    if about is None or server.assistant.judged(about.id):
         return []
-    return [_action(command) for command in _commands(server, about, "npllm: ")]
+    found = [_action(command) for command in _commands(server, about.id)]
+    for action in found:
+        action.title = f"npllm: {action.title}: {quoted(about.text)}"
+    return found
 
 
 def wanted(context: lsp.CodeActionContext, kind: str) -> bool:
@@ -107,6 +112,21 @@ def said(server: NpllmServer) -> None:
         server.workspace_code_lens_refresh(None)
 
 
+def quoted(text: str) -> str:
+    """A suggestion in few words: its first line that says something."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return f"“{line}”" if len(line) <= QUOTED else f"“{line[: QUOTED - 1]}…”"
+
+
+def _about(server: NpllmServer, document: Document, start: int, end: int) -> Suggestion | None:
+    """The suggestion that is meant by these offsets: the newest that was taken there; else the one on screen there."""
+    for suggestion, span in server.assistant.listener.taken(document.uri):
+        if span.start <= end and span.end >= start and not server.assistant.judged(suggestion.id):
+            return suggestion
+    offered = server.assistant.listener.at(document.uri, start, end)
+    return None if offered is None else server.assistant.known(offered)
+
+
 def _note(server: NpllmServer, document: Document, line: int) -> lsp.CodeAction | None:
     """A comment "npllm: ..." in this line is for us: said about the suggestion there or right above, and taken away."""
     found = NOTE.match(document.line(line).rstrip("\r\n"))
@@ -114,23 +134,23 @@ def _note(server: NpllmServer, document: Document, line: int) -> lsp.CodeAction 
         return None
     start, end = document.offset(lsp.Position(line, 0)), document.offset(lsp.Position(line + 1, 0))
     above = document.offset(lsp.Position(max(0, line - 1), 0))
-    about = server.assistant.listener.at(document.uri, above, end)
-    given = {"comment": found[1], **({} if about is None else {"suggestionId": str(about)})}
-    made = _action(lsp.Command(f"npllm: say “{found[1]}” about the suggestion", "npllm.feedback", arguments=[given]))
+    about = _about(server, document, above, end)
+    given = {"comment": found[1], **({} if about is None else {"suggestionId": str(about.id)})}
+    title = f"npllm: say “{found[1]}” about {'the last suggestion' if about is None else quoted(about.text)}"
+    made = _action(lsp.Command(title, "npllm.feedback", arguments=[given]))
     identifier = lsp.OptionalVersionedTextDocumentIdentifier(document.uri, document.version)
     edit = lsp.TextEdit(document.range(start, end), "")
     made.edit = lsp.WorkspaceEdit(document_changes=[lsp.TextDocumentEdit(identifier, [edit])])
     return made
 
 
-def _commands(server: NpllmServer, about: UUID, title: str = "") -> list[lsp.Command]:
+def _commands(server: NpllmServer, about: UUID) -> list[lsp.Command]:
     given = {"suggestionId": str(about)}
     found = [
-        lsp.Command(f"{title}{face} {word}", "npllm.feedback", arguments=[{"emoji": face, **given}])
-        for face, word in FACES
+        lsp.Command(f"{face} {word}", "npllm.feedback", arguments=[{"emoji": face, **given}]) for face, word in FACES
     ]
     if server.abilities.feedback_command:
-        found.append(lsp.Command(f"{title}say more", server.abilities.feedback_command, arguments=[given]))
+        found.append(lsp.Command("say more", server.abilities.feedback_command, arguments=[given]))
     return found
 
 
