@@ -70,9 +70,8 @@ def minimal(before: str, change: Change) -> Change:
         return change
     old, new = before[change.start : change.end], change.new_text
     head = common_head(old, new)
-    old, new = old[head:], new[head:]
-    tail = common_tail(old, new)
-    return Change(change.start + head, change.end - tail, new[: len(new) - tail])
+    tail = common_tail(old, new, min(len(old), len(new)) - head)
+    return Change(change.start + head, change.end - tail, new[head : len(new) - tail])
 
 
 def localise(before: str, change: Change, low: int, high: int) -> tuple[str, int] | None:
@@ -121,23 +120,23 @@ def _slid(before: str, change: Change, start: int) -> Change:
 
 
 def common_head(a: str, b: str) -> int:
-    """Length of the common beginning; halving, so that long texts are compared in C."""
+    """Length of the common beginning; halving, so that long texts are compared in C, and hardly copied."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
+        if a.startswith(b[low:middle], low):
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def common_tail(a: str, b: str) -> int:
-    """Length of the common end."""
-    low, high = 0, min(len(a), len(b))
+def common_tail(a: str, b: str, most: int | None = None) -> int:
+    """Length of the common end, `most` at most."""
+    low, high = 0, min(len(a), len(b)) if most is None else most
     while low < high:
         middle = (low + high + 1) // 2
-        if a[len(a) - middle : len(a) - low] == b[len(b) - middle : len(b) - low]:
+        if a.endswith(b[len(b) - middle : len(b) - low], 0, len(a) - low):
             low = middle
         else:
             high = middle - 1

@@ -142,6 +142,10 @@ class Document:
 
 def _split(text: str) -> list[str]:
     """Lines with their ends; the last one has none and may be empty. "".join() gives the text back."""
+    if "\r" not in text:
+        ended = text.split("\n")
+        last = ended.pop()
+        return [*(line + "\n" for line in ended), last]
     lines: list[str] = []
     start = 0
     for match in _LINE_END.finditer(text):
