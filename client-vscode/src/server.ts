@@ -171,7 +171,7 @@ export class Server implements vscode.Disposable {
         ...JSON.parse(JSON.stringify(vscode.workspace.getConfiguration('npllm'))) as object,
         commandLinks: true,
         feedbackCommand: 'npllm.giveFeedback',
-        reportsAcceptance: true, // VS Code runs an item's command whenever it takes all of it
+        reportsAcceptance: true, // an item's command runs when all of it is taken; `keys` tells of parts
       },
       markdown: { isTrusted: { enabledCommands: ['npllm.feedback', 'npllm.giveFeedback'] } },
       synchronize: { configurationSection: 'npllm' },

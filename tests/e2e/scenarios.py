@@ -415,6 +415,16 @@ def list_inserts_the_same(p: Person) -> None:
     p.presses("Escape", "End", "Enter")
 
 
+@scenarios({"    subtotal = it": "ems_total(RATE)"}, text=PYTHON)
+def list_inserts_a_part(p: Person) -> None:
+    p.gets("subtotal = it")
+    p.presses("Control+Space")
+    p.waits(1)
+    p.presses("ArrowDown", "ArrowUp", "Enter")
+    p.types("[0]", delay_ms=200)
+    p.presses("End", "Enter")
+
+
 @scenarios({"    subtotal = it": "em.price"}, text=PYTHON)
 def list_inserts_other(p: Person) -> None:
     p.gets("subtotal = it")
@@ -515,6 +525,13 @@ def cursors_typing_otherwise(p: Person) -> None:
     p.waits(1.5)
     p.types("0", delay_ms=120)
     p.presses("Escape", "Escape", "End", "Enter")
+
+
+@scenarios(SUM, text=TWO)
+def cursors_tab(p: Person) -> None:
+    p.presses("Control+Alt+ArrowDown")
+    p.gets("subtotal = ")
+    p.presses("Tab", "Escape", "Escape", "End", "Enter")
 
 
 @scenarios(SUM, text=TWO)

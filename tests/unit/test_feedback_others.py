@@ -48,13 +48,37 @@ def test_an_editor_that_reports_nothing_is_believed_by_its_changes():
     assert (desk.last(made).detail, base(desk.last(made))) == ("", 1.0)
 
 
-def test_all_of_it_word_by_word_is_reported_word_by_word():
+@pytest.mark.parametrize("words", [["alpha", " beta"], ["alpha beta"]])
+def test_all_of_it_word_by_word_is_reported_word_by_word(words):
     desk = reporting()
     made = desk.show(4, "alpha beta")
-    desk.edit(4, 4, "alpha beta")  # its only word, as some editors count
-    desk.outcomes += desk.tracker.partially_accepted(made.id, 10, desk.now)
+    at = 4
+    for word in words:
+        desk.edit(at, at, word)
+        at += len(word)
+        desk.outcomes += desk.tracker.partially_accepted(made.id, at - 4, desk.now)
     assert [one.kind for one in desk.outcomes] == [K.ACCEPTED]
-    assert base(desk.last(made)) == 1.0
+    assert (base(desk.last(made)), desk.last(made).typed) == (1.0, 0)
+
+
+def test_a_part_is_a_part_where_the_editor_says_so():
+    desk = reporting()
+    made = desk.show(4, "alpha + beta")
+    desk.type(4, "al")
+    desk.edit(6, 6, "pha")
+    desk.outcomes += desk.tracker.partially_accepted(made.id, 5, desk.now)
+    desk.type(9, " - 1")
+    last = desk.last(made)
+    assert (last.kind, last.detail, last.typed) == (K.PARTIALLY_ACCEPTED, "words", 3)  # "al", and " " behind it
+
+
+def test_a_part_from_a_list_of_completions_is_typed_along():
+    desk = reporting()
+    made = desk.show(4, "alpha + beta")
+    desk.edit(4, 4, "alpha")
+    desk.type(9, "()")
+    last = desk.last(made)
+    assert (last.kind, last.detail, last.typed) == (K.REJECTED, "typed through 5 characters", 0)
 
 
 def test_the_same_offered_twice_is_reported_once():

@@ -59,9 +59,9 @@ class Listener:
         self._record = config.memory.record
         self._implicit.config = config.feedback
 
-    def reported(self, whole: bool) -> None:
-        """Whether the editor says when a suggestion is taken as a whole. Else that is told from changes alone."""
-        self._implicit.reported = whole
+    def reported(self, reported: bool) -> None:
+        """Whether the editor says when its keys take a suggestion or a part of it. Else that is told from changes."""
+        self._implicit.reported = reported
 
     # -- what is offered ------------------------------------------------------------------------------
 

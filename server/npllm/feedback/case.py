@@ -39,11 +39,12 @@ class Case:
     offered_at: float
     shown_at: float  # from when on it is on screen
     since: float  # when it was accepted, when something else was last written, or when it was last typed through
-    reported: bool = False  # the editor says when it is taken as a whole
+    reported: bool = False  # the editor says when its keys take it, as a whole or in part
     state: State = State.SHOWN
     typed: int = 0  # characters of `text` that stand in the document
     taken: int = 0  # of them, put there by a key that takes them
     by_hand: int = 0  # the most of them that were typed while it was on screen
+    at_once: int = 0  # characters of it that came several at once, where the editor says which of these it took
     inserted: bool = False  # all of it was put there at once, and the editor did not say that it took it
     part_undone: bool = False  # a part was taken, and removed in one go
     closed: str = ""  # brackets and quotes behind what is typed through, which the editor has closed by itself

@@ -30,7 +30,7 @@ class ImplicitFeedback:
 
     def __init__(self, config: FeedbackConfig) -> None:
         self.config = config
-        self.reported = False  # the editor says when a suggestion is taken as a whole; else that is told from changes
+        self.reported = False  # the editor says when its keys take a suggestion or a part; else changes alone tell
         self._documents: dict[str, Document] = {}
         self._parked: dict[str, tuple[Document, float]] = {}  # closed just now
 

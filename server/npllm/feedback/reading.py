@@ -56,17 +56,16 @@ def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Rea
         new = new[: len(new) - len(old)]
     written = plain(new)
     added = written[case.typed :].strip() if len(written) > case.typed else ""
-    by_key = expected or len(added) > 1
-    if PAIRS.get(added[:1]) == added[1:]:
-        by_key = expected  # a bracket that the editor closes
+    at_once = len(added) > 1 and PAIRS.get(added[:1]) != added[1:]  # not a bracket that the editor closes
+    by_key = expected or (at_once and not case.reported)  # else the editor will say so in a moment
     if expected and added and survival(added, case.text) > 0.5:
         return _whole(case, low, new, now)
-    if added and (by_key or case.taken) and len(case.goal) > 1:
+    if added and (by_key or at_once or case.taken) and len(case.goal) > 1:
         there = new + before[end : end + len(case.text) + case.text.count("\n")]
         if plain(there).startswith(case.goal):
             if expected or case.taken or not case.reported:
                 return _whole(case, low, new, now, max(0, len(case.goal) - len(written)))
-            by_key, case.inserted = False, True  # unless the editor says so in a moment
+            case.inserted = True
     whole = case.text.startswith(written)
     if not whole and len(written) == case.typed + 2 and PAIRS.get(written[-2]) == written[-1]:
         case.closed = written[-1] + case.closed
@@ -78,9 +77,10 @@ def read(case: Case, before: str, raw: Change, small: Change, now: float) -> Rea
     case.part_undone |= bool(case.taken > 1 and not taken)
     case.taken = taken
     case.closed = case.closed if len(written) >= case.typed else ""
+    if at_once and case.reported:
+        case.at_once += len(written) - case.typed
     case.typed = len(written)
-    if not case.inserted:
-        case.by_hand = max(case.by_hand, case.typed - case.taken)
+    case.by_hand = max(case.by_hand, case.typed - (case.at_once if case.reported else case.taken))
     case.span.end = low + len(new)
     case.since, case.left, case.left_at, case.blurred = now, False, None, False
     return Reading.ALONG

@@ -29,7 +29,8 @@ def from_initialize(config: Config, options: Any) -> tuple[Config, list[str]]:
 
 
 def reports_acceptance(options: Any) -> bool:
-    """Whether the client says, by `npllm.accepted`, whenever one of its keys takes a whole suggestion.
+    """Whether the client says whenever one of its keys takes a suggestion (the item's command) or a part of it
+    (`textDocument/didPartiallyAcceptCompletion`).
 
     A client that does so puts `reportsAcceptance: true` beside its settings.
     """
