@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +76,15 @@ async def test_while_a_line_is_typed_the_base_is_asked_once(worker, monkeypatch)
     below = replace(request, prefix=request.prefix + "return self.herd_register\n    ")
     await worker.run(lambda desk: writing.suggest(desk, below, cancel, "inline"))
     assert len(asked) == 4
+
+
+async def test_a_loaded_base_costs_later_collections_nothing_and_goes_when_another_comes(worker, tiny_model):
+    base = weakref.ref(await worker.run(lambda desk: desk.base.model))
+    assert not any(one is base() for one in gc.get_objects())  # set aside
+    await worker.load(BaseConfig(model=str(tiny_model), threads=1))
+    gc.collect()
+    assert base() is None
+    gc.unfreeze()
 
 
 async def test_a_request_taken_back_gives_nothing(worker):

@@ -7,6 +7,7 @@ told to stop through its `threading.Event`, which the engine looks at between an
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -83,6 +84,7 @@ class EngineWorker:
         """
         desk = await self._submit(lambda: _beside(_load(config), self._cerebellum, self._drafts))
         self._desk = desk
+        await self._submit(_set_aside)
         log.info("base %s loaded: %s parameters, %s", desk.info.name, desk.info.parameters, desk.info.fingerprint)
         return desk.info
 
@@ -167,6 +169,17 @@ def _beside(desk: Desk, cerebellum: Cerebellum | None, drafts: bool) -> Desk:
             drafting = set_up(desk.engine, cerebellum.drafter(desk.base.tokenizer) if cerebellum else None)
     alike = cerebellum is not None and cerebellum.reads_as(desk.builder.codec)
     return replace(desk, cerebellum=cerebellum, drafting=drafting, alike=alike)
+
+
+def _set_aside() -> None:
+    """Take what was imported and loaded out of the garbage collector's sight, what was set aside before back into it.
+
+    There are some hundred thousand such objects, and every full collection would look at all of them, for as long as
+    some keystrokes take, while nothing else runs.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _load(config: BaseConfig) -> Desk:
