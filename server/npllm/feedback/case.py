@@ -215,7 +215,7 @@ class Case:
 
     def overwrite(self, text: str) -> None:
         """Most of it has just been replaced, be it by the same (a formatter)."""
-        self.overwritten = self.standing.of(self.text, text[self.span.start : self.span.end]) < 0.5
+        self.overwritten = self.standing.of(self.text, text[self.span.start : self.span.end]) < reward.REPLACED_BELOW
 
     def undo(self) -> None:
         """What was put back there is another one's: this one stays removed."""
@@ -317,7 +317,7 @@ class Case:
         if self.state is State.ACCEPTED:
             written += text[self.span.end : self.span.end + self.shared]
             survived = self.standing.of(self.text, written)
-            if not written.strip() or survived < (0.5 if self.overwritten else reward.DELETED_BELOW):
+            if not written.strip() or survived < (reward.REPLACED_BELOW if self.overwritten else reward.DELETED_BELOW):
                 return OutcomeKind.DELETED, survived
             return (OutcomeKind.ACCEPTED if survived >= 1.0 else OutcomeKind.EDITED), survived
         if self.taken:

@@ -26,7 +26,7 @@ def implicit(outcome: Outcome) -> str:
             base, meaning = f"(0.3 + 0.5 x {outcome.survival:.2f})", f"accepted, {share} survives"
         case OutcomeKind.PARTIALLY_ACCEPTED:
             meaning = f"{share} of it was taken and survives"
-        case OutcomeKind.DELETED if outcome.survival >= reward.DELETED_BELOW:
+        case OutcomeKind.DELETED if reward.DELETED_BELOW <= outcome.survival < reward.REPLACED_BELOW:
             meaning = f"accepted, then replaced in one go by something else: {share} survives"
         case OutcomeKind.DELETED:
             meaning = f"accepted, then removed: {share} survives, less than 20 %"

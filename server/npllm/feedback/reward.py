@@ -23,6 +23,7 @@ REJECTED = -0.25
 DISMISSED = -0.2
 IGNORED = -0.1
 DELETED_BELOW = 0.2  # survival under which an accepted text counts as deleted
+REPLACED_BELOW = 0.5  # the same where most of it was replaced in one go
 LEAST_WEIGHT = 0.25  # w0: of a text without characters
 CHARACTERS = 16.0  # n0: by so many the weight comes nearer to 1 by a factor of e
 
