@@ -405,7 +405,7 @@ async def test_what_earlier_versions_stored_is_looked_through_again(
     before = await store.counts()
 
     status, said, _ = await run("redact", "--dry-run")
-    assert status == 0 and "would be changed: 3 suggestions" in said
+    assert status == 0 and "would be changed: 3 outcomes, 3 suggestions" in said
     assert (await store.adapter_versions(state=VersionState.PUBLISHED))[0].id == second.id
     status, said, _ = await run("redact")
     assert status == 0 and "3 experiences" in said and "1 records in journals" in said and "aws" in said

@@ -168,7 +168,7 @@ async def _redact(args: argparse.Namespace, settings: Config, store: Store) -> i
         journaled = 0
     else:
         async with quiet(store):
-            journaled = await redact_journals(settings.journal_dir)
+            journaled = await redact_journals(settings.journal_dir, store.redacting.around)
             found = await store.redacting.run(tainted=taint.of, usable=taint.usable)
             await _finish(store, settings)
     counts = dict(found.rows) | ({"records in journals": journaled} if journaled else {})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from npllm.memory.redaction import Redactor, redact
 from npllm.memory.secret_shapes import PLACEHOLDER
 from npllm.types import JournalRecord, Outcome, new_id
 
+_Pair = tuple[JournalRecord, JournalRecord]  # with secrets, and without
 _PLACED = re.compile(re.escape(PLACEHOLDER) + r"([a-z0-9-]+)>")
 
 
@@ -53,9 +54,10 @@ class _Kind:
     case: str
 
 
+# Outcomes before suggestions: what a secret in one begins with may stand in the suggestion that it is about.
 KINDS = (
-    _Kind("suggestions", rows.suggestion, ("text", "prefix", "suffix"), "id"),
     _Kind("outcomes", outcome, ("suggested", "final_text"), "suggestion_id"),
+    _Kind("suggestions", rows.suggestion, ("text", "prefix", "suffix"), "id"),
     _Kind("feedback", feedback, ("comment",), "suggestion_id"),
     _Kind("experiences", rows.experience, ("prefix", "suffix", "suggested", "final_text"), "id"),
 )
@@ -81,15 +83,15 @@ class Redacting:
         for kind in KINDS:
             async for page in self._pages(kind.table):
                 records = [kind.build(row) for row in page]
-                around = await self._around(records)
+                around = await self.around({one.suggestion_id for one in records if isinstance(one, Outcome)})
                 changed = await asyncio.to_thread(_changed, records, around)
+                if changed and not dry_run:
+                    changed = await self._write(kind, changed, found, tainted, usable)
                 if not changed:
                     continue
                 for before, after in changed:
                     found.kinds += _kinds(after) - _kinds(before)
                 found.rows[kind.table] += len(changed)
-                if not dry_run:
-                    await self._write(kind, [after for _, after in changed], found, tainted, usable)
         await self._patterns(found, dry_run)
         await self._index(found, dry_run)
         return found
@@ -106,43 +108,48 @@ class Redacting:
 
         return await self._database.run(operation)
 
-    async def _around(self, records: Sequence[JournalRecord]) -> list[JournalRecord]:
+    async def around(self, ids: Collection[UUID]) -> list[JournalRecord]:
         """The suggestions that outcomes are about: a secret may begin before them."""
-        ids = list({record.suggestion_id for record in records if isinstance(record, Outcome)})
         if not ids:
             return []
 
         async def operation(connection: Connection) -> list[JournalRecord]:
-            return [rows.suggestion(row) async for row in QUERIES.suggestions_named(connection, ids=ids)]
+            return [rows.suggestion(row) async for row in QUERIES.suggestions_named(connection, ids=list(ids))]
 
         return await self._database.run(operation)
 
     async def _write(
         self,
         kind: _Kind,
-        changed: Sequence[JournalRecord],
+        changed: Sequence[_Pair],
         found: Redacted,
         tainted: Tainted,
         usable: Callable[[Version], bool],
-    ) -> None:
-        values = [
-            {"id": _id(record), **{name: rows.text(getattr(record, name)) for name in kind.columns}}
-            for record in changed
-        ]
-        ids = frozenset(getattr(record, kind.case) for record in changed)
+    ) -> list[_Pair]:
+        """Write them, and take out of use what learned from them; those that were written."""
 
-        async def operation(connection: Connection) -> tuple[list[Version], list[Version]]:
+        async def operation(connection: Connection) -> tuple[list[_Pair], list[Version], list[Version]]:
             await QUERIES.lock_versions(connection)
+            now = await _held(connection, changed) if kind.table == "experiences" else list(changed)
+            if not now:
+                return [], [], []
+            after = [record for _, record in now]
+            values = [
+                {"id": _id(one), **{name: rows.text(getattr(one, name)) for name in kind.columns}} for one in after
+            ]
             await getattr(QUERIES, f"redact_{kind.table}")(connection, values)
-            out = await take_out_of_use(connection, ids, tainted, usable, Selector())
+            ids = frozenset(getattr(one, kind.case) for one in after)
+            first = min(one.created_at for one in after)
+            gone, back = await take_out_of_use(connection, ids, tainted, usable, Selector(), first)
             await QUERIES.begin_forgetting(connection, id=act)
             await QUERIES.announce(connection, id=ANNOUNCED)
-            return out
+            return now, gone, back
 
         act = new_id()
-        gone, back = await self._database.run(operation)
+        now, gone, back = await self._database.run(operation)
         found.tainted += gone
         found.back += back
+        return now
 
     async def _patterns(self, found: Redacted, dry_run: bool) -> None:
         """What the cerebellum knows by heart: a pattern with a secret is deleted; the next sleep makes them anew."""
@@ -193,9 +200,21 @@ def _with_secrets(page: Sequence[rows.Row]) -> list[bytes]:
     return [bytes(row["hash"]) for row in page if redact(row["content"], row["language"]) != row["content"]]
 
 
-def _changed(
-    records: Sequence[JournalRecord], around: Sequence[JournalRecord]
-) -> list[tuple[JournalRecord, JournalRecord]]:
+async def _held(connection: Connection, changed: Sequence[_Pair]) -> list[_Pair]:
+    """Experiences and what is to replace them, as they are now, until the transaction ends."""
+    pairs = {_id(before): (before, after) for before, after in changed}
+    now: list[_Pair] = []
+    later: list[JournalRecord] = []
+    async for row in QUERIES.experiences_held(connection, ids=list(pairs)):
+        record = rows.experience(row)
+        if texts(record) == texts(pairs[record.id][0]):
+            now.append(pairs[record.id])
+        else:
+            later.append(record)
+    return now + (await asyncio.to_thread(_changed, later, ()) if later else [])
+
+
+def _changed(records: Sequence[JournalRecord], around: Sequence[JournalRecord]) -> list[_Pair]:
     """The records that hold secrets, and as they are without."""
     redactor = Redactor()
     for suggestion in around:

@@ -142,6 +142,11 @@ class Redactor:
             log.exception("a record could not be looked through; it is written down without its texts")
             return _wordless(record)
 
+    def knows(self, suggestion: UUID) -> bool:
+        """Whether it remembers what stood around it."""
+        with self._mutex:
+            return suggestion in self._around
+
     def _redacted(self, record: JournalRecord) -> JournalRecord:
         match record:
             case Suggestion():

@@ -7,12 +7,13 @@ end: at the next forgetting, or when the next sleep begins. Call with the traine
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -23,10 +24,13 @@ from npllm.memory import codec, journal
 from npllm.memory.places import Selector, texts
 from npllm.memory.redaction import Redactor
 from npllm.memory.store import Store
-from npllm.types import Experience, StoreError, Suggestion
+from npllm.types import Experience, JournalRecord, Outcome, StoreError, Suggestion
 
 log = logging.getLogger(__name__)
 
+Around = Callable[[Collection[UUID]], Awaitable[Sequence[JournalRecord]]]
+
+PAGE = 500  # lines of a journal that are looked through at once
 _HEX_ID = re.compile(rb"[0-9a-f]{32}")
 
 
@@ -97,28 +101,61 @@ async def _scrub(store: Store, path: Path) -> None:
         await asyncio.to_thread(_replace, path, kept)
 
 
-async def redact_journals(folder: Path) -> int:
-    """Take secrets out of what dead processes left, as earlier versions wrote it; how many records that were."""
-    return sum([await asyncio.to_thread(_redact, path) for path in await asyncio.to_thread(_journals, folder)])
+async def redact_journals(folder: Path, around: Around) -> int:
+    """Take secrets out of what dead processes left, as earlier versions wrote it; how many records that were.
+
+    Args:
+        around: gives those of these suggestions that the database has: outcomes may be about them.
+    """
+    return sum([await _redact(path, around) for path in await asyncio.to_thread(_journals, folder)])
 
 
-def _redact(path: Path) -> int:
+async def _redact(path: Path, around: Around) -> int:
     with journal.claimed(path) as ours:
         if not ours:
             return 0
         redactor, lines, changed = Redactor(), [], 0
-        for line in _read(path):
-            try:
-                record = codec.decode(line)
-            except ValueError:
-                lines.append(line)
-                continue
-            without = redactor.record(record)
-            changed += texts(without) != texts(record)
-            lines.append(line if texts(without) == texts(record) else codec.encode(without))
+        all_lines = await asyncio.to_thread(_read, path)
+        for start in range(0, len(all_lines), PAGE):
+            page = all_lines[start : start + PAGE]
+            here, about = _suggestions(page)
+            for suggestion in await around({id for id in about - here if not redactor.knows(id)}):
+                redactor.record(suggestion)
+            written, count = await asyncio.to_thread(_without, page, redactor)
+            lines += written
+            changed += count
         if changed:
-            _replace(path, lines)
+            await asyncio.to_thread(_replace, path, lines)
         return changed
+
+
+def _suggestions(lines: Iterable[bytes]) -> tuple[set[UUID], set[UUID]]:
+    """Those that stand there, and those that outcomes there are about."""
+    here: set[UUID] = set()
+    about: set[UUID] = set()
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            match codec.decode(line):
+                case Suggestion(id=id):
+                    here.add(id)
+                case Outcome(suggestion_id=id):
+                    about.add(id)
+    return here, about
+
+
+def _without(page: Iterable[bytes], redactor: Redactor) -> tuple[list[bytes], int]:
+    """Lines without secrets, and how many had one."""
+    lines, changed = [], 0
+    for line in page:
+        try:
+            record = codec.decode(line)
+        except ValueError:
+            lines.append(line)
+            continue
+        without = redactor.record(record)
+        changed += texts(without) != texts(record)
+        lines.append(line if texts(without) == texts(record) else codec.encode(without))
+    return lines, changed
 
 
 def _replace(path: Path, lines: Collection[bytes]) -> None:

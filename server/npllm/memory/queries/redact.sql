@@ -11,6 +11,11 @@ UPDATE outcomes SET suggested = :suggested, final_text = :final_text WHERE owner
 -- name: redact_feedback*!
 UPDATE feedback SET comment = :comment WHERE owner = current_user AND id = :id;
 
+-- name: experiences_held
+-- In the order in which they are written, and nobody changes them before this transaction ends.
+SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user AND e.id = ANY(CAST(:ids AS uuid[])) ORDER BY e.id FOR UPDATE OF e;
+
 -- name: redact_experiences*!
 -- What was embedded held the secret: it is embedded anew.
 UPDATE experiences SET prefix = :prefix, suffix = :suffix, suggested = :suggested, final_text = :final_text,
