@@ -27,6 +27,7 @@ from npllm.types import (
     AdapterVersion,
     Consolidation,
     ConsolidationState,
+    Experience,
     Feedback,
     HeldBack,
     Sign,
@@ -702,3 +703,52 @@ async def test_project_memory_is_shared_only_where_both_switched_it_on(shared: S
     await bob.close()
     await mallory.close()
     await drop_roles(shared.admin, bob_name, role)
+
+
+async def test_a_share_outlives_a_role_that_was_left_and_an_unrelated_forgetting(shared: Shared) -> None:
+    """And a search finds only vectors of the searcher's own embedder."""
+    mark = shared.alice_name.removeprefix("alice_")
+    role, bob_name = f"works_on_z_{mark}", f"bob_{mark}"
+    await shared.admin.execute(f"CREATE ROLE {role}; CREATE ROLE {bob_name} LOGIN; GRANT {role} TO {bob_name}")
+    await shared.admin.execute(f"GRANT {role} TO {shared.alice_name}")
+    await shared.admin_store.team.add(bob_name)
+    alice, bob = shared.alice, await Store.connect(shared.config_of(bob_name))
+    near = unit_vector(5)
+
+    async def found() -> int:
+        return len(await bob.similar(near, project="/bob/x", language="python", limit=9, min_similarity=0.5))
+
+    def written(path: str) -> Experience:
+        return make_experience(place=make_place(project=path), embedding=near)
+
+    async def forget(selector: Selector) -> None:
+        await alice.forgetting.forget(selector, tainted=lambda _versions, _ids: (), usable=lambda _: False)
+
+    await alice.embeddings.use("one", shipped=True)
+    await bob.embeddings.use("one", shipped=True)
+    await alice.shares.share("/alice/x", role)
+    await bob.shares.share("/bob/x", role)
+    other = written("/alice/other")
+    await alice.write([other])
+    await forget(Selector(project="/alice/other"))
+    assert [share.project for share in await alice.shares.all()] == ["/alice/x"], "nothing lies there yet"
+    await alice.write([written("/alice/x")])
+    assert await found() == 1
+    await bob.embeddings.use("another", shipped=False)
+    assert await found() == 0
+    await bob.embeddings.use("one", shipped=True)
+    assert await found() == 1
+
+    await shared.admin.execute(f"REVOKE {role} FROM {shared.alice_name}")
+    late = written("/alice/x")
+    await alice.write([late])
+    assert await alice.experience(late.id) is not None and await found() == 1, "written, and not shared"
+    await shared.admin.execute(f"GRANT {role} TO {shared.alice_name}")
+    await alice.write([dataclasses.replace(late, revision=1)])
+    assert await found() == 2
+    await bob.close()
+    await drop_roles(shared.admin, bob_name, role)
+    await alice.write([written("/alice/x")])
+    assert (await alice.counts()).experiences == 3
+    await forget(Selector(project="/alice/x"))
+    assert await alice.shares.all() == [], "a project that is forgotten itself is shared no more"

@@ -106,10 +106,11 @@ class Forgetting:
             ids |= set(in_journals)
             found = await _delete(connection, ids)
             found["chunks"] = await _delete_chunks(connection, selector, kept_out=keep_out and bool(selector.limits))
-            await QUERIES.delete_unused_projects(connection)
+            kept_out = [rows.text(path) for path in selector.limits] if keep_out else []
+            await QUERIES.delete_unused_projects(connection, limits=kept_out)
             gone, back = await take_out_of_use(connection, frozenset(ids), tainted, usable, selector, first)
-            for path in selector.limits if keep_out else ():
-                await QUERIES.put_off_limits(connection, path=rows.text(path))
+            for path in kept_out:
+                await QUERIES.put_off_limits(connection, path=path)
             result = Forgotten(found, len(waiting), tuple(gone), tuple(back))
             if dry_run:
                 raise _OnlyLooking(result)

@@ -73,14 +73,18 @@ SELECT count(*) FROM gone;
 DELETE FROM pruned WHERE owner = current_user AND id = ANY(CAST(:ids AS uuid[]));
 
 -- name: delete_unused_projects!
--- Their paths say something, too. Only while the tables are locked: a pump may be about to use one.
+-- Their paths say something, too. Only while the tables are locked: a pump may be about to use one. One that is shared
+-- stays, as that would end the share; unless it is itself what is put off limits.
 DELETE FROM projects p WHERE p.owner = current_user
   AND NOT EXISTS (SELECT 1 FROM suggestions s WHERE s.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM pruned q WHERE q.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM experiences e WHERE e.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM held_back h WHERE h.project_id = p.id)
   AND NOT EXISTS (SELECT 1 FROM indexed_files f WHERE f.project_id = p.id)
-  AND NOT EXISTS (SELECT 1 FROM signs g WHERE g.project_id = p.id);
+  AND NOT EXISTS (SELECT 1 FROM signs g WHERE g.project_id = p.id)
+  AND (NOT EXISTS (SELECT 1 FROM shares h WHERE h.project_id = p.id) OR EXISTS (
+      SELECT 1 FROM unnest(CAST(:limits AS text[])) AS l
+      WHERE p.path = l OR starts_with(p.path, rtrim(l, '/') || '/')));
 
 -- name: version_tables
 -- Every table of versions that a sleep makes, of whatever kind.

@@ -30,13 +30,15 @@ WHERE s.owner = current_user ORDER BY 1, 2;
 SELECT pg_has_role(r.oid, 'MEMBER') FROM pg_roles r WHERE r.rolname = CAST(:role AS name);
 
 -- name: similar_shared
--- The nearest of what others share with a role that this person shares the same project with; exact.
+-- The nearest of what others share with a role that this person shares the same project with; exact. Vectors of another
+-- embedder mean nothing here.
 WITH roles AS MATERIALIZED (
     SELECT s.shared_with FROM shares s JOIN projects p ON p.id = s.project_id AND p.owner = s.owner
-    WHERE s.owner = current_user AND p.path = :project)
+    WHERE s.owner = current_user AND p.path = :project),
+mine AS MATERIALIZED (SELECT i.embedder FROM persons i WHERE i.owner = current_user)
 SELECT x.id, x.path, x.prefix, x.final_text, x.reward, x.embedding <=> CAST(:embedding AS halfvec) AS distance
 FROM shared_experiences x
 WHERE EXISTS (SELECT 1 FROM roles) AND x.shared_with IN (SELECT shared_with FROM roles) AND x.owner <> current_user
-  AND x.language = :language AND x.embedding IS NOT NULL AND NOT (x.id = ANY(CAST(:exclude AS uuid[])))
+  AND x.language = :language AND coalesce(x.embedder = (SELECT embedder FROM mine), true) AND x.embedding IS NOT NULL AND NOT (x.id = ANY(CAST(:exclude AS uuid[])))
   AND x.embedding <=> CAST(:embedding AS halfvec) <= :max_distance
 ORDER BY distance LIMIT :limit;
