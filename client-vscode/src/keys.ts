@@ -1,10 +1,10 @@
 // Keys that VS Code keeps to itself: which suggestions were shown, sent away, or accepted in part.
 
-import { statSync } from 'node:fs';
 import * as vscode from 'vscode';
 import type { Middleware } from 'vscode-languageclient/node';
 import { Offers, taken, type Item, type Offer, type Position } from './offers';
 import type { Server } from './server';
+import { writtenAt } from './written';
 
 const offers = new Offers();
 /** What was accepted last, and the version of its document right after that. */
@@ -29,11 +29,11 @@ export function watch(server: () => Server): Middleware {
       return result;
     },
     didOpen: (document, next) => {
-      written.set(document.uri.toString(), writtenAt(document));
+      written.set(document.uri.toString(), writtenLast(document));
       return next(document);
     },
     didSave: (document, next) => {
-      written.set(document.uri.toString(), writtenAt(document));
+      written.set(document.uri.toString(), writtenLast(document));
       return next(document);
     },
     didClose: (document, next) => {
@@ -61,14 +61,14 @@ export function watch(server: () => Server): Middleware {
 function reloads({ document, reason, contentChanges }: vscode.TextDocumentChangeEvent): boolean {
   if (document.isDirty || reason !== undefined || contentChanges.length === 0) return false;
   const uri = document.uri.toString();
-  const [before, now] = [written.get(uri), writtenAt(document)];
+  const [before, now] = [written.get(uri), writtenLast(document)];
   written.set(uri, now);
   return before !== undefined && before !== now;
 }
 
-/** When its file was written last, in milliseconds; 0 = it has none. */
-function writtenAt({ uri }: vscode.TextDocument): number {
-  return uri.scheme === 'file' ? statSync(uri.fsPath, { throwIfNoEntry: false })?.mtimeMs ?? 0 : 0;
+/** When a document's file was written last; 0 = it has none, or nobody can say. */
+function writtenLast({ uri }: vscode.TextDocument): number {
+  return uri.scheme === 'file' ? writtenAt(uri.fsPath) : 0;
 }
 
 /** The commands behind the keys. */

@@ -11,7 +11,8 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from npllm.ignoring import Matcher
@@ -46,6 +47,18 @@ ENDINGS: dict[str, tuple[str, ...]] = {  # LSP language id -> names' endings
 _BY_ENDING = {ending: language for language, endings in reversed(ENDINGS.items()) for ending in endings}  # .h is C
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Files that were found, as paths relative to their project's folder, each once, in a fixed order.
+
+    Attributes:
+        whole: it is all of them; else git had no answer, a folder could not be read, or the time was up.
+    """
+
+    paths: list[str]
+    whole: bool
+
+
 def language(path: str) -> str | None:
     """The LSP language id that a file's name tells; None for what is none of `ENDINGS`."""
     return _BY_ENDING.get(PurePath(path).suffix)
@@ -59,27 +72,29 @@ def files(
     ignore: Sequence[str] = (),
     *,
     untracked: bool = False,
-) -> list[str]:
-    """Paths relative to a project's folder, each once, in a fixed order; none if the folder is gone.
+) -> Listing:
+    """A project's files; none if the folder is gone.
 
     Args:
         endings: of the names wanted, e.g. ".py".
         look: called now and then; what it raises ends the search.
-        until: `time.monotonic()`; then what was found is all.
+        until: `time.monotonic()`; then the search for files ends, and what was found by then is listed.
         ignore: patterns of files that are left alone (`memory.ignore`), beside those that always are: see `ignoring`.
         untracked: also those that git does not track yet and does not ignore.
     """
-    tracked = _tracked(root, untracked)
-    names = _walked(root, endings, look, until) if tracked is None else tracked
+    try:
+        names, whole = _tracked(root, untracked), True
+    except _NoAnswerError:
+        return Listing([], whole=False)
+    if names is None:
+        names, whole = _walked(root, endings, look, until)
     leave, folder = Matcher(ignore, str(root)), str(root).rstrip(os.sep)
     found = []
     for name in sorted({name for name in names if name.endswith(endings) and _is_text(name)}):
         look()
-        if time.monotonic() > until:
-            break
         if not leave.ignores(f"{folder}{os.sep}{name}", link=False):
             found.append(name)
-    return found
+    return Listing(found, whole)
 
 
 def _is_text(name: str) -> bool:
@@ -91,8 +106,16 @@ def _is_text(name: str) -> bool:
     return True
 
 
+class _NoAnswerError(Exception):
+    """Git cannot say what it tracks."""
+
+
 def _tracked(root: Path, untracked: bool = False) -> list[str] | None:
-    """What git tracks below a folder; None where no repository knows the folder: there is none, or it ignores it."""
+    """What git tracks below a folder; None where no repository knows the folder: there is none, or it ignores it.
+
+    Raises:
+        _NoAnswerError: git failed, or took longer than `GIT_S`.
+    """
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return None
     try:
@@ -103,7 +126,7 @@ def _tracked(root: Path, untracked: bool = False) -> list[str] | None:
         done.check_returncode()
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("git cannot say which files of %s are tracked, so none is read: %s", root, error)
-        return []
+        raise _NoAnswerError from error
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
@@ -120,18 +143,25 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-def _walked(root: Path, endings: tuple[str, ...], look: Callable[[], None], until: float) -> Iterator[str]:
-    """All files but those of hidden folders and of tools; of a repository below, what git tracks."""
-    for folder, names, files in os.walk(root):
+def _walked(root: Path, endings: tuple[str, ...], look: Callable[[], None], until: float) -> tuple[list[str], bool]:
+    """All files but those of hidden folders and of tools; of a repository below, what git tracks. And: is that all?"""
+    found: list[str] = []
+    unread: list[OSError] = []
+    whole = True
+    for folder, names, files in os.walk(root, onerror=unread.append):
         look()
         if time.monotonic() > until:
-            return
+            return found, False
         here = Path(folder).relative_to(root)
         names[:] = sorted(name for name in names if not name.startswith(".") and name not in TOOLS)
         for name in [name for name in names if (Path(folder) / name / ".git").exists()]:
             names.remove(name)
-            yield from ((here / name / path).as_posix() for path in _tracked(Path(folder) / name) or ())
-        yield from ((here / name).as_posix() for name in files if name.endswith(endings) and not name.startswith("."))
+            try:
+                found += ((here / name / path).as_posix() for path in _tracked(Path(folder) / name) or ())
+            except _NoAnswerError:
+                whole = False
+        found += ((here / name).as_posix() for name in files if name.endswith(endings) and not name.startswith("."))
+    return found, whole and all(isinstance(error, FileNotFoundError) for error in unread)
 
 
 def text(root: Path, path: str, taken: Collection[str] = ()) -> str | None:

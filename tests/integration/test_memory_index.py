@@ -7,8 +7,9 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,10 @@ from npllm.config import Config, MemoryConfig
 from npllm.evaluation.ablation.desk import awake
 from npllm.memory.embedder import Embedder
 from npllm.memory.index import indexing, records
+from npllm.memory.index.child import Keeper
+from npllm.memory.index.chunks import Chunk
 from npllm.memory.index.indexing import look
+from npllm.memory.index.protocol import Wanted
 from npllm.memory.index.search import CodeSearch
 from npllm.memory.places import Selector
 from npllm.memory.retrieval import Retriever
@@ -129,6 +133,40 @@ async def test_what_is_to_be_left_alone_is_not_read(store: Store, project: Proje
     project.write(".npllmignore", "private/\nsrc/\n")
     assert (await looked(store, project, ("/drafts/", "node_modules/"))).gone == 2, "said later, it goes"
     assert sorted(await held(store, project)) == ["herd.py"]
+
+
+async def test_what_git_cannot_say_takes_nothing_away(
+    store: Store, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await looked(store, project)
+    before = await held(store, project)
+    broken = tmp_path / "bin" / "git"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 128\n", encoding="utf-8")
+    broken.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{broken.parent}{os.pathsep}{os.environ['PATH']}")
+        failed = await looked(store, project)
+    assert (failed.files, failed.gone) == (0, 0) and failed.folders == {"", "src"}, "and it is still watched"
+    assert await held(store, project) == before
+    (project.root / "herd.py").unlink()
+    assert (await looked(store, project)).gone == 1
+
+
+async def test_a_file_that_breaks_the_cutter_stops_no_other(
+    store: Store, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = indexing.chunks
+
+    def breaking(text: str, language: str) -> list[Chunk]:
+        if "zebra" in text:
+            raise RecursionError("maximum recursion depth exceeded")
+        return cut(text, language)
+
+    monkeypatch.setattr(indexing, "chunks", breaking)
+    assert (await looked(store, project)).read == 2
+    assert sorted(await held(store, project)) == ["src/boat.py"]
+    assert (await looked(store, project)).read == 0, "it is not met again until it changes"
 
 
 async def test_secrets_are_replaced_before_anything_is_stored(
@@ -357,6 +395,62 @@ async def test_a_process_that_is_killed_is_started_again(indexer: Indexer, store
         return indexer.pid != first and len((await held(store, project))["herd.py"]) == 2
 
     await until(there)
+
+
+async def test_what_a_library_prints_deafens_nobody(indexed_config: Config) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "print('Warning: x'); print('[1]'); print('y' * 200_000); print('{\"number\": 3}')",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    made = Indexer(indexed_config)
+    assert await made._listen(process), "it has served, so the next start need not wait long"
+    assert made.state.number == 3
+    await process.wait()
+
+
+async def test_a_model_that_cannot_be_loaded_stops_only_embedding(
+    indexed_config: Config, store: Store, project: Project, tmp_path: Path
+) -> None:
+    memory = replace(indexed_config.memory, index="identifiers+meaning", embedder=str(tmp_path / "none"))
+    problems: list[str] = []
+    made = Indexer(replace(indexed_config, memory=memory), problems.append)
+    try:
+        made.open(str(project.root))
+        assert await made.settled(60)
+        assert "no embedding model" in made.state.problem and "no embedding model" in problems[-1]
+        project.write("herd.py", HERD + "\n\ndef another_one(herd):\n    return herd_register\n")
+
+        async def there() -> bool:
+            return len((await held(store, project))["herd.py"]) == 2
+
+        await until(there)
+        assert made.state.files <= 6, "nothing is looked at again and again"
+    finally:
+        await made.close()
+
+
+async def test_a_problem_is_over_when_the_database_is_back_though_embedding_goes_on(
+    indexed_config: Config, store: Store, project: Project
+) -> None:
+    embedding = asyncio.Event()
+
+    class Busy(Embedder):
+        async def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+            embedding.set()
+            await asyncio.Event().wait()
+            return []
+
+    keeper = Keeper(store._database, Busy())
+    keeper._say(problem="The database is away.")
+    keeper.want(Wanted((str(project.root),), True))
+    work = asyncio.create_task(keeper.run())
+    async with asyncio.timeout(60):
+        await embedding.wait()
+    assert keeper._said.problem == "" and keeper._said.number == -1
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
 
 
 async def test_two_windows_share_one_index_and_one_takes_over(

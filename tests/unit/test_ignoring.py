@@ -105,7 +105,7 @@ def test_no_reader_of_a_project_gets_them(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("private/\n")
 
     def listed(*ignore: str) -> list[str]:
-        return projects.files(tmp_path, (".py",), lambda: None, float("inf"), ignore)
+        return projects.files(tmp_path, (".py",), lambda: None, float("inf"), ignore).paths
 
     assert listed() == ["a.py", "b.py", "drop/d.py"]
     assert listed("drop/", "b.py") == ["a.py"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from npllm.models import reading
 from npllm.models.base import Base
 from npllm.models.codec import TextCodec
 from npllm.models.reading import Reader, blocks, known_at
+from npllm.projects import Listing
 from npllm.types import Decision, Experience, Place, StoreError, Trace
 from tests.fixtures_sleep import experience
 
@@ -98,6 +100,22 @@ async def test_files_are_read_again_when_they_change(
     assert (await looked(shelves, place(tmp_path))).index is before.index  # nothing changed: nothing is made anew
     (tmp_path / "a.py").unlink()
     assert not knows(await looked(shelves, place(tmp_path)), codec)
+
+
+async def test_what_git_cannot_say_takes_nothing_away(
+    shelves: Library, codec: tuple[TextCodec, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, broken = tmp_path / "project", tmp_path / "bin" / "git"
+    root.mkdir()
+    await asyncio.to_thread(subprocess.run, ["git", "-C", str(root), "init", "-q"], check=True)
+    (root / "a.py").write_text(LINE)
+    await asyncio.to_thread(subprocess.run, ["git", "-C", str(root), "add", "a.py"], check=True)
+    assert knows(await looked(shelves, place(root)), codec)
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 128\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken.parent}{os.pathsep}{os.environ['PATH']}")
+    assert knows(await looked(shelves, place(root)), codec)
 
 
 async def test_the_document_at_the_cursor_counts_as_it_is_in_the_editor(
@@ -198,9 +216,9 @@ async def test_the_first_look_is_waited_for_only_so_long(
     go = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def slow(*_: object) -> list[str]:
+    def slow(*_: object) -> Listing:
         asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
-        return ["a.py"]
+        return Listing(["a.py"], whole=True)
 
     monkeypatch.setattr(library.projects, "files", slow)
     shelves = Library(lambda: codec)

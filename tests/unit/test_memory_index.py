@@ -55,6 +55,14 @@ def test_a_long_class_is_cut_along_its_methods() -> None:
     assert [one.symbol for one in found] == ["Long", *(f"Long.method_{n}" for n in range(30))]
 
 
+def test_definitions_in_definitions_without_end_are_cut_all_the_same() -> None:
+    depth = 1500
+    text = "".join(f"function f{n}() {{\n" for n in range(depth)) + "const innermost_value = 1;\n" + "}\n" * depth
+    found = chunks(text, "javascript")
+    assert any("innermost_value" in one.text for one in found)
+    assert all(one.text.count("\n") < MOST_LINES for one in found)
+
+
 def _lines(text: str) -> list[str]:
     return [line for line in text.split("\n") if line.strip()]
 

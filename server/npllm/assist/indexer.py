@@ -116,7 +116,8 @@ class Indexer:
                 self._on_problem(f"The process that indexes the projects' code cannot be started: {error}.")
             else:
                 try:
-                    await self._listen(process)
+                    if await self._listen(process):
+                        deaths = 0
                 finally:
                     self._process = None
                     await _end(process)
@@ -146,16 +147,32 @@ class Indexer:
         self._process = process
         return process
 
-    async def _listen(self, process: Process) -> None:
+    async def _listen(self, process: Process) -> bool:
+        """Until it ends. Whether it has done what was wanted in between."""
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            said = protocol.said(line)
+        served = False
+        while line := await _line(process.stdout):
+            try:
+                said = protocol.said(line)
+            except (ValueError, TypeError):  # of a library that prints
+                log.warning("the process that indexes the projects' code said what is no message: %.200r", line)
+                continue
+            served = served or (said.number >= 0 and not said.problem)
             if said.problem:
                 log.warning("the index: %s", said.problem)
             self._on_problem(said.problem)
             async with self._said:
                 self.state = said
                 self._said.notify_all()
+        return served
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    """The next line, or what there is of one that is too long; b"" at the end."""
+    try:
+        return await stream.readline()
+    except ValueError:
+        return b"(too long)\n"
 
 
 async def _end(process: Process) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from npllm import projects
-from npllm.ignoring import of_place
+from npllm.ignoring import of_document, of_place
 from npllm.memory.places import covered, paths_of
 from npllm.memory.redaction import redact
 from npllm.types import Decision, NpllmError, Place, Trace
@@ -235,7 +235,11 @@ class _Folder:
         if not self.project or not endings:
             return False
         states: dict[str, tuple[int, int]] = {}
-        for path in projects.files(root, endings, lambda: None, time.monotonic() + READING_S, ignore):
+        listing = projects.files(root, endings, lambda: None, time.monotonic() + READING_S, ignore)
+        kept_on = (
+            () if listing.whole else [one for one in self._files if not of_document(self.project, one, "", ignore)]
+        )
+        for path in {*listing.paths, *kept_on}:
             try:
                 found = (root / path).stat()
             except OSError:

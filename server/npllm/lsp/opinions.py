@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 KIND = "npllm.feedback"  # of the code actions
 QUOTED = 30  # characters of a suggestion
 FACES = (("👍", "good"), ("👎", "wrong"), ("😡", "never again"))
-NOTE = re.compile(r"^\s*(?:#|//|--|;|%|/\*|<!--|\(\*)\W*npllm:\s*(.*?)\s*(?:\*/|-->|\*\))?\s*$", re.IGNORECASE)
+NOTE = re.compile(r"\s*(?:#|//|--|;|%|/\*|<!--|\(\*)\W*npllm:", re.IGNORECASE)
+CLOSING = ("*/", "-->", "*)")  # marks that end a comment
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +130,28 @@ def _about(server: NpllmServer, document: Document, start: int, end: int) -> Sug
 
 def _note(server: NpllmServer, document: Document, line: int) -> lsp.CodeAction | None:
     """A comment "npllm: ..." in this line is for us: said about the suggestion there or right above, and taken away."""
-    found = NOTE.match(document.line(line).rstrip("\r\n"))
-    if found is None or not found[1]:
+    comment = noted(document.line(line))
+    if not comment:
         return None
     start, end = document.offset(lsp.Position(line, 0)), document.offset(lsp.Position(line + 1, 0))
     above = document.offset(lsp.Position(max(0, line - 1), 0))
     about = _about(server, document, above, end)
-    given = {"comment": found[1], **({} if about is None else {"suggestionId": str(about.id)})}
-    title = f"npllm: say “{found[1]}” about {'the last suggestion' if about is None else quoted(about.text)}"
+    given = {"comment": comment, **({} if about is None else {"suggestionId": str(about.id)})}
+    title = f"npllm: say “{comment}” about {'the last suggestion' if about is None else quoted(about.text)}"
     made = _action(lsp.Command(title, "npllm.feedback", arguments=[given]))
     identifier = lsp.OptionalVersionedTextDocumentIdentifier(document.uri, document.version)
     edit = lsp.TextEdit(document.range(start, end), "")
     made.edit = lsp.WorkspaceEdit(document_changes=[lsp.TextDocumentEdit(identifier, [edit])])
     return made
+
+
+def noted(line: str) -> str:
+    """What a comment "npllm: ..." says; "" where a line is none. In time that grows like the line."""
+    found = NOTE.match(line)
+    if found is None:
+        return ""
+    said = line[found.end() :].strip()
+    return next((said.removesuffix(mark).rstrip() for mark in CLOSING if said.endswith(mark)), said)
 
 
 def _commands(server: NpllmServer, about: UUID) -> list[lsp.Command]:

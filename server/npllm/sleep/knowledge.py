@@ -67,7 +67,7 @@ class Knowledge:
         if not project or not endings:
             return {}
         until, total, found = time.monotonic() + READING_S, 0, dict[str, Tokens]()
-        for path in projects.files(Path(project), endings, lambda: look(self._stop), until, self._ignore):
+        for path in projects.files(Path(project), endings, lambda: look(self._stop), until, self._ignore).paths:
             look(self._stop)
             if total > MOST_TOKENS or time.monotonic() > until:
                 break

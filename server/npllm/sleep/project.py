@@ -89,7 +89,7 @@ def passages(
     kept_apart = [one for item in apart if (one := needle(item))]
     every: list[tuple[str, str]] = []
     for project in folders:
-        files = projects.files(Path(project), endings, lambda: look(stop), until, ignore)
+        files = projects.files(Path(project), endings, lambda: look(stop), until, ignore).paths
         every += [(project, path) for path in chance.sample(files, min(len(files), MOST_FILES))]
     chance.shuffle(every)
     count = min(count, MOST)

@@ -28,13 +28,14 @@ from npllm.memory.index.indexing import look
 from npllm.memory.index.protocol import Said, Wanted
 from npllm.memory.index.records import ChunkRecords, Claims
 from npllm.memory.index.watching import Watcher
-from npllm.types import NpllmError, StoreError
+from npllm.types import ModelError, NpllmError, StoreError
 
 log = logging.getLogger(__name__)
 
 NICE = 15
 LOOK_AGAIN_S = 60.0  # at a project, whatever was heard of it
 RETRY_S = 10.0  # after the database was away, and for a project that another process keeps
+MODEL_AGAIN_S = 600.0  # after the model could not be loaded, or as soon as something else is wanted
 EMBEDDED = 16  # chunks at a time
 EMBEDDED_CHARACTERS = 900  # of each, from its beginning: the model reads no more, and would take the end
 REST_SHARE = 5  # times as long as a look took, so long until the next
@@ -53,13 +54,16 @@ class Keeper:
         self._due: dict[str, float] = {}  # of the projects that are ours: when to look again at the latest, monotonic
         self._rests: dict[str, float] = {}  # and at the earliest
         self._asked_again = 0.0  # when to ask for projects of other processes
+        self._embed_at = 0.0  # not earlier
+        self._without = ""  # why nothing is embedded
         self._done = self._said = Said(-1)
 
     def want(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._due = dict.fromkeys(self._due, 0.0)
         self._rests.clear()
-        self._asked_again = 0.0
+        self._asked_again = self._embed_at = 0.0
+        self._without = ""
         self._news.set()
 
     async def run(self) -> None:
@@ -95,6 +99,7 @@ class Keeper:
             await self._claim(claims, watcher, wanted)
             for project in self._to_look_at():
                 await self._look(project, watcher)
+                self._say()  # it works again
             if self._news.is_set() or (wanted.embed and await self._embed(wanted)):
                 continue
             if not self._to_look_at():
@@ -140,10 +145,17 @@ class Keeper:
 
     async def _embed(self, wanted: Wanted) -> bool:
         """Embed some chunks; False when there was nothing to embed."""
+        if time.monotonic() < self._embed_at:
+            return False
         found = await self._records.without_embedding([*self._due], EMBEDDED)
         if not found:
             return False
-        vectors = await self._embedder.embed([content[:EMBEDDED_CHARACTERS] for _, content in found])
+        try:
+            vectors = await self._embedder.embed([content[:EMBEDDED_CHARACTERS] for _, content in found])
+        except ModelError as error:  # the rest of the index does without
+            self._embed_at, self._without = time.monotonic() + MODEL_AGAIN_S, str(error)
+            return False
+        self._without = ""
         await self._records.embed({hash: vector for (hash, _), vector in zip(found, vectors, strict=True)})
         self._done = replace(self._done, embedded=self._done.embedded + len(found))
         return True
@@ -161,7 +173,9 @@ class Keeper:
 
     def _say(self, *, number: int | None = None, problem: str = "") -> None:
         """How it stands now, unless that was the last thing said."""
-        self._done = replace(self._done, number=self._done.number if number is None else number, problem=problem)
+        self._done = replace(
+            self._done, number=self._done.number if number is None else number, problem=problem or self._without
+        )
         if self._done != self._said:
             self._said = self._done
             sys.stdout.buffer.write(protocol.encode(self._said))

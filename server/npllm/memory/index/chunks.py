@@ -20,6 +20,7 @@ MOST_LINES = 40  # of a chunk
 MOST_CHARACTERS = 2400
 FEWEST_CHARACTERS = 20  # white space aside; less says nothing
 DEEPEST = 8  # nodes between a definition and one that it holds
+NESTED = 30  # definitions in one another that are told apart; what lies deeper is cut by lines
 _ABOVE = ("#", "//", "/*", "*", "@", "--", "'''", '"""')  # a line that begins so belongs to the definition below it
 
 
@@ -63,7 +64,7 @@ def chunks(text: str, language: str) -> list[Chunk]:
 
 
 def _within(
-    lines: Sequence[str], node: Node, begin: int, end: int, symbol: str, definitions: frozenset[str]
+    lines: Sequence[str], node: Node, begin: int, end: int, symbol: str, definitions: frozenset[str], nested: int = 0
 ) -> Iterator[Chunk]:
     """The chunks of lines `[begin, end)`, which a node covers."""
     at = begin
@@ -77,8 +78,10 @@ def _within(
         name = f"{symbol}.{one.name}" if symbol and one.name else one.name or symbol
         if _fits(lines, first, last):
             yield Chunk(first, name, "\n".join(lines[first:last]))
+        elif nested < NESTED:
+            yield from _within(lines, one.node, first, last, name, definitions, nested + 1)
         else:
-            yield from _within(lines, one.node, first, last, name, definitions)
+            yield from _between(lines, first, last, name)
         at = last
     yield from _between(lines, at, end, symbol)
 

@@ -44,7 +44,7 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    states: Mapping[str, State]  # of all files
+    states: Mapping[str, State]  # of all files that were seen
     unread: tuple[str, ...]  # the newest first
     gone: tuple[str, ...]
 
@@ -78,7 +78,8 @@ async def look(
         files = await asyncio.to_thread(_read_all, Path(project), batch, found.states)
         await records.write(project, files)
         read += len(batch)
-    folders = frozenset(path.rpartition("/")[0] for path in found.states)
+    there = {*found.states, *known} - {*found.gone}
+    folders = frozenset(path.rpartition("/")[0] for path in there)
     return Looked(len(found.states), read, len(found.gone), folders)
 
 
@@ -87,23 +88,37 @@ def _compare(
 ) -> _Difference:
     root = Path(project)
     states: dict[str, State] = {}
-    until = time.monotonic() + LISTING_S
-    for path in projects.files(root, ENDINGS, lambda: None, until, ignore, untracked=True):
+    unsure: set[str] = set()
+    listing = projects.files(root, ENDINGS, lambda: None, time.monotonic() + LISTING_S, ignore, untracked=True)
+    for path in listing.paths:
         if off_limits and covered(paths_of(project, path, ""), off_limits):
             continue
         try:
             found = (root / path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         except OSError:
+            unsure.add(path)
             continue
         states[path] = State(found.st_mtime_ns, found.st_size, MADE_BY)
     newest = sorted(states, key=lambda path: -states[path].mtime_ns)[:MOST_FILES]
     states = {path: states[path] for path in newest}
     unread = tuple(path for path in newest if known.get(path) != states[path])
-    return _Difference(states, unread, tuple(known.keys() - states.keys()))
+    gone = known.keys() - states.keys() - unsure if listing.whole else ()
+    return _Difference(states, unread, tuple(gone))
 
 
 def _read_all(root: Path, paths: Sequence[str], states: Mapping[str, State]) -> list[File]:
-    return [read(root, path, states[path]) for path in paths]
+    return [_read_safely(root, path, states[path]) for path in paths]
+
+
+def _read_safely(root: Path, path: str, state: State) -> File:
+    """The same as `read`; a file that breaks a parser is kept without chunks, and stops no other."""
+    try:
+        return read(root, path, state)
+    except Exception:
+        log.exception("%s of %s cannot be cut, so nothing of it is found", path, root)
+        return File(path, projects.language(path) or "", state, ())
 
 
 def read(root: Path, path: str, state: State) -> File:
