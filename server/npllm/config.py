@@ -47,6 +47,7 @@ class MemoryConfig:
     min_similarity: float = 0.35  # cosine; less alike is left out
     wait_ms: int = 15  # how long a request waits for retrieval
     continuations: bool = True  # what followed the same tokens in the project has its say about each token
+    working: bool = False  # what is on the desk, too: edits in other open documents, what is imported from them
     index: str = "off"  # search the project's code: "off" | "identifiers" | "identifiers+meaning"
     embedder: str = ""  # a folder or Hugging Face id of 384 numbers; "" = the one that npllm brings
     threads: int = 1  # embedder threads

@@ -233,6 +233,29 @@ def test_nearest_snippet_last_and_none_over_budget() -> None:
     assert out.index("other = 1") < out.index("best = 1") < out.index("<|prefix|>")
 
 
+def test_what_is_on_the_desk_has_its_share_and_stands_first() -> None:
+    made = FAMILIES["starter"]()
+    builder = PromptBuilder(made, choose(made), 900)
+    remembered = tuple(Snippet(f"r{n}.py", f"remembered_{n} = 1\n" * 4, 0.9, new_id()) for n in range(6))
+    desk = tuple(Snippet(f"d{n}.py", f"on_desk_{n} = 1\n" * 4, 0.0) for n in range(6))
+
+    def counts(given: tuple[Snippet, ...], working: tuple[Snippet, ...]) -> tuple[int, int, str]:
+        parts = PromptParts("c.py", "a", "b", given, working)
+        out = spelled(made, builder.build(parts, reserve=64, snippet_budget=160))
+        return (
+            sum(snippet.text in out for snippet in given),
+            sum(snippet.text in out for snippet in working),
+            out,
+        )
+
+    alone, _, _ = counts(remembered, ())
+    _, all_desk, _ = counts((), desk)
+    both, shared, out = counts(remembered, desk)
+    assert 0 < both < alone and 0 < shared < all_desk, "each has its share, and where the other is not, all"
+    assert out.index("on_desk_1") < out.index("on_desk_0") < out.index("remembered_0") < out.index("<|prefix|>")
+    assert counts(remembered, desk[:1])[1] == 1, "and what the one does not need the other has"
+
+
 def test_comments_are_the_languages_own() -> None:
     made = FAMILIES["granite"]()
     builder = PromptBuilder(made, choose(made), 512)

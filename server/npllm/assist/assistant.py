@@ -27,10 +27,12 @@ from npllm.assist.listening import Listener
 from npllm.assist.recorder import Recorder
 from npllm.assist.resources import Resources
 from npllm.assist.silence import Pacing
+from npllm.assist.working import Working
 from npllm.assist.writing import LineScore, Request
 from npllm.config import Config
 from npllm.memory.cache import CompletionCache
 from npllm.memory.places import off_limits
+from npllm.memory.retrieval import on_screen
 from npllm.memory.store import Store
 from npllm.types import (
     Decision,
@@ -73,6 +75,7 @@ class Assistant:
     ) -> None:
         self.config = config
         self.resources = Resources(config, on_change, on_problem, self._connected, self._forgotten, self._outdate)
+        self._working = Working(config.memory.working)
         self.thinking = 0
         self._on_change = on_change
         self._cache = CompletionCache()
@@ -124,6 +127,8 @@ class Assistant:
         self.config = self.resources.config
         self._recorder.config = config.feedback
         self.listener.configure(self.config)
+        if self.config.memory.working != old.memory.working:
+            self._working.switch(self.config.memory.working)
         self.pacing.configure(self.config)
         await self._feelings.configure(config.feedback.classifier)
         if self.config != old:
@@ -146,6 +151,7 @@ class Assistant:
         if self._model != (info.fingerprint, self.resources.versions):
             self._model = (info.fingerprint, self.resources.versions)
             self._cache.clear()  # another model answers now
+        self._working.visited(place, text)
         self._requests[place.project, place.language] += self._records(place)
         prefix, suffix = context.window(text, place.offset)
         if not asked and self.pacing.silence(place, prefix) is not None:
@@ -177,7 +183,7 @@ class Assistant:
             await self.pacing.wait()
         if cancel.is_set():
             return None
-        snippets, shelf = await self._recall(place, prefix, suffix)
+        snippets, shelf, working = await self._recall(place, prefix, suffix, text)
         if cancel.is_set():
             return None
         timer = asyncio.get_running_loop().call_later(config.completion.timeout_ms / 1000, cancel.set)
@@ -189,6 +195,7 @@ class Assistant:
                 *(place, prefix, suffix, snippets, config, contexts.of(place, text), unwanted),
                 document=around(text, place.offset),
                 shelf=shelf,
+                working=working,
             )
             made = await self.resources.worker.run(lambda desk: writing.suggest(desk, request, cancel, kind), cancel)
         except ModelError as error:
@@ -232,10 +239,11 @@ class Assistant:
         prefix, _ = context.window(text, start.offset)
         _, suffix = context.window(text, end)
         old, generation = text[start.offset : end], self._generation
-        snippets, shelf = await self._recall(start, prefix, suffix)
+        snippets, shelf, working = await self._recall(start, prefix, suffix, text)
         if generation != self._generation:
             return None
-        request = Request(start, prefix, suffix, snippets, self.config, contexts.of(start, text), shelf=shelf)
+        belongs = contexts.of(start, text)
+        request = Request(start, prefix, suffix, snippets, self.config, belongs, shelf=shelf, working=working)
         self._rewriting[1].set()
         cancel = threading.Event()
         self._rewriting = (start.uri, cancel)
@@ -264,25 +272,41 @@ class Assistant:
             ModelError: no base is loaded.
         """
         prefix, suffix = context.window(text, place.offset)
-        snippets, shelf = await self._recall(place, prefix, suffix)
+        snippets, shelf, working = await self._recall(place, prefix, suffix, text)
         belongs, document = contexts.of(place, text), around(text, place.offset)
-        request = Request(place, prefix, suffix, snippets, self.config, belongs, document=document, shelf=shelf)
+        request = Request(
+            *(place, prefix, suffix, snippets, self.config, belongs), document=document, shelf=shelf, working=working
+        )
         cancel = threading.Event()
         return await self.resources.worker.run(lambda desk: writing.score(desk, request, target, cancel), cancel)
 
-    async def _recall(self, place: Place, prefix: str, suffix: str) -> tuple[tuple[Snippet, ...], Shelf | None]:
-        """What is remembered for a place, each within `memory.wait_ms`."""
-        snippets, shelf = await asyncio.gather(
-            self.resources.recall(place, prefix, suffix), self.resources.shelf(place)
+    async def _recall(
+        self, place: Place, prefix: str, suffix: str, text: str
+    ) -> tuple[tuple[Snippet, ...], Shelf | None, tuple[Snippet, ...]]:
+        """What is remembered for a place, what the project says there, and what is on the desk; each within
+        `memory.wait_ms`."""
+        limits = self.resources.library.off_limits  # None: not known yet
+        snippets, shelf, working = await asyncio.gather(
+            self.resources.recall(place, prefix, suffix),
+            self.resources.shelf(place),
+            self._working.snippets(place, text, self.config.memory, limits),
         )
-        return snippets, shelf
+        told = "\n".join(snippet.text for snippet in snippets)
+        prefix_too = f"{told}\n{prefix}"
+        return snippets, shelf, tuple(one for one in working if not on_screen(one, prefix_too, suffix))
 
     # -- what became of it ---------------------------------------------------------------------------
+
+    def opened(self, place: Place, text: str) -> None:
+        """A document was opened."""
+        self._working.opened(place, text)
+        self.listener.opened(place.uri, text)
 
     def changed(self, place: Place, before: str, start: int, end: int, new_text: str, *, several: bool = False) -> None:
         """A document changed: `before[start:end]` became `new_text`, perhaps with several changes at once."""
         if place.uri == self._rewriting[0]:
             self._rewriting[1].set()
+        self._working.changed(place, before, start, end, new_text)
         self.pacing.changed(new_text, end - start)
         self.listener.changed(place, before, start, end, new_text, several=several)
 
@@ -294,6 +318,7 @@ class Assistant:
     def closed(self, uri: str) -> None:
         """A document was closed."""
         self._cache.invalidate(uri)
+        self._working.closed(uri)
         self.listener.closed(uri)
 
     async def accepted(self, suggestion_id: UUID) -> None:
@@ -364,6 +389,7 @@ class Assistant:
         self._rewriting[1].set()
         if self.resources.retriever is not None:
             self.resources.retriever.forget()
+        self._working.forget()
         self._cache.forget()
 
     async def _forgotten(self, store: Store) -> None:

@@ -44,6 +44,7 @@ class Request:
     unwanted: Callable[[str], bool] = lambda _: False
     document: tuple[str, str] | None = None  # more of the document before and after the cursor than prefix and suffix
     shelf: Shelf | None = None  # what the project says word for word
+    working: tuple[Snippet, ...] = ()  # what else is on the desk
 
     def with_line_ends(self, text: str) -> str:
         """Generated text with the document's line ends."""
@@ -152,7 +153,7 @@ def _write(
 
 
 def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
-    """The request with what is remembered only if that makes the lines just written likelier.
+    """The request with what is remembered, and on the desk, only if that makes the lines just written likelier.
 
     The base is asked itself: log p(last lines | snippets, what stands above) against the same without snippets. A
     snippet that does not help to predict what the person has just written will hardly help with what comes next. It
@@ -162,21 +163,22 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
     from npllm.models.engine import Cancelled
     from npllm.models.fim import PromptParts, unix_lines
 
-    if not request.snippets:
+    if not (request.snippets or request.working):
         return request
+    without = replace(request, snippets=(), working=())
     prefix = unix_lines(request.prefix)
     lines = prefix.splitlines(keepends=True)
     above, tail = "".join(lines[:-PROBE_LINES]), "".join(lines[-PROBE_LINES:])
     if not above.strip() or not tail.strip():
         return request
-    told = tuple((snippet.path, snippet.text) for snippet in request.snippets)
+    told = tuple((snippet.path, snippet.text) for snippet in (*request.snippets, *request.working))
     key = (request.place.uri, prefix[: prefix.rfind("\n") + 1], told)
     if (known := desk.verdicts.get(key)) is not None:
-        return request if known else replace(request, snippets=())
+        return request if known else without
     ids = desk.builder.encode_middle(tail)
     nats = []
-    for snippets in ((), request.snippets):  # in this order: the kept keys and values then serve the request itself
-        parts = PromptParts(request.place.path, above, request.suffix, snippets)
+    for asked in (without, request):  # in this order: the kept keys and values then serve the request itself
+        parts = PromptParts(request.place.path, above, request.suffix, asked.snippets, asked.working)
         prompt = desk.builder.build(
             parts,
             reserve=len(ids) + request.config.completion.max_new_tokens,
@@ -189,7 +191,7 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
     desk.verdicts[key] = nats[1] < nats[0]
     while len(desk.verdicts) > VERDICTS:
         desk.verdicts.popitem(last=False)
-    return request if desk.verdicts[key] else replace(request, snippets=())
+    return request if desk.verdicts[key] else without
 
 
 def _known(desk: Desk, request: Request) -> Continuations | None:
@@ -210,7 +212,7 @@ def _known(desk: Desk, request: Request) -> Continuations | None:
 def _prompt(desk: Desk, request: Request, reserve: int) -> Prompt:
     from npllm.models.fim import PromptParts
 
-    parts = PromptParts(request.place.path, request.prefix, request.suffix, request.snippets)
+    parts = PromptParts(request.place.path, request.prefix, request.suffix, request.snippets, request.working)
     return desk.builder.build(parts, reserve=reserve, snippet_budget=request.config.memory.token_budget)
 
 

@@ -54,8 +54,9 @@ def _documents(server: NpllmServer) -> None:
     def opened(params: lsp.DidOpenTextDocumentParams) -> None:
         item = params.text_document
         encoding = server.server_capabilities.position_encoding or lsp.PositionEncodingKind.Utf16
-        server.documents[item.uri] = Document(item.uri, item.language_id, item.text, item.version, encoding)
-        server.assistant.listener.opened(item.uri, item.text)
+        document = Document(item.uri, item.language_id, item.text, item.version, encoding)
+        server.documents[item.uri] = document
+        server.assistant.opened(server.place(document, 0), item.text)
         server.active()
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)

@@ -38,6 +38,7 @@ __all__ = [
 _SUFFIX_SHARE = 4  # one in so many tokens of the room
 _SUFFIX_STEP = 128  # room that the prefix leaves goes to the suffix in such steps, so that it rarely changes
 _CUT_SLACK = 8  # a long prefix may lose one in so many tokens for the sake of a stable cut
+_WORKING_SHARE = 2  # one in so many tokens for snippets is kept for what is on the desk, where it needs them
 _COMMENTS = {
     "--": "sql lua hs elm adb ads",
     "%": "tex erl m",
@@ -55,6 +56,7 @@ class PromptParts:
     prefix: str  # text before the cursor
     suffix: str  # text behind it
     snippets: tuple[Snippet, ...] = ()  # remembered code, the most alike first
+    working: tuple[Snippet, ...] = ()  # what else is on the desk, what matters most first
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,19 +162,22 @@ class PromptBuilder:
 
     def _snippets(self, parts: PromptParts, budget: int) -> tuple[list[int], list[UUID], list[Span], int]:
         """Ids of the snippets that fit, the most alike last (nearest to the cursor), their experiences, where those of
-        an experience stand among the ids, and how many fit."""
+        an experience stand among the ids, and how many fit.
+
+        What else is on the desk comes before them all: it changes least while the person types. It has its share, and
+        what the others leave.
+        """
         if budget <= 0:
             return [], [], [], 0
         chosen: list[list[int]] = []
         shown: list[Snippet] = []
         first = ""
         used: list[UUID] = []
-        for snippet in parts.snippets:
-            ids: list[int] = []
-            for piece in self.format.snippet:
-                token = self.codec.token_id(piece)
-                ids += [token] if token is not None else self._encoded(_fill_snippet(piece, snippet, parts.path))
-            if len(ids) <= budget:
+        working = [(snippet, self._snippet(snippet, parts.path)) for snippet in parts.working]
+        kept = min(budget // _WORKING_SHARE, sum(len(ids) for _, ids in working))
+        remembered = [(snippet, self._snippet(snippet, parts.path), kept) for snippet in parts.snippets]
+        for snippet, ids, left in (*remembered, *((*one, 0) for one in working)):
+            if len(ids) <= budget - left:
                 budget -= len(ids)
                 chosen.insert(0, ids)
                 shown.insert(0, snippet)
@@ -188,6 +193,14 @@ class PromptBuilder:
             if snippet.experience_id is not None
         ]
         return [token for ids in chosen for token in ids], used, spans, len(chosen)
+
+    def _snippet(self, snippet: Snippet, target: str) -> list[int]:
+        """Ids of one snippet, for a prompt of the document `target`."""
+        ids: list[int] = []
+        for piece in self.format.snippet:
+            token = self.codec.token_id(piece)
+            ids += [token] if token is not None else self._encoded(_fill_snippet(piece, snippet, target))
+        return ids
 
     def _around(self, parts: PromptParts, room: int, *, begins: bool) -> tuple[list[int], list[int]]:
         """Ids of the prefix's tail and of the suffix's head, together at most `room`."""
