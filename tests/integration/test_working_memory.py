@@ -3,6 +3,7 @@
 # ruff: noqa: F811
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from npllm.assist import context
 from npllm.assist.assistant import Assistant
 from npllm.config import Config
 from npllm.evaluation.ablation.desk import awake
+from npllm.models import decoding
 from npllm.types import Snippet
 from tests.benchmarks.working import Tabs
 from tests.fixtures_memory import database_url, postgres, store_config  # noqa: F401
@@ -124,6 +126,27 @@ async def test_the_same_pieces_in_the_same_order_while_the_person_types(tabs: Ta
     tabs.change(uri, len(tabs.text(uri)), len(tabs.text(uri)), "count_herd(")
     used = await seen(tabs, uri)
     assert used[1:] == first and used[0].path == "later.py", "what is new stands nearest to the cursor"
+
+
+async def test_the_keys_and_values_of_the_prompt_before_serve_the_next(
+    tabs: Tabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[tuple[int, ...]] = []
+    real = decoding.complete
+    monkeypatch.setattr(decoding, "complete", lambda *a, **k: (prompts.append(a[1]), real(*a, **k))[1])
+    for path in ("flock.py", "flight.py"):
+        edited(tabs, path, OLD, EDIT.replace("flock", path[:-3]))
+    at = len(ABOVE + TAIL)
+    uri = tabs.open("zoo.py", ABOVE + TAIL + "\n", "python")
+    for typed in ("quokka", " = ", "[", "wombat", ", "):  # nothing that is suggested
+        tabs.change(uri, at, at, typed)
+        at += len(typed)
+        await tabs.complete(uri, at)
+        assert (await tabs.score(uri, at, "gnu")).memories >= 1
+    assert len(prompts) == 5
+    for before, after in itertools.pairwise(prompts):
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
+        assert shared >= len(before) - 2, "all but the token that was being typed"
 
 
 async def test_what_is_left_alone_is_never_there(tabs: Tabs, assistant: Assistant) -> None:
