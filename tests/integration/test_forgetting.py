@@ -1,4 +1,4 @@
-# ruff: noqa: F811
+# ruff: noqa: F811, ASYNC110
 """`npllm memory forget`: rows, journals, weights, reports, what a living server holds; killed, it ends next time."""
 
 from __future__ import annotations
@@ -303,6 +303,13 @@ async def test_a_living_server_lets_go_of_it(
         assert await editor.complete(uri, len(CODE)) is not None
         status = await editor.execute("npllm.evaluation.settle")
         assert status["counts"]["suggestions"] == 1
+        old = make_experience(final_text=f'key = "{KEY}"', embedding=unit_vector(3))
+        await store.write([old])
+        assert (await run("redact"))[0] == 0
+        assert KEY not in str(await store.experience(old.id))
+        async with asyncio.timeout(30):
+            while await store.experiences_without_embedding(5):
+                await asyncio.sleep(0.1)
 
 
 async def test_killed_anywhere_it_ends_the_next_time(store: Store, given: Config, run: Run) -> None:

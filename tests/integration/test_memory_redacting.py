@@ -1,4 +1,4 @@
-# ruff: noqa: F811
+# ruff: noqa: F811, ASYNC110
 """Secrets in what earlier versions stored: their halves, the reports that quote them, and what arrives meanwhile."""
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from npllm.config import JournalConfig
 from npllm.memory import codec, redacting
+from npllm.memory.database import Connection
+from npllm.memory.journal import Journal
+from npllm.memory.places import Selector
+from npllm.memory.pump import Pump
 from npllm.memory.redacting import Redacted
 from npllm.memory.scrubbing import redact_journals
 from npllm.memory.store import Store
@@ -26,6 +31,7 @@ from tests.fixtures_memory import (  # noqa: F401
     postgres,
     store,
     store_config,
+    unit_vector,
 )
 
 BEGIN, END = 'password = "hunter2Zq', '8sKd91mQ"'
@@ -123,3 +129,54 @@ async def test_a_later_look_that_comes_meanwhile_is_looked_through_and_not_undon
     now = {one.id: await store.experience(one.id) for one in (still, clean, worse)}
     assert now[clean.id] is not None and now[clean.id].final_text == "y = 2"  # type: ignore[union-attr]
     assert now[worse.id] is not None and now[worse.id].final_text.startswith("z = 3\n")  # type: ignore[union-attr]
+
+
+async def test_an_embedding_made_meanwhile_does_not_bring_the_text_back(
+    store: Store, database_url: str, tmp_path: Path
+) -> None:
+    old = make_experience(prefix=BEGIN, final_text=END)
+    await store.write([old])
+    asked: list[str] = []
+
+    async def embed(texts: list[str]) -> list[tuple[float, ...]]:
+        asked.extend(texts)
+        if len(asked) == 1:  # the old text is with the embedder
+            assert (await redact(store)).rows == Counter(experiences=1)
+        return [unit_vector(3) for _ in texts]
+
+    async def provide() -> Store:
+        return store
+
+    running = asyncio.create_task(Pump(Journal(tmp_path), provide, embed, JournalConfig(flush_ms=10)).run())
+    async with asyncio.timeout(30):
+        while await store.experiences_without_embedding(1):
+            await asyncio.sleep(0.02)
+    running.cancel()
+    assert len(asked) == 2 and END[:-1] in asked[0] and END[:-1] not in asked[1]
+    assert await stored(database_url, END[:-1]) == []
+
+    other = make_experience(suggested=BEGIN + END)
+    await store.write([other])
+    await redact(store)
+    await store.write([dataclasses.replace(other, embedding=unit_vector(3))])  # as a pump does that had read it before
+    assert await stored(database_url, END[:-1]) == []
+
+
+async def test_who_writes_and_who_forgets_do_not_wait_for_one_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forgetting that begins while a writer asks whose vectors are in use goes on at once."""
+    may_write, forgot = store.embeddings.may_write, []
+
+    async def asked(connection: Connection) -> bool:
+        forgetting = store.forgetting.forget(
+            Selector(project="/other"), tainted=lambda _versions, _ids: (), usable=lambda _: True
+        )
+        async with asyncio.timeout(20):
+            forgot.append(await forgetting)
+        return await may_write(connection)
+
+    store.embeddings.mine = "mine"
+    monkeypatch.setattr(store.embeddings, "may_write", asked)
+    await store.write([make_suggestion(), make_experience()])
+    assert len(forgot) == 1 and (await store.counts()).experiences == 1

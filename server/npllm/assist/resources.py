@@ -352,6 +352,8 @@ class Resources:
             self.off_limits = self.library.off_limits = await self.store.forgetting.off_limits()
             self.library.forget()
             self.indexer.look_again()
+            if self._pump is not None:  # what was redacted has no embedding
+                self._pump.embed_again()
             await self._on_forgotten(self.store)
             await self.drain(30.0)
             await asyncio.to_thread(self.journal.close)

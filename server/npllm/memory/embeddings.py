@@ -7,8 +7,11 @@ the background (`pump`), the newest first. Killed at any moment, the next proces
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
+from npllm.memory import rows
 from npllm.memory.database import QUERIES, Connection, Database
+from npllm.types import Experience
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,28 @@ class Embeddings:
             return self.mine is None or await QUERIES.embedder(connection) in (None, self.mine)
 
         return await self._database.run(operation)
+
+    async def fill(self, experiences: Iterable[Experience]) -> None:
+        """Give what is stored without an embedding these ones, where its text is still what they were made of.
+
+        Raises:
+            StoreError: the database is away.
+        """
+        values = [
+            {
+                "id": one.id,
+                "prefix": rows.text(one.prefix),
+                "final_text": rows.text(one.final_text),
+                "embedding": rows.vector(one.embedding),
+            }
+            for one in sorted(experiences, key=lambda one: one.id)  # in the order in which others write
+        ]
+
+        async def operation(connection: Connection) -> None:
+            if await self.may_write(connection):
+                await QUERIES.fill_experiences(connection, values)
+
+        await self._database.run(operation)
 
     async def _set(self, fingerprint: str) -> None:
         async def operation(connection: Connection) -> None:

@@ -181,11 +181,12 @@ class Pump:
         self._backfill_at = math.inf if not found else 0.0
         if found:
             records = await self._with_embeddings(found)
-            if all(isinstance(record, Experience) and record.embedding is None for record in records):
+            embedded = [one for one in records if isinstance(one, Experience) and one.embedding is not None]
+            if not embedded:
                 self._backfill_at = time.monotonic() + BACKFILL_PAUSE_S
                 return
-            await store.write(records)
-            self._remember(records)
+            await store.embeddings.fill(embedded)
+            self._remember(embedded)
 
 
 def _newest(records: Sequence[JournalRecord]) -> list[JournalRecord]:

@@ -132,6 +132,8 @@ class Store:
         experiences.sort(key=lambda row: (row["id"], row["revision"]))
 
         async def operation(connection: Connection) -> None:
+            # Before any table is locked, as in forgetting: else the two may wait for one another.
+            bare = bool(experiences) and not await self.embeddings.may_write(connection)
             limits = [row["path"] async for row in QUERIES.off_limits(connection)] if placed else []
             barred = {_about(record) for record in placed if off_limits(record.place, limits)}
             if barred:  # and what comes of them later: the tables refuse what is forgotten
@@ -151,7 +153,6 @@ class Store:
             if signs:
                 await QUERIES.insert_signs(connection, signs)
             if experiences:
-                bare = not await self.embeddings.may_write(connection)
                 await QUERIES.upsert_experiences(
                     connection, [{**row, "embedding": None} for row in experiences] if bare else experiences
                 )
@@ -197,7 +198,7 @@ class Store:
         return [rows.experience(r) for r in found]
 
     async def experiences_without_embedding(self, limit: int) -> list[Experience]:
-        """What `similar` cannot find yet, newest first; write them again with an embedding to mend that."""
+        """What `similar` cannot find yet, newest first; `embeddings.fill` mends that."""
         return [rows.experience(row) for row in await self._all("experiences_without_embedding", limit=limit)]
 
     async def contexts_with_new(self, since: datetime | None) -> list[ContextCount]:

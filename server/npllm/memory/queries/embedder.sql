@@ -8,6 +8,11 @@ SELECT embedder FROM persons WHERE owner = current_user FOR SHARE;
 -- name: use_embedder!
 UPDATE persons SET embedder = :embedder WHERE owner = current_user;
 
+-- name: fill_experiences*!
+-- Of the text that was embedded, and no other: it may have been redacted, replaced or forgotten meanwhile.
+UPDATE experiences SET embedding = CAST(:embedding AS halfvec)
+WHERE owner = current_user AND id = :id AND embedding IS NULL AND prefix = :prefix AND final_text = :final_text;
+
 -- name: drop_experiences_embeddings$
 WITH few AS (SELECT id FROM experiences WHERE owner = current_user AND embedding IS NOT NULL LIMIT :batch),
 gone AS (UPDATE experiences e SET embedding = NULL FROM few

@@ -50,7 +50,7 @@ ON CONFLICT (id, owner) DO NOTHING;
 
 -- name: upsert_experiences*!
 -- A later look (higher revision) replaces an earlier one, in whatever order they arrive; an embedding that the newer
--- one lacks is kept if the text is the same, and one that the older one lacked is filled in.
+-- one lacks is kept if the text is the same, and one that the same look lacked is filled in, where its texts are still those: they may have been redacted.
 INSERT INTO experiences AS kept (id, project_id, uri, path, language, cursor_offset, prefix, suffix, context,
     suggested, final_text, outcome, implicit, emotional, reward, relevance, decision, created_at, revision, contexts, embedding)
 VALUES (:id, (SELECT p.id FROM projects p WHERE p.owner = current_user AND p.path = :project), :uri, :path,
@@ -66,4 +66,6 @@ ON CONFLICT (id, owner) DO UPDATE SET
     embedding = coalesce(excluded.embedding, CASE
         WHEN kept.final_text = excluded.final_text AND kept.prefix = excluded.prefix THEN kept.embedding END)
 WHERE excluded.revision > kept.revision
-   OR (excluded.revision = kept.revision AND kept.embedding IS NULL AND excluded.embedding IS NOT NULL);
+   OR (excluded.revision = kept.revision AND kept.embedding IS NULL AND excluded.embedding IS NOT NULL
+       AND kept.prefix = excluded.prefix AND kept.suffix = excluded.suffix AND kept.suggested = excluded.suggested
+       AND kept.final_text = excluded.final_text);
