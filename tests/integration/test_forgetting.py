@@ -327,7 +327,7 @@ async def test_killed_anywhere_it_ends_the_next_time(store: Store, given: Config
         if round:  # in the first one as soon as the database has done its part
             await asyncio.sleep(0.5 * round)
         else:
-            while not await store.forgetting.unfinished() and child.returncode is None:  # noqa: ASYNC110
+            while not await store.forgetting.unfinished() and child.returncode is None:
                 await asyncio.sleep(0.001)
         if child.returncode is None:
             os.kill(child.pid, signal.SIGKILL)

@@ -146,16 +146,26 @@ async def test_memory_over_tls_with_every_check(
 
 def test_another_machine_is_not_spoken_to_in_the_clear_unless_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGSSLMODE", raising=False)
+    monkeypatch.delenv("PGHOST", raising=False)
     required = {"ssl": "require"}
     assert tls.arguments("postgresql://me@db.example.org/npllm") == required
     assert tls.arguments("postgresql://me@10.0.0.7:5433/npllm?application_name=x") == required
     assert tls.arguments("postgresql://me@localhost,db.example.org/npllm") == required
     assert tls.arguments("postgresql://me@/npllm?host=db.example.org") == required
-    for local in ("localhost", "127.0.0.1:5433", "[::1]:5432", ""):
+    assert tls.arguments("postgresql://me@db.example.org/npllm?host=localhost") == required
+    assert tls.arguments("postgresql://me@[2001:db8::7]/npllm") == required
+    for local in ("localhost", "127.0.0.1:5433", "[::1]:5432", "[::1]", "%2Fvar%2Frun%2Fpostgresql", ""):
         assert tls.arguments(f"postgresql://me@{local}/npllm") == {}
     assert tls.arguments("postgresql://me@/npllm?host=/var/run/postgresql") == {}
     assert tls.arguments("postgresql://me@db.example.org/npllm?sslmode=disable") == {}
     assert tls.arguments("this is no url") == {}
+    monkeypatch.setenv("PGHOST", "db.example.org")
+    assert tls.arguments("postgresql:///npllm") == tls.arguments("postgresql://me@/npllm") == required
+    assert tls.arguments("postgresql://me@localhost/npllm") == tls.arguments("postgresql:///npllm?host=/tmp") == {}
+    assert tls.arguments("postgresql:///npllm?sslmode=disable") == {}
+    for named, told in (("::1", {}), ("/tmp", {}), ("localhost", {}), ("2001:db8::7", required)):
+        monkeypatch.setenv("PGHOST", named)
+        assert tls.arguments("postgresql:///npllm") == told, named
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     assert tls.arguments("postgresql://me@db.example.org/npllm") == {}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 LOCAL = ("", "localhost", "127.0.0.1", "::1")
 
@@ -19,13 +19,21 @@ def arguments(url: str) -> dict[str, Any]:
     try:
         parts = urlsplit(url)
         query = parse_qs(parts.query)
-        hosts = [name.rpartition(":")[0] or name for name in parts.netloc.rpartition("@")[2].split(",")]
-        hosts = query.get("host", [host.strip("[]") for host in hosts])
+        # In the driver's order.
+        named = unquote(parts.netloc.rpartition("@")[2]) or query.get("host", [""])[-1] or os.environ.get("PGHOST", "")
+        hosts = [_host(one) for one in named.split(",")]
     except ValueError:
         return {}
     said = "sslmode" in query or "PGSSLMODE" in os.environ or "service" in query
     remote = any(host not in LOCAL and not host.startswith(("/", "@")) for host in hosts)
     return {"ssl": "require"} if remote and not said else {}
+
+
+def _host(named: str) -> str:
+    """A name or an address, without the port that may follow it."""
+    if named.count(":") > 1 and not named.startswith("["):  # an address of IPv6 alone
+        return named
+    return named.rpartition(":")[0].strip("[]") if not named.endswith("]") and ":" in named else named.strip("[]")
 
 
 def mend(error: BaseException) -> str:
