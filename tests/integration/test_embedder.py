@@ -77,15 +77,23 @@ async def test_what_cannot_serve_is_one_clear_message(tmp_path: Path, monkeypatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     wrong = make_embedder(tmp_path / "wide", 1, size=256)
     (tmp_path / "empty").mkdir()
+    for kind in ("bert", "roberta"):
+        (make_embedder(tmp_path / kind, 1, kind=kind) / "model.safetensors").rename(
+            tmp_path / kind / "model-00001-of-00001.safetensors"
+        )
     for model, says in (
         (str(wrong), r"vectors of 256 numbers, and memory holds 384"),
         (str(tmp_path / "none"), r"no embedding model in .*none.*memory\.embedder"),
+        (str(tmp_path / "bert"), r"cannot be loaded: it has no model\.safetensors.*Set memory\.embedder"),
+        (str(tmp_path / "roberta"), r"cannot be loaded: it has no model\.safetensors.*Set memory\.embedder"),
         (str(tmp_path / "empty"), r"cannot be loaded.*Set memory\.embedder"),
         ("nobody/has-this-model", r"cannot be fetched.*memory\.embedder"),
     ):
         embedder = Embedder(model)
         with pytest.raises(ModelError, match=says):
             await embedder.embed(["x"])
+        with pytest.raises(ModelError, match=says):
+            await embedder.fingerprint()
         embedder.close()
 
 

@@ -31,8 +31,9 @@ from npllm.memory.index.search import CodeSearch
 from npllm.memory.places import Selector
 from npllm.memory.retrieval import Retriever
 from npllm.memory.store import Store
+from npllm.memory.texts import embedding_text
 from npllm.types import Place
-from tests.fixtures_memory import database_url, postgres, store, store_config  # noqa: F401
+from tests.fixtures_memory import database_url, make_experience, postgres, store, store_config  # noqa: F401
 
 HERD = (
     "def migrate_herd(zebra_width, gnu_height):\n"
@@ -279,6 +280,35 @@ async def test_the_project_s_code_is_found_on_the_hot_path_and_fused_when_the_re
     embedder.close()
 
 
+async def test_experiences_are_found_while_a_large_index_is_loaded_for_the_first_time(
+    store: Store, project: Project
+) -> None:
+    await looked(store, project)
+    embedder = Embedder()
+    prefix = "def migrate_flock(zebra_width):\n    herd_register.sort()\n    "
+    place = project.place()
+    [vector] = await embedder.embed([embedding_text(prefix)])
+    await store.write(
+        [make_experience(place=place, prefix=prefix, final_text="announce(herd_register)", embedding=vector)]
+    )
+    loading, load = asyncio.Event(), store.index.terms
+
+    async def slowly(*asked: str) -> list[records.Lying]:
+        await loading.wait()
+        return await load(*asked)  # type: ignore[arg-type]
+
+    store.index.terms = slowly  # type: ignore[method-assign, assignment]
+    made = Retriever(store, embedder, MemoryConfig(index="identifiers"), CodeSearch(store.index, by_meaning=False))
+    while not (early := await made.snippets(place, prefix, "\n", 1_000)):
+        pass
+    assert "announce" in early[0].text and len(early) == 1
+    loading.set()
+    late = await made.snippets(place, prefix, "\n", 60_000)
+    assert len(late) > 1 and {"herd.py"} < {one.path for one in late}
+    await made.close()
+    embedder.close()
+
+
 # -- forgetting ----------------------------------------------------------------------------------------------------
 
 
@@ -427,6 +457,38 @@ async def test_a_model_that_cannot_be_loaded_stops_only_embedding(
 
         await until(there)
         assert made.state.files <= 6, "nothing is looked at again and again"
+    finally:
+        await made.close()
+
+
+async def test_nothing_is_embedded_or_found_by_meaning_with_an_embedder_that_is_not_in_use(
+    indexed_config: Config, store: Store, project: Project
+) -> None:
+    await looked(store, project)
+    unit = [1.0] + [0.0] * 383
+    hashes = [hash for hash, _ in await store.index.without_embedding([str(project.root)], 10)]
+
+    async def near() -> int:
+        found = store.index.nearest(unit, str(project.root), ("python",), without="", limit=9, min_similarity=-1.0)
+        return len(await found)
+
+    await store.embeddings.use("one", shipped=False)
+    await store.index.embed({hashes[0]: unit})
+    assert await near() == 1
+    other = await Store.connect(indexed_config)
+    await other.embeddings.use("other", shipped=False)
+    await other.index.embed({hashes[0]: unit})
+    await store.index.embed({hashes[1]: unit})
+    assert len(await store.index.without_embedding([str(project.root)], 10)) == 1
+    assert (
+        await near() == 0
+        and await store.similar(unit, project=None, language="python", limit=9, min_similarity=-1.0) == []
+    )
+    await other.close()
+    made = Indexer(replace(indexed_config, memory=replace(indexed_config.memory, index="identifiers+meaning")))
+    try:
+        made.open(str(project.root))
+        assert not await made.settled(8) and made.state.files >= 2 and made.state.embedded == 0
     finally:
         await made.close()
 

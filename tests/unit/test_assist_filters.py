@@ -6,7 +6,7 @@ import pytest
 
 from npllm.assist import filters
 from npllm.assist.filters import Avoided
-from npllm.types import OutcomeKind
+from npllm.types import OutcomeKind, new_id
 
 PREFIX = "def area(radius):\n    if radius < 0:\n        "
 
@@ -50,6 +50,18 @@ def test_outcomes_say_what_is_refused_and_what_is_wanted_after_all() -> None:
     assert not avoided.covers("python", "return None", PREFIX), "it was written there by hand"
 
 
+def test_anger_is_taken_back_for_one_suggestion_alone() -> None:
+    avoided, one, other = Avoided(), new_id(), new_id()
+    avoided.add("python", "return  None", one)
+    avoided.add("python", "return None", one)
+    avoided.add("python", "return None", other)
+    avoided.withdraw("python", "return None", one)
+    assert avoided.covers("python", "return None"), "the other was met with anger, too"
+    avoided.withdraw("python", "return None", other)
+    assert not avoided.covers("python", "return None")
+    avoided.withdraw("python", "return None", other)
+
+
 def test_the_oldest_refusals_are_dropped_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filters, "MOST_REFUSED", 2)
     avoided = Avoided()
@@ -60,7 +72,7 @@ def test_the_oldest_refusals_are_dropped_first(monkeypatch: pytest.MonkeyPatch) 
 
 def test_anger_counts_everywhere_in_the_language() -> None:
     avoided = Avoided()
-    avoided.add("python", "raise SystemExit(3)")
+    avoided.add("python", "raise SystemExit(3)", new_id())
     assert avoided.covers("python", "  raise  SystemExit(3)", "") and not avoided.covers(
         "go", "raise SystemExit(3)", ""
     )

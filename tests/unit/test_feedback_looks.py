@@ -93,7 +93,7 @@ def test_a_commit_hours_later_is_the_last_word():
     desk.edit(12, 13, "2")
     assert desk.tracker.committed("/elsewhere", at + 5000) == []
     assert told(desk.tracker.committed("/w", at + 5000)) == [(K.EDITED, "commit", True)]
-    assert desk.tracker.next_due() is None
+    assert desk.next_due() is None
 
 
 def test_a_commit_at_once_is_told_and_the_looks_go_on():
@@ -101,7 +101,7 @@ def test_a_commit_at_once_is_told_and_the_looks_go_on():
     shown_under_git(desk)
     assert told(desk.tracker.committed("/w", desk.now + 1)) == [(K.ACCEPTED, "commit", False)]
     assert desk.tracker.committed("/w", desk.now + 2) == []
-    assert desk.tracker.next_due() is not None
+    assert desk.next_due() is not None
 
 
 # -- what a look costs ----------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_closed_twice_in_a_moment_with_another_text_each_is_told_in_the_end():
     ]
     outcomes = desk.tracker.tick(desk.now + 10)
     assert [(one.suggestion_id, one.final_text, one.final) for one in outcomes] == [(second.id, "text()", True)]
-    assert desk.tracker.next_due() is None
+    assert desk.next_due() is None
 
 
 def test_what_opens_much_later_is_another_one():

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import difflib
 import itertools
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npllm.feedback.diffing import needs_refining, refine
+from npllm.feedback.diffing import needs_refining, refining
 from npllm.feedback.tracking import Change, TrackedRange, common_head, common_tail, drawn, localise, minimal
 
 BEFORE, INSIDE, BEHIND = 0, 1, 2
 edits = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.text("ab\n", max_size=5)), max_size=12)
 texts = st.text("ab \n", max_size=30)
+
+
+def refine(before: str, change: Change, ranges: Sequence[TrackedRange]) -> list[Change]:
+    return [piece for piece in refining(before, change, ranges) if piece is not None]
 
 
 class Reference:

@@ -352,8 +352,14 @@ class Assistant:
         emotion = await self._feelings.read(given.emoji, given.comment)
         made = None if emotion is None else self._recorder.reread(given, emotion, CLASSIFIER)
         suggestion = self._recorder.known(given.suggestion_id)
-        if made is not None and suggestion is not None and made.frustration >= self.config.feedback.avoid_frustration:
+        if made is None or suggestion is None:
+            return
+        if made.frustration >= self.config.feedback.avoid_frustration:
             self._avoid(suggestion)
+        elif given.frustration >= self.config.feedback.avoid_frustration:
+            self._avoided.withdraw(suggestion.place.language, suggestion.text, suggestion.id)
+            if self._recorder.outcome(suggestion.id) not in filters.REFUSED:
+                self._cache.allow(suggestion.place, suggestion.text)
 
     def known(self, suggestion_id: UUID) -> Suggestion | None:
         """A suggestion that was recorded lately."""
@@ -375,7 +381,7 @@ class Assistant:
     async def _connected(self, store: Store) -> None:
         try:
             for item in await store.avoided(None, 1000):
-                self._avoided.add(item.place.language, item.suggested)
+                self._avoided.add(item.place.language, item.suggested, item.id)
             for one in reversed(await store.traces(None, limit=filters.MOST_REFUSED)):
                 self._avoided.hear(one.place.language, one.prefix, one.suggested, one.outcome, one.final_text)
         except StoreError as error:
@@ -422,7 +428,7 @@ class Assistant:
 
     def _avoid(self, suggestion: Suggestion) -> None:
         """Never its like again."""
-        self._avoided.add(suggestion.place.language, suggestion.text)
+        self._avoided.add(suggestion.place.language, suggestion.text, suggestion.id)
         self._cache.reject(suggestion.place, suggestion.text)
         if self.resources.retriever is not None:
             self.resources.retriever.forget()

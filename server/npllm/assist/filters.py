@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from uuid import UUID
 
 from npllm.config import CompletionConfig
 from npllm.memory.secret_shapes import PLACEHOLDER
@@ -44,13 +45,22 @@ class Avoided:
     """
 
     def __init__(self) -> None:
-        self._texts: set[tuple[str, str]] = set()
+        self._texts: dict[tuple[str, str], set[UUID]] = {}  # and the suggestions that were met so
         self._refused: OrderedDict[tuple[str, str, str], None] = OrderedDict()  # the oldest first
 
-    def add(self, language: str, text: str) -> None:
+    def add(self, language: str, text: str, id: UUID) -> None:
+        """A suggestion was met with anger."""
         folded = _fold(text)
         if len(folded) >= SHORTEST_AVOIDED:
-            self._texts.add((language, folded))
+            self._texts.setdefault((language, folded), set()).add(id)
+
+    def withdraw(self, language: str, text: str, id: UUID) -> None:
+        """It was not, after all."""
+        key = language, _fold(text)
+        ids = self._texts.get(key, set())
+        ids.discard(id)
+        if not ids:
+            self._texts.pop(key, None)
 
     def refuse(self, language: str, prefix: str, text: str) -> None:
         """A suggestion was refused behind `prefix`."""

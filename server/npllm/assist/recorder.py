@@ -188,6 +188,11 @@ class Recorder:
         case = self._cases.get(suggestion_id)
         return case is not None and case.feedback is not None
 
+    def outcome(self, suggestion_id: UUID) -> OutcomeKind | None:
+        """What became of a suggestion, as far as that is known."""
+        case = self._cases.get(suggestion_id)
+        return None if case is None or case.outcome is None else case.outcome.kind
+
     def last_seen(self, seen: Callable[[UUID], bool | None]) -> Suggestion | None:
         """The suggestion that the person saw last; where they saw none, the one made last.
 

@@ -23,16 +23,12 @@ AT_ONCE = 500  # lines that are looked at in one step
 CHARACTERS = 25_000  # or characters
 
 
-def refine(before: str, change: Change, ranges: Sequence[TrackedRange]) -> list[Change]:
+def refining(before: str, change: Change, ranges: Sequence[TrackedRange]) -> Iterator[Change | None]:
     """`change` as several that do the same, the last in the text first; fine around `ranges`, coarse elsewhere.
 
-    They can be applied one after the other to `before`: each leaves the offsets of those that follow as they are.
+    They can be applied one after the other to `before`: each leaves the offsets of those that follow as they are. In
+    steps of less than a millisecond or so: None where there is more to do, then the changes.
     """
-    return [piece for piece in refining(before, change, ranges) if piece is not None]
-
-
-def refining(before: str, change: Change, ranges: Sequence[TrackedRange]) -> Iterator[Change | None]:
-    """The same in steps of less than a millisecond or so: None where there is more to do, then the changes."""
     near = _Near(ranges)
     fine: list[Change] = []
     for block in _blocks(before, change, near):

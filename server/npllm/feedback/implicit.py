@@ -269,11 +269,6 @@ class ImplicitFeedback:
         taken = (one for one in cases if one.state is State.ACCEPTED or one.taken)
         return [(one.suggestion, one.span) for one in taken if one.span.start < one.span.end]
 
-    def next_due(self) -> float | None:
-        """When `tick` has something to do next; None when nothing is followed."""
-        looks = (case.due(self.config.settle_s)[0] for _, case in self._all())
-        return min((*looks, *(at + PARKED_S for _, at in self._parked.values())), default=None)
-
     # -- cases ----------------------------------------------------------------------------------------
 
     def _end_at(self, document: Document, before: str, change: Change, now: float) -> list[Outcome]:

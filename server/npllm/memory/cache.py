@@ -87,6 +87,10 @@ class CompletionCache:
         while len(self._rejected) > REJECTED:
             self._rejected.popitem(last=False)
 
+    def allow(self, place: Place, text: str) -> None:
+        """`text` may be offered at this place after all."""
+        self._rejected.pop(_rejection(place, text), None)
+
     def rejected(self, place: Place, text: str) -> bool:
         """Whether `text` was rejected at this place."""
         return _rejection(place, text) in self._rejected

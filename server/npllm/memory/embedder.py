@@ -72,8 +72,9 @@ class Embedder:
         if self._model is None:
             folder = locate(self._name) if self._name else self._folder or _find()
             mend = "Set memory.embedder to another." if self._name else REINSTALL
-            self._model = Encoder(folder, self._threads, mend)
+            model = Encoder(folder, self._threads, mend)
             self._fingerprint = fingerprint(folder)
+            self._model = model
         vectors: list[tuple[float, ...]] = []
         for start in range(0, len(texts), BATCH):
             if self._closed.is_set():

@@ -57,13 +57,13 @@ class Embeddings:
         """Whether this process's vectors are the ones in use, until the transaction ends."""
         return self.mine is None or await QUERIES.embedder_held(connection) in (None, self.mine)
 
+    async def may_search(self, connection: Connection) -> bool:
+        """The same, at this moment: vectors of another embedder resemble its own by chance alone."""
+        return self.mine is None or await QUERIES.embedder(connection) in (None, self.mine)
+
     async def in_use(self) -> bool:
-        """The same, at this moment."""
-
-        async def operation(connection: Connection) -> bool:
-            return self.mine is None or await QUERIES.embedder(connection) in (None, self.mine)
-
-        return await self._database.run(operation)
+        """The same, by itself."""
+        return await self._database.run(self.may_search)
 
     async def fill(self, experiences: Iterable[Experience]) -> None:
         """Give what is stored without an embedding these ones, where its text is still what they were made of.

@@ -15,6 +15,7 @@ from typing import Any
 from npllm.types import EMBEDDING_DIM, ModelError
 
 MAX_TOKENS = 256
+WEIGHTS = "model.safetensors"
 EDGE = 1 << 20  # bytes of the weights' beginning and end that tell models apart
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("*.json", "*.safetensors", "1_Pooling/*")
@@ -51,7 +52,7 @@ def locate(model: str) -> Path:
 
 def fingerprint(folder: Path) -> str:
     """What tells this model's vectors from another's."""
-    weights = folder / "model.safetensors"
+    weights = folder / WEIGHTS
     found = hashlib.sha256(f"{MAX_TOKENS} {_pooling(folder)} {weights.stat().st_size}".encode())
     with weights.open("rb") as file:
         found.update(file.read(EDGE))
@@ -81,6 +82,8 @@ class Encoder:
 
         torch.set_num_threads(threads)  # OpenMP: of this thread
         try:
+            if not (folder / WEIGHTS).is_file():
+                raise FileNotFoundError(f"it has no {WEIGHTS} (weights in several files or as pickle are not read)")
             self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
             settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             self._model: Any = _bert(folder) if settings.get("model_type") == "bert" else _any(folder)
@@ -118,7 +121,7 @@ def _bert(folder: Path) -> Any:
     from transformers import BertConfig, BertModel
 
     model = BertModel(BertConfig.from_json_file(str(folder / "config.json")), add_pooling_layer=False)
-    weights = {name.removeprefix("bert."): value for name, value in load_file(folder / "model.safetensors").items()}
+    weights = {name.removeprefix("bert."): value for name, value in load_file(folder / WEIGHTS).items()}
     wanted = set(model.state_dict())
     model.load_state_dict({name: value for name, value in weights.items() if name in wanted})
     return model

@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from npllm.config import MemoryConfig
@@ -161,18 +161,7 @@ class Retriever:
     async def _search(self, place: Place, prefix: str, suffix: str, delay_s: float) -> None:
         try:
             await asyncio.sleep(delay_s)
-            limit = self._config.snippets * CANDIDATES
-            alike: list[Hit] = []
-            if self._code is not None:
-                await self._code.ready(place)
-                alike = self._code.by_identifiers(place, prefix, limit)
-                if alike:
-                    self._keep(place, await self._chosen([alike], place, prefix, suffix), whole=False)
-            [query] = await self._embedder.embed([embedding_text(prefix)])
-            ranked: list[Sequence[Snippet | Hit]] = [await self._nearest(query, place, limit), alike]
-            if self._code is not None:
-                ranked.append(await self._code.by_meaning(query, place, limit, self._config.min_similarity))
-            snippets = await self._chosen(ranked, place, prefix, suffix)
+            snippets = await self._all(place, prefix, suffix)
         except NpllmError as error:
             log.info("nothing is remembered just now: %s", error)
             return
@@ -184,6 +173,40 @@ class Retriever:
             if running is not None and running[1] is asyncio.current_task():
                 del self._tasks[place.uri]
         self._keep(place, snippets, whole=True)
+
+    async def _all(self, place: Place, prefix: str, suffix: str) -> tuple[Snippet, ...]:
+        """By identifiers and by embedding, side by side: neither waits for an index or a model that loads."""
+        limit = self._config.snippets * CANDIDATES
+        by_code = asyncio.create_task(self._by_code(place, prefix, limit))
+        by_embedding = asyncio.create_task(self._by_embedding(place, prefix, limit))
+        parts: tuple[asyncio.Task[Any], ...] = by_code, by_embedding
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            if not by_code.done() and by_embedding.exception() is None:
+                self._keep(place, await self._chosen(by_embedding.result(), place, prefix, suffix), whole=False)
+            alike = await by_code
+            if alike and (not by_embedding.done() or by_embedding.exception() is not None):
+                self._keep(place, await self._chosen([alike], place, prefix, suffix), whole=False)
+            remembered, *by_meaning = await by_embedding
+            return await self._chosen([remembered, alike, *by_meaning], place, prefix, suffix)
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _by_code(self, place: Place, prefix: str, limit: int) -> list[Hit]:
+        if self._code is None:
+            return []
+        await self._code.ready(place)
+        return self._code.by_identifiers(place, prefix, limit)
+
+    async def _by_embedding(self, place: Place, prefix: str, limit: int) -> list[Sequence[Snippet | Hit]]:
+        """The experiences that resemble a place, and what of the project's code means the like."""
+        [query] = await self._embedder.embed([embedding_text(prefix)])
+        found: list[Sequence[Snippet | Hit]] = [await self._nearest(query, place, limit)]
+        if self._code is not None:
+            found.append(await self._code.by_meaning(query, place, limit, self._config.min_similarity))
+        return found
 
     def _keep(self, place: Place, snippets: tuple[Snippet, ...], *, whole: bool) -> None:
         self._found[place.uri] = _Found(place.project, place.offset, time.monotonic(), snippets, whole)

@@ -79,12 +79,12 @@ class Store:
         self.retention = Retention(database)
         self.replay = ReplayRecords(database)
         self.cerebellum = CerebellumRecords(database)
-        self.index = ChunkRecords(database)
+        self.embeddings = Embeddings(database)
+        self.index = ChunkRecords(database, self.embeddings)
         self._listeners: list[asyncio.Task[None]] = []
         self.policies = Policies(database)
         self.statistics = Statistician(database)
         self.team = Team(database)
-        self.embeddings = Embeddings(database)
         self.redacting = Redacting(database)
         self.shares = Shares(database)
 
@@ -230,10 +230,13 @@ class Store:
     ) -> list[Snippet]:
         """What the person wrote in places like this one, nearest first; `score` is the cosine similarity.
 
-        Never the text of an avoided suggestion, nor of a discarded one. `project` None searches all projects.
+        Never the text of an avoided suggestion, nor of a discarded one; nothing while another embedder's vectors are in
+        use. `project` None searches all projects.
         """
 
         async def operation(connection: Connection) -> list[Snippet]:
+            if not await self.embeddings.may_search(connection):
+                return []
             return await find_similar(connection, embedding, project, language, limit, min_similarity, exclude)
 
         return await self._database.run(operation)

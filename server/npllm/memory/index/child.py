@@ -22,6 +22,7 @@ import psutil
 from npllm.config import Config, DatabaseConfig
 from npllm.memory.database import Database
 from npllm.memory.embedder import Embedder
+from npllm.memory.embeddings import Embeddings
 from npllm.memory.forgetting import Forgetting
 from npllm.memory.index import protocol
 from npllm.memory.index.indexing import look
@@ -45,7 +46,8 @@ class Keeper:
     """The process's work, on its event loop."""
 
     def __init__(self, database: Database, embedder: Embedder) -> None:
-        self._records = ChunkRecords(database)
+        self._embeddings = Embeddings(database)
+        self._records = ChunkRecords(database, self._embeddings)
         self._forgetting = Forgetting(database)
         self._embedder = embedder
         self._wanted = Wanted((), False)
@@ -56,6 +58,7 @@ class Keeper:
         self._asked_again = 0.0  # when to ask for projects of other processes
         self._embed_at = 0.0  # not earlier
         self._without = ""  # why nothing is embedded
+        self._outdated = False  # another embedder's vectors are in use
         self._done = self._said = Said(-1)
 
     def want(self, wanted: Wanted) -> None:
@@ -103,7 +106,7 @@ class Keeper:
             if self._news.is_set() or (wanted.embed and await self._embed(wanted)):
                 continue
             if not self._to_look_at():
-                self._say(number=wanted.number)
+                self._say(number=None if wanted.embed and self._outdated else wanted.number)
                 await self._wait()
 
     async def _claim(self, claims: Claims, watcher: Watcher, wanted: Wanted) -> None:
@@ -151,6 +154,11 @@ class Keeper:
         if not found:
             return False
         try:
+            self._embeddings.mine = self._embeddings.mine or await self._embedder.fingerprint()
+            self._outdated = not await self._embeddings.in_use()
+            if self._outdated:  # it is being changed, or another process has changed it
+                self._embed_at = time.monotonic() + RETRY_S
+                return False
             vectors = await self._embedder.embed([content[:EMBEDDED_CHARACTERS] for _, content in found])
         except ModelError as error:  # the rest of the index does without
             self._embed_at, self._without = time.monotonic() + MODEL_AGAIN_S, str(error)
@@ -166,6 +174,8 @@ class Keeper:
         times = [*self._due.values(), *(self._rests.get(project, now) for project in self._heard)]
         if set(self._wanted.projects) - set(self._due):
             times.append(self._asked_again)
+        if self._wanted.embed and self._embed_at > now:
+            times.append(self._embed_at)
         try:
             await asyncio.wait_for(self._news.wait(), timeout=max(0.05, min(times, default=now + LOOK_AGAIN_S) - now))
         except TimeoutError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from npllm.memory import rows
 from npllm.memory.database import QUERIES, Connection, Database
+from npllm.memory.embeddings import Embeddings
 from npllm.memory.places import covered, paths_of
 from npllm.memory.similarity import EXACT_BELOW, INDEX_SETTINGS
 
@@ -67,10 +68,11 @@ class Near:
 
 
 class ChunkRecords:
-    """The part of the store that holds the index."""
+    """The part of the store that holds the index. `embeddings`: knows whose vectors are in use."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, embeddings: Embeddings) -> None:
         self._database = database
+        self._embeddings = embeddings
 
     # -- what the indexing process says ------------------------------------------------------------------------
 
@@ -181,11 +183,12 @@ class ChunkRecords:
         return await self._database.run(operation)
 
     async def embed(self, vectors: Mapping[bytes, Sequence[float]]) -> None:
-        """Give chunks their embeddings."""
+        """Give chunks their embeddings, unless another embedder's are in use."""
         made = {hash: found.to_text() for hash in sorted(vectors) if (found := rows.vector(vectors[hash])) is not None}
 
         async def operation(connection: Connection) -> None:
-            await QUERIES.embed_chunks(connection, hashes=list(made), embeddings=list(made.values()))
+            if await self._embeddings.may_write(connection):
+                await QUERIES.embed_chunks(connection, hashes=list(made), embeddings=list(made.values()))
 
         if made:
             await self._database.run(operation)
@@ -229,7 +232,7 @@ class ChunkRecords:
         limit: int,
         min_similarity: float,
     ) -> list[Near]:
-        """The chunks of a project that resemble an embedding, the nearest first.
+        """The chunks of a project that resemble an embedding, the nearest first; none of another embedder.
 
         By looking at each where a project has few (a filter leaves plain HNSW with almost none of those), else through
         the index with iterative scans.
@@ -242,6 +245,8 @@ class ChunkRecords:
             return []
 
         async def operation(connection: Connection) -> list[Near]:
+            if not await self._embeddings.may_search(connection):
+                return []
             size = await QUERIES.chunk_count(
                 connection, project=rows.text(project), languages=list(languages), ceiling=EXACT_BELOW
             )
