@@ -20,6 +20,7 @@ import pytest
 from npllm import cli
 from npllm.config import Config
 from npllm.memory import codec
+from npllm.memory.index.records import File, Piece, State
 from npllm.memory.journal import Journal
 from npllm.memory.pump import Pump
 from npllm.memory.store import Store
@@ -428,3 +429,23 @@ async def test_what_earlier_versions_stored_is_looked_through_again(
     assert states == {first.id: VersionState.PUBLISHED, second.id: VersionState.FORGOTTEN}
     assert not (given.home / second.folder).exists()
     assert (await run("redact"))[1].startswith("No secret")
+
+
+async def test_the_index_goes_once_it_is_switched_off(store: Store, given: Config, run: Run) -> None:
+    piece = Piece(b"1" * 32, 0, "area", f"def area(): return {SECRET!r}", b"")
+    file = File("shape.py", "python", State(1, 1, 1), (piece,))
+    await store.index.write("/project", [file])
+    assert await rows_with(given, SECRET) == ["chunk_texts"]
+    settings = given.home / "config.toml"
+    off = settings.read_text(encoding="utf-8")
+    settings.write_text(off + '\n[memory]\nindex = "identifiers"\n', encoding="utf-8")
+    status, _, err = await run("drop-index")
+    assert status == 1 and 'Set memory.index = "off" first' in err
+    assert await rows_with(given, SECRET) == ["chunk_texts"]
+    settings.write_text(off, encoding="utf-8")
+    status, said, _ = await run("drop-index")
+    assert (status, said) == (0, "deleted: the index of 1 files.\n")
+    assert (
+        await rows_with(given, SECRET) == await rows_with(given, "shape.py") == await rows_with(given, "/project") == []
+    )
+    assert (await run("drop-index"))[1] == "There is no index.\n"

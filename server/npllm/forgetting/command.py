@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     redact.add_argument("--dry-run", action="store_true", help="only say what would be replaced")
     remember = commands.add_parser("remember", help="learn from a path again")
     remember.add_argument("path", metavar="P")
+    commands.add_parser("drop-index", help="delete the index of your code, where memory.index is off")
     commands.add_parser("off-limits", help="the paths from which nothing is learned")
     looking.add_to(commands)
     return parser
@@ -74,6 +75,8 @@ async def _run(args: argparse.Namespace) -> int:
                 return await _redact(args, settings, store)
             case "remember":
                 return await _remember(args.path, store)
+            case "drop-index":
+                return await _drop_index(settings, store)
             case "show":
                 return await looking.show(args, settings, store)
             case "search":
@@ -180,6 +183,14 @@ async def _redact(args: argparse.Namespace, settings: Config, store: Store) -> i
     print(f"  secrets: {', '.join(f'{n} {kind}' for kind, n in found.kinds.most_common()) or 'in derived rows'}.")
     _tell_versions(found.tainted, found.back)
     print("  Whatever was a secret there has lain on the disk: change it where it is used.")
+    return 0
+
+
+async def _drop_index(settings: Config, store: Store) -> int:
+    if settings.memory.index != "off":
+        raise NpllmError('memory.index is on, so it would be read again. Set memory.index = "off" first.')
+    files = await store.index.drop_all()
+    print(f"deleted: the index of {files} files." if files else "There is no index.")
     return 0
 
 

@@ -173,6 +173,18 @@ class ChunkRecords:
         )
         return len(changed)
 
+    async def drop_all(self) -> int:
+        """Delete the index of every project, and projects that nothing else is left of; how many files that were."""
+
+        async def operation(connection: Connection) -> int:
+            await QUERIES.lock_memory(connection)
+            count = int(await QUERIES.drop_every_file(connection))
+            await QUERIES.drop_unused_texts(connection)
+            await QUERIES.delete_unused_projects(connection, limits=[])
+            return count
+
+        return await self._database.run(operation)
+
     async def without_embedding(self, projects: Collection[str], limit: int) -> list[tuple[bytes, str]]:
         """Hash and text of chunks that `nearest` cannot find yet."""
 

@@ -23,6 +23,10 @@ RETURNING kept.id, kept.path;
 WITH gone AS (DELETE FROM indexed_files WHERE owner = current_user AND id = ANY(CAST(:ids AS bigint[])) RETURNING 1)
 SELECT count(*) FROM gone;
 
+-- name: drop_every_file$
+WITH gone AS (DELETE FROM indexed_files WHERE owner = current_user RETURNING 1)
+SELECT count(*) FROM gone;
+
 -- name: chunks_of
 SELECT file_id, hash, line, symbol FROM chunks WHERE owner = current_user AND file_id = ANY(CAST(:ids AS bigint[]))
 ORDER BY file_id, position;
