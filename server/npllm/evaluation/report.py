@@ -33,7 +33,7 @@ WIDE = 120  # columns of a terminal from which the table shows the intervals, to
 NOTES = (
     "Held-out lines were written neither in the morning nor seen in it: half follow the morning's in the same files, "
     "half lie in files that the morning never opened. They are written down nowhere.",
-    "Memory knows the morning, the older release's files, which lie on disk, and the document above the cursor; the "
+    "Memory knows the morning, the older release's files, which lie on disk, and the document around the cursor; the "
     "adapter learns from the morning and those files. A line that stands in either, somewhere, is left out of 'lines "
     "that stood nowhere before'.",
     "So that every line is measured, each suggestion is shown however unsure the base is and ends with its "
