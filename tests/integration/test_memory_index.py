@@ -374,6 +374,34 @@ async def test_what_is_kept_is_bounded(store: Store, project: Project, tmp_path:
     assert await held(store, project) == {} and sorted(await held(store, other)) == ["a.py"]
 
 
+async def test_where_the_open_projects_reach_the_bound_only_known_files_are_read(
+    store: Store, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "BATCH", 2)
+    for number in range(10):
+        project.write(f"m{number}.py", HERD.replace("herd", f"herd_{number}"))
+    limits = await store.forgetting.off_limits()
+
+    async def again() -> int:
+        return (await look(str(project.root), store.index, (), limits, keep=4)).read
+
+    assert await again() == 4 and len(await held(store, project)) == 4
+    assert await store.retention.prune(MemoryConfig(keep_chunks=4)) == {} and await again() == 0, "none comes and goes"
+    one = next(iter(await held(store, project)))
+    project.write(one, HERD.replace("herd", "flock"))
+    assert await again() == 1 and "migrate_flock" in (await held(store, project))[one][0]
+    other = Project(tmp_path / "other")
+    other.write("a.py", BOAT)
+    assert (await look(str(other.root), store.index, (), limits, keep=4)).read == 1, (
+        "one that is closed is not in its way"
+    )
+    third = Project(tmp_path / "third")
+    third.write("a.py", BOAT)
+    async with store.index.claim() as claims:
+        assert await claims.take(str(project.root))
+        assert (await look(str(third.root), store.index, (), limits, keep=4)).read == 0, "an open one does"
+
+
 # -- the process -----------------------------------------------------------------------------------------------------
 
 

@@ -105,7 +105,8 @@ class Indexer:
 
     def _word(self) -> Wanted:
         memory = self._config.memory
-        return Wanted(tuple(self._projects), memory.index == "identifiers+meaning", memory.ignore, self._number)
+        meaning = memory.index == "identifiers+meaning"
+        return Wanted(tuple(self._projects), meaning, memory.ignore, self._number, memory.keep_chunks)
 
     async def _live(self) -> None:
         deaths = 0

@@ -132,7 +132,9 @@ class Keeper:
         began, wanted = time.monotonic(), self._wanted
         self._heard.discard(project)
         limits = await self._forgetting.off_limits()
-        looked = await look(project, self._records, wanted.ignore, limits, lambda: self._wanted is wanted)
+        looked = await look(
+            project, self._records, wanted.ignore, limits, lambda: self._wanted is wanted, keep=wanted.keep
+        )
         if self._wanted is not wanted:
             return  # it is due again
         if watcher.watch(project, looked.folders):

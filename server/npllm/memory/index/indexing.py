@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 MADE_BY = 1  # this way of reading, redacting and cutting; with another number everything is read again
 MOST_FILES = 30_000  # of a project, the newest
 LISTING_S = 60.0
+FULL = 0.98  # of `memory.keep_chunks`; the rest is room for a batch, and for files that grow
 BATCH = 50  # files read and written at a time
 ENDINGS = tuple(sorted({ending for endings in projects.ENDINGS.values() for ending in endings}))
 
@@ -55,6 +56,8 @@ async def look(
     ignore: Sequence[str],
     off_limits: Collection[str],
     wanted: Callable[[], bool] = lambda: True,
+    *,
+    keep: int = 0,
 ) -> Looked:
     """Bring a project's index up to date.
 
@@ -62,6 +65,8 @@ async def look(
         ignore: `memory.ignore`.
         off_limits: files and folders of which nothing is written down.
         wanted: asked between batches; False ends the look.
+        keep: `memory.keep_chunks`: where the projects that are open come near it, no file is read that was not known,
+            since a sleep would delete it. 0 = all are read.
 
     Raises:
         StoreError: the database is away.
@@ -70,11 +75,17 @@ async def look(
     found = await asyncio.to_thread(_compare, project, known, ignore, off_limits)
     if found.gone:
         await records.write(project, (), found.gone)
-    read = 0
-    for begin in range(0, len(found.unread), BATCH):
+    read, full = 0, False
+    unread = sorted(found.unread, key=lambda path: path not in known)  # what is known but other goes first
+    for begin in range(0, len(unread), BATCH):
         if not wanted():
             break
-        batch = found.unread[begin : begin + BATCH]
+        batch = unread[begin : begin + BATCH]
+        if keep and batch[-1] not in known:
+            full = full or await records.kept(project) >= keep * FULL
+            batch = [path for path in batch if path in known] if full else batch
+        if not batch:
+            break
         files = await asyncio.to_thread(_read_all, Path(project), batch, found.states)
         await records.write(project, files)
         read += len(batch)

@@ -17,6 +17,7 @@ class Wanted:
         projects: folders whose index is to be kept.
         embed: also make embeddings.
         ignore: `memory.ignore`.
+        keep: `memory.keep_chunks`.
         number: of this word; everything is looked at again for each, and what is said of it comes back with it.
     """
 
@@ -24,6 +25,7 @@ class Wanted:
     embed: bool
     ignore: tuple[str, ...] = ()
     number: int = 0
+    keep: int = 0
 
 
 @dataclass(frozen=True, slots=True)

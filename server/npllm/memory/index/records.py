@@ -94,6 +94,14 @@ class ChunkRecords:
 
         return await self._database.run(operation)
 
+    async def kept(self, project: str) -> int:
+        """How many chunks this project has, and those that some process keeps the index of just now."""
+
+        async def operation(connection: Connection) -> int:
+            return int(await QUERIES.count_kept_chunks(connection, project=rows.text(project)))
+
+        return await self._database.run(operation)
+
     async def write(self, project: str, files: Sequence[File], gone: Collection[str] = ()) -> int:
         """Put these files in the place of what was known of them, and drop those that are gone.
 

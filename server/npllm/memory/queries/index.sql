@@ -104,6 +104,15 @@ FROM near JOIN chunks c ON c.owner = current_user AND c.hash = near.hash
 JOIN indexed_files f ON f.id = c.file_id AND f.owner = current_user AND f.project_id = :project_id AND f.path <> :without
 WHERE near.distance <= :max_distance ORDER BY near.distance, near.hash, f.path;
 
+-- name: count_kept_chunks$
+-- The chunks of a project, and of those whose index a process keeps just now.
+SELECT count(*) FROM chunks c JOIN indexed_files f ON f.id = c.file_id AND f.owner = current_user
+JOIN projects p ON p.id = f.project_id AND p.owner = current_user
+WHERE c.owner = current_user AND (p.path = :project OR EXISTS (
+    SELECT 1 FROM index_keepers k JOIN persons o ON o.owner = current_user
+    JOIN pg_stat_activity a ON a.pid = k.pid AND a.backend_start = k.started
+    WHERE k.owner = current_user AND k.project = hashtextextended(o.channel || p.path, 0)));
+
 -- name: keep_index$
 -- One connection keeps the index of a project of a database user, until it ends.
 SELECT keep_index(:project);
