@@ -94,6 +94,13 @@ def test_short_safe_text_does_not_win():
     assert weights[60] > 0.98  # it saturates: longer is not better for ever
     assert reward.weight(-0.25, 3) == reward.weight(0.0, 3) == 1.0
 
+    def part(taken: int, size: int) -> float:
+        base = reward.base(K.PARTIALLY_ACCEPTED, taken / size)
+        return base * reward.weight(base, taken)
+
+    short = reward.ACCEPTED * reward.weight(reward.ACCEPTED, 4)
+    assert part(40, 200) > short > part(4, 40) > 0
+
 
 def test_frustration_avoids_even_what_was_accepted():
     made = experience(SUGGESTION, outcome(K.ACCEPTED, "compute(1)", 1.0), said("😡"), CONFIG)

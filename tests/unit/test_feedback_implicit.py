@@ -194,7 +194,7 @@ def test_word_by_word_and_then_something_else_is_a_part():
     last = desk.last(made)
     assert last.kind is K.PARTIALLY_ACCEPTED
     assert last.final_text == "alpha + beta - 1"
-    assert 0.5 < base(last) < 0.7
+    assert 0.5 < base(last) ** 2 < 0.7  # the share
 
 
 def test_typing_it_all_by_hand_is_right_but_saved_nothing():

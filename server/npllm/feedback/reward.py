@@ -54,7 +54,7 @@ def base(kind: OutcomeKind, survived: float) -> float:
     if kind is OutcomeKind.EDITED:
         return 0.3 + 0.5 * survived
     if kind is OutcomeKind.PARTIALLY_ACCEPTED:
-        return survived
+        return math.sqrt(max(0.0, survived))  # forty characters of a long text are worth more than all of a short one
     return {
         OutcomeKind.ACCEPTED: ACCEPTED,
         OutcomeKind.DELETED: DELETED,
