@@ -138,3 +138,18 @@ async def test_either_reading_may_arrive_first(store):
         await store.write([made, *(dataclasses.replace(one, id=id) for one in order)])
         found = [one for one in (await store.looking.case(str(made.id))).feedback if one.id == id]
         assert [(one.read_by, one.reward) for one in found] == [("classifier", -0.8)]
+
+
+async def test_what_only_the_word_list_took_for_anger_is_offered_again(
+    home, tmp_path, practised_model, database_url, store, classifier
+):
+    comment = f"useless {SAID['positive'][1]}"
+    config = settings(practised_model, database={"url": database_url}, feedback={"classifier": str(classifier)})
+    assert interpret("", comment).frustration >= FeedbackConfig().avoid_frustration
+    async with session(home, tmp_path / "w", config) as editor:
+        uri = editor.open("shapes.py", CODE, "python")
+        offered = await editor.complete(uri, len(CODE))
+        said = await editor.execute("npllm.feedback", {"comment": comment})
+        await until_reread(store, said["suggestionId"])
+        again = await editor.complete(uri, len(CODE))
+        assert again is not None and again.text == offered.text
