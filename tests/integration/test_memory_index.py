@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psutil
@@ -22,7 +23,7 @@ from npllm.assist.indexer import Indexer
 from npllm.config import Config, MemoryConfig
 from npllm.evaluation.ablation.desk import awake
 from npllm.memory.embedder import Embedder
-from npllm.memory.index import indexing, records
+from npllm.memory.index import child, indexing, records
 from npllm.memory.index.child import Keeper
 from npllm.memory.index.chunks import Chunk
 from npllm.memory.index.indexing import look
@@ -485,6 +486,9 @@ async def test_a_model_that_cannot_be_loaded_stops_only_embedding(
 
         await until(there)
         assert made.state.files <= 6, "nothing is looked at again and again"
+        await made.configure(replace(indexed_config, memory=replace(memory, embedder="")))
+        assert await made.settled(120), "it hears of another"
+        assert made.state.embedded == 3 and made.state.problem == ""
     finally:
         await made.close()
 
@@ -532,13 +536,94 @@ async def test_a_problem_is_over_when_the_database_is_back_though_embedding_goes
             await asyncio.Event().wait()
             return []
 
-    keeper = Keeper(store._database, Busy())
+    keeper = Keeper(store._database, Busy)
     keeper._say(problem="The database is away.")
     keeper.want(Wanted((str(project.root),), True))
     work = asyncio.create_task(keeper.run())
     async with asyncio.timeout(60):
         await embedding.wait()
     assert keeper._said.problem == "" and keeper._said.number == -1
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
+async def test_another_embedder_is_taken_once_the_one_before_is_out_of_use(store: Store, project: Project) -> None:
+    class Named(Embedder):
+        async def fingerprint(self) -> str:
+            return self.name
+
+        async def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+            assert self.name == in_use
+            return [(1.0,) + (0.0,) * 383] * len(texts)
+
+    root = str(project.root)
+    keeper = Keeper(store._database, Named)
+    in_use = "one"
+    await store.embeddings.use(in_use, shipped=False)
+    keeper.want(Wanted((root,), True, number=1, embedder="one"))
+    work = asyncio.create_task(keeper.run())
+
+    async def all_embedded() -> bool:
+        files = await held(store, project)
+        return len(files) >= wanted and not await store.index.without_embedding([root], 10)
+
+    wanted = 2
+    await until(all_embedded)
+    keeper.want(Wanted((root,), True, number=2, embedder="two"))
+    project.write("new.py", BOAT.replace("canoe", "raft"))
+    wanted = 3
+    await until(all_embedded)  # the server goes on with the one before until it is started again
+    in_use = "two"
+    await store.embeddings.use(in_use, shipped=False)
+    keeper.want(Wanted((root,), True, number=3, embedder="two"))
+    await until(all_embedded)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
+async def test_a_project_that_nobody_can_look_at_stops_no_other_and_is_tried_ever_less(
+    store: Store, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Project(tmp_path / "broken")
+    broken.write("boat.py", BOAT)
+    tried: list[float] = []
+    mended = False
+
+    async def fails(root: str, *arguments: Any, **named: Any) -> indexing.Looked:
+        if root == str(broken.root):
+            tried.append(time.monotonic())
+            if not mended:
+                raise RuntimeError("nobody foresaw this")
+        return await look(root, *arguments, **named)
+
+    monkeypatch.setattr(child, "look", fails)
+    monkeypatch.setattr(child, "FAILED_S", (0.1, 3600.0))
+    keeper = Keeper(store._database)
+    projects = (str(broken.root), str(project.root))
+    keeper.want(Wanted(projects, False, number=1))
+    work = asyncio.create_task(keeper.run())
+
+    async def held_now() -> bool:
+        return len(await held(store, project)) == wanted and len(tried) >= 2
+
+    wanted = 2
+    await until(held_now)
+    project.write("new.py", HERD.replace("herd", "flock"))
+    broken.write("boat.py", BOAT + BOAT)
+    wanted = 3
+    await until(held_now)
+    assert len(tried) == 2, "not again for what is heard of it"
+    assert "nobody foresaw this" in keeper._said.problem and keeper._said.number == -1
+    async with store.index.claim() as claims:
+        assert not await claims.take(str(project.root)) and not await claims.take(str(broken.root)), "it keeps both"
+
+    mended = True
+    keeper.want(Wanted(projects, False, number=2))
+
+    async def well() -> bool:
+        return keeper._said.problem == "" and keeper._said.number == 2 and len(await held(store, broken)) == 1
+
+    await until(well)
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
 

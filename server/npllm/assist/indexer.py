@@ -106,7 +106,7 @@ class Indexer:
     def _word(self) -> Wanted:
         memory = self._config.memory
         meaning = memory.index == "identifiers+meaning"
-        return Wanted(tuple(self._projects), meaning, memory.ignore, self._number, memory.keep_chunks)
+        return Wanted(tuple(self._projects), meaning, memory.ignore, self._number, memory.keep_chunks, memory.embedder)
 
     async def _live(self) -> None:
         deaths = 0
@@ -139,11 +139,7 @@ class Indexer:
             )
         assert process.stdin is not None
         memory = self._config.memory
-        settings = {
-            "database": dataclasses.asdict(self._config.database),
-            "embedder": memory.embedder,
-            "threads": memory.threads,
-        }
+        settings = {"database": dataclasses.asdict(self._config.database), "threads": memory.threads}
         process.stdin.write(json.dumps(settings).encode() + b"\n" + protocol.encode(self._word()))
         self._process = process
         return process

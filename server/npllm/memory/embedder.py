@@ -54,6 +54,11 @@ class Embedder:
         await self.embed(["def warm_up():"])
 
     @property
+    def name(self) -> str:
+        """Its folder or Hugging Face id, "" for the one that npllm brings."""
+        return self._name
+
+    @property
     def shipped(self) -> bool:
         """Whether it is the one that npllm brings."""
         return not self._name

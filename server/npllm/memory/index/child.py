@@ -13,8 +13,9 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -36,6 +37,11 @@ log = logging.getLogger(__name__)
 NICE = 15
 LOOK_AGAIN_S = 60.0  # at a project, whatever was heard of it
 RETRY_S = 10.0  # after the database was away, and for a project that another process keeps
+FAILED_S = (
+    10.0,
+    60.0,
+    600.0,
+)  # after a look at a project failed for a reason that nobody foresaw, once, twice, more often
 MODEL_AGAIN_S = 600.0  # after the model could not be loaded, or as soon as something else is wanted
 EMBEDDED = 16  # chunks at a time
 EMBEDDED_CHARACTERS = 900  # of each, from its beginning: the model reads no more, and would take the end
@@ -43,13 +49,18 @@ REST_SHARE = 5  # times as long as a look took, so long until the next
 
 
 class Keeper:
-    """The process's work, on its event loop."""
+    """The process's work, on its event loop.
 
-    def __init__(self, database: Database, embedder: Embedder) -> None:
+    Args:
+        embed_with: makes an embedder of what `memory.embedder` says.
+    """
+
+    def __init__(self, database: Database, embed_with: Callable[[str], Embedder] = Embedder) -> None:
         self._embeddings = Embeddings(database)
         self._records = ChunkRecords(database, self._embeddings)
         self._forgetting = Forgetting(database)
-        self._embedder = embedder
+        self._embed_with = embed_with
+        self._embedder: Embedder | None = None
         self._wanted = Wanted((), False)
         self._news = asyncio.Event()
         self._heard: set[str] = set()  # projects in which something has changed
@@ -59,6 +70,8 @@ class Keeper:
         self._embed_at = 0.0  # not earlier
         self._without = ""  # why nothing is embedded
         self._outdated = False  # another embedder's vectors are in use
+        self._failed: dict[str, tuple[int, str]] = {}  # projects that cannot be looked at: how often in a row, and why
+        self._unforeseen = 0  # errors in a row that had to do with none
         self._done = self._said = Said(-1)
 
     def want(self, wanted: Wanted) -> None:
@@ -79,15 +92,20 @@ class Keeper:
                         await self._keep(claims, watcher)
                 except NpllmError as error:
                     self._say(problem=str(error))
+                    rest = RETRY_S
                 except Exception as error:
                     log.exception("the index could not be kept")
                     self._say(problem=f"The index of the projects' code cannot be kept: {error}. It is tried again.")
+                    rest = _rest(self._unforeseen)
+                    self._unforeseen += 1
                 for project in self._due:
                     watcher.leave(project)
                 self._due.clear()
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(rest)
         finally:
             watcher.close()
+            if self._embedder is not None:
+                self._embedder.close()
 
     def _changed(self, project: str) -> None:
         self._heard.add(project)
@@ -101,18 +119,21 @@ class Keeper:
             wanted = self._wanted
             await self._claim(claims, watcher, wanted)
             for project in self._to_look_at():
-                await self._look(project, watcher)
+                await self._try(project, watcher)
                 self._say()  # it works again
             if self._news.is_set() or (wanted.embed and await self._embed(wanted)):
                 continue
             if not self._to_look_at():
-                self._say(number=None if wanted.embed and self._outdated else wanted.number)
+                done = not (self._failed or (wanted.embed and self._outdated))
+                self._say(number=wanted.number if done else None)
+                self._unforeseen = 0
                 await self._wait()
 
     async def _claim(self, claims: Claims, watcher: Watcher, wanted: Wanted) -> None:
         for project in set(self._due) - set(wanted.projects):
             watcher.leave(project)
             del self._due[project]
+            self._failed.pop(project, None)
             await claims.give_back(project)
         if time.monotonic() >= self._asked_again:
             for project in wanted.projects:
@@ -127,6 +148,20 @@ class Keeper:
             for project, due in self._due.items()
             if now >= due or (project in self._heard and now >= self._rests.get(project, 0.0))
         ]
+
+    async def _try(self, project: str, watcher: Watcher) -> None:
+        """Look at a project. What nobody foresaw stops the index of no other, and is tried less and less often."""
+        try:
+            await self._look(project, watcher)
+        except NpllmError:  # the database is away: for all of them
+            raise
+        except Exception as error:
+            log.exception("%s could not be looked at", project)
+            times = self._failed.get(project, (0, ""))[0]
+            self._failed[project] = times + 1, f"The index of {project} cannot be kept: {error}. It is tried again."
+            self._due[project] = self._rests[project] = time.monotonic() + _rest(times)
+        else:
+            self._failed.pop(project, None)
 
     async def _look(self, project: str, watcher: Watcher) -> None:
         began, wanted = time.monotonic(), self._wanted
@@ -155,19 +190,33 @@ class Keeper:
         found = await self._records.without_embedding([*self._due], EMBEDDED)
         if not found:
             return False
+        embedder = self._embedder = self._embedder or self._embed_with(wanted.embedder)
         try:
-            self._embeddings.mine = self._embeddings.mine or await self._embedder.fingerprint()
+            self._embeddings.mine = self._embeddings.mine or await embedder.fingerprint()
             self._outdated = not await self._embeddings.in_use()
             if self._outdated:  # it is being changed, or another process has changed it
-                self._embed_at = time.monotonic() + RETRY_S
-                return False
-            vectors = await self._embedder.embed([content[:EMBEDDED_CHARACTERS] for _, content in found])
-        except ModelError as error:  # the rest of the index does without
-            self._embed_at, self._without = time.monotonic() + MODEL_AGAIN_S, str(error)
-            return False
+                return self._other_embedder(wanted, RETRY_S)
+            vectors = await embedder.embed([content[:EMBEDDED_CHARACTERS] for _, content in found])
+        except StoreError:
+            raise
+        except Exception as error:  # the rest of the index does without
+            if not isinstance(error, ModelError):
+                log.exception("nothing could be embedded")
+            self._without = str(error) or repr(error)
+            return self._other_embedder(wanted, MODEL_AGAIN_S)
         self._without = ""
         await self._records.embed({hash: vector for (hash, _), vector in zip(found, vectors, strict=True)})
         self._done = replace(self._done, embedded=self._done.embedded + len(found))
+        return True
+
+    def _other_embedder(self, wanted: Wanted, rest_s: float) -> bool:
+        """Take the one that is wanted by now in the place of one that is of no use; False where it is the same."""
+        assert self._embedder is not None
+        if self._embedder.name == wanted.embedder:
+            self._embed_at = time.monotonic() + rest_s
+            return False
+        self._embedder.close()
+        self._embedder, self._embeddings.mine, self._without = None, None, ""
         return True
 
     async def _wait(self) -> None:
@@ -185,8 +234,11 @@ class Keeper:
 
     def _say(self, *, number: int | None = None, problem: str = "") -> None:
         """How it stands now, unless that was the last thing said."""
+        failed = next((why for _, why in self._failed.values()), "")
         self._done = replace(
-            self._done, number=self._done.number if number is None else number, problem=problem or self._without
+            self._done,
+            number=self._done.number if number is None else number,
+            problem=problem or failed or self._without,
         )
         if self._done != self._said:
             self._said = self._done
@@ -200,8 +252,8 @@ async def _serve(home: Path) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     settings = json.loads(await lines.readline())
     config = Config(home=home, database=DatabaseConfig(**settings["database"]))
-    database, embedder = Database(config), Embedder(settings["embedder"], threads=settings["threads"])
-    keeper = Keeper(database, embedder)
+    database = Database(config)
+    keeper = Keeper(database, partial(Embedder, threads=settings["threads"]))
     work = asyncio.create_task(keeper.run())
     try:
         while line := await lines.readline():
@@ -209,8 +261,12 @@ async def _serve(home: Path) -> None:
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
-        embedder.close()
         await database.close()
+
+
+def _rest(failures: int) -> float:
+    """How long not to try again after so many failures before this one."""
+    return FAILED_S[min(failures, len(FAILED_S) - 1)]
 
 
 def _give_way() -> None:

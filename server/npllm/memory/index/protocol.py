@@ -18,6 +18,7 @@ class Wanted:
         embed: also make embeddings.
         ignore: `memory.ignore`.
         keep: `memory.keep_chunks`.
+        embedder: `memory.embedder`; taken when the one before is no longer in use, or cannot be loaded.
         number: of this word; everything is looked at again for each, and what is said of it comes back with it.
     """
 
@@ -26,6 +27,7 @@ class Wanted:
     ignore: tuple[str, ...] = ()
     number: int = 0
     keep: int = 0
+    embedder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
