@@ -155,6 +155,7 @@ class CerebellumConfig:
     enabled: bool = True  # have a cerebellum, where its model is there
     model: str = "starter"  # "starter" (the shipped base's small sister), a folder, or a Hugging Face id
     reflex: bool = True  # let it answer alone where it is sure
+    blend: bool = True  # mix its prediction into the base's, as far as a sleep finds that good
     draft: bool = True  # let it draft for the base, where that is measured to pay
     plastic: bool = False  # learn a plastic layer (Backpropamine); off, since it was measured to harm
     precision: float = 0.7  # of a hundred reflexes, so many shall be what the person writes

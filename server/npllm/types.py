@@ -93,7 +93,7 @@ class Suggestion:
     mean_logprob: float  # nats per token, of the text that was shown
     latency_ms: float
     created_at: datetime
-    source: str = "model"  # "model" | "cache" | "reflex": the cerebellum alone; adapter_versions then names its version
+    source: str = "model"  # "model" | "cache" | "reflex": the cerebellum alone; adapter_versions names its version, too
     kind: str = "inline"  # "inline" | "completion" | "rewrite"
     contexts: tuple[str, ...] = ()  # all that the place belongs to, the most specific first; see npllm.contexts
     modulation: Modulation | None = None  # None where there was nothing to choose from

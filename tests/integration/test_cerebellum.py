@@ -17,17 +17,20 @@ import torch
 
 from npllm.assist import writing
 from npllm.assist.resources import Resources
+from npllm.assist.worker import Desk
 from npllm.config import CerebellumConfig, Config
 from npllm.memory.store import Store
 from npllm.models import plastic
-from npllm.models.base import Base
-from npllm.models.cerebellum import Calibration, Cerebellum
+from npllm.models.base import Base, fingerprint
+from npllm.models.blend import SHARES
+from npllm.models.cerebellum import MOST_TOKENS, Calibration, Cerebellum
 from npllm.models.decoding import complete
 from npllm.models.drafting import Costs, Drafting, ModelDrafter, PromptLookup, Source, set_up
 from npllm.models.fim import PromptBuilder, PromptParts, choose
 from npllm.models.manifest import read_manifest
 from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
+from npllm.sleep.confidence import Unseen, shared
 from npllm.sleep.protocol import Ending, Phase
 from npllm.sleep.supervisor import Ended, Sleeper
 from npllm.types import Place, VersionState, new_id
@@ -165,8 +168,6 @@ async def test_a_version_that_is_announced_is_swapped_in_and_gives_reflexes(
     store: Store, config: Config, practised_model: Path, home: Path
 ) -> None:
     """The practised model, published as a cerebellum that may answer however unsure it is."""
-    from npllm.models.base import fingerprint
-
     settings = replace(
         config,
         base=replace(config.base, model=str(practised_model), context_tokens=512),
@@ -216,6 +217,86 @@ async def test_a_version_that_is_announced_is_swapped_in_and_gives_reflexes(
         assert await resources.worker.run(lambda desk: writing.suggest(desk, request, cancelled, "inline")) is None
     finally:
         await resources.close()
+
+
+async def test_it_has_its_say_in_what_the_base_writes_once_a_sleep_found_that_good(
+    store: Store, config: Config, tiny_model: Path, practised_model: Path
+) -> None:
+    """A base that knows nothing of the practice, beside a cerebellum that does."""
+    settings = replace(
+        config,
+        base=replace(config.base, model=str(tiny_model), context_tokens=512),
+        memory=replace(config.memory, continuations=False),
+        cerebellum=CerebellumConfig(model=str(practised_model), reflex=False),
+    )
+    version = make_version(settings, practised_model, Calibration(None, 50, 0, 0, share=0.4))
+    at = PRACTICE.index("return width")
+    end = PRACTICE.index("\n", at)
+    place = Place("file:///w/shapes.py", "shapes.py", "python", "/w", at)
+    request = writing.Request(place, PRACTICE[:at], PRACTICE[end:], (), settings)
+    alone = replace(request, config=replace(settings, cerebellum=replace(settings.cerebellum, blend=False)))
+    parts, text = PromptParts(place.path, request.prefix, request.suffix), PRACTICE[at:end]
+
+    def scored(desk: Desk, request: writing.Request) -> float:
+        return writing.score(desk, request, text, NEVER).nats
+
+    resources = Resources(
+        settings, lambda: None, lambda _: None, lambda _: asyncio.sleep(0), lambda _: asyncio.sleep(0)
+    )
+    resources.start()
+    try:
+        async with asyncio.timeout(120):
+            while resources.store is None or resources._small._serving is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        before = await resources.worker.run(lambda desk: scored(desk, request))
+        await store.cerebellum.publish(replace(version, origin=fingerprint(practised_model)), [])
+        async with asyncio.timeout(60):
+            while resources.versions != (version.id,):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        after, off = await resources.worker.run(lambda desk: (scored(desk, request), scored(desk, alone)))
+        assert off == pytest.approx(before, rel=1e-5), "before it had slept it said nothing"
+        assert after == pytest.approx(await resources.worker.run(lambda desk: by_hand(desk, parts, text)), rel=1e-4)
+        assert after < 0.8 * off
+        made, other = await resources.worker.run(
+            lambda desk: [writing.suggest(desk, one, NEVER, "inline") for one in (request, alone)]
+        )
+        assert made is not None and made.source == "model" and made.adapter_versions == (version.id,)
+        assert other is None or (other.adapter_versions == () and other.text != made.text)
+    finally:
+        await resources.close()
+
+
+def by_hand(desk: Desk, parts: PromptParts, text: str) -> float:
+    """Nats of a text under 0.6 of the base and 0.4 of the cerebellum, each reading the whole place anew."""
+    assert desk.cerebellum is not None
+    answer = desk.builder.encode_middle(text)
+    rows = []
+    for model, builder, reserve in (
+        (desk.base.model, desk.builder, 96),
+        (desk.cerebellum.base.model, desk.cerebellum.builder, MOST_TOKENS),
+    ):
+        ids = [*builder.build(parts, reserve=reserve).ids, *answer]
+        rows.append(model(torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].softmax(-1))
+    both = 0.6 * rows[0] + 0.4 * rows[1]
+    return -float(both[range(len(answer)), answer].log().sum())
+
+
+def test_a_sleep_chooses_how_much_of_a_say_it_has(tiny_model: Path, practised_model: Path) -> None:
+    lines = [line for line in PRACTICE.splitlines() if line.strip()]
+    places = [
+        Unseen("/w", "python", "shapes.py", PRACTICE[:at], PRACTICE[at + len(line) :], line)
+        for line in lines
+        for at in [PRACTICE.index(line)]
+    ]
+
+    def share(base: Path, small: Path) -> float:
+        one = Base.load(str(base), shared=False)
+        builder = PromptBuilder(one.tokenizer, choose(one.tokenizer), 512)
+        other = Cerebellum(Base.load(str(small), shared=False), context_tokens=256)
+        return shared(other, one, builder, places, None, NEVER)
+
+    assert share(tiny_model, practised_model) == max(SHARES), "it knows, the base does not"
+    assert share(practised_model, tiny_model) == 0.0, "the base knows, it does not"
 
 
 def make_version(config: Config, model: Path, calibration: Calibration):  # type: ignore[no-untyped-def]

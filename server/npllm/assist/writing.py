@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from npllm import contexts
 from npllm.assist import reflexes
@@ -22,6 +23,7 @@ from npllm.types import Modulation, Place, Snippet, Suggestion, new_id
 
 if TYPE_CHECKING:
     from npllm.models.continuations import Continuations
+    from npllm.models.decoding import Known
     from npllm.models.engine import AdapterChoice
     from npllm.models.fim import Prompt
     from npllm.models.stops import StopRules
@@ -107,7 +109,7 @@ def score(desk: Desk, request: Request, target: str, cancel: threading.Event) ->
     _choose_adapters(desk, request, explore=False)
     request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, request.config.completion.max_new_tokens)
-    ids, known = desk.builder.encode_middle(target), _known(desk, request)
+    ids, known = desk.builder.encode_middle(target), _beside(desk, request)
     made = decoding.score(desk.engine, prompt.ids, ids, target, cancel, prompt.spans, known)
     return LineScore(made.nats, made.tokens, made.utf8_bytes, prompt.pieces)
 
@@ -129,7 +131,7 @@ def _write(
         cancel=cancel,
         spans=prompt.spans,
         drafts=desk.drafting,
-        known=_known(desk, request),
+        known=_beside(desk, request),
     )
     if decoded.finished == "cancelled" or not decoded.text:
         return None
@@ -141,7 +143,7 @@ def _write(
         suffix=request.suffix,
         context=contexts.language(request.place.language),
         base_fingerprint=desk.info.fingerprint,
-        adapter_versions=choice.versions,
+        adapter_versions=(*choice.versions, *_says(desk, request)),
         memory_ids=prompt.used_snippets,
         mean_logprob=decoded.mean_logprob,
         latency_ms=(time.perf_counter() - started) * 1000,
@@ -192,6 +194,28 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
     while len(desk.verdicts) > VERDICTS:
         desk.verdicts.popitem(last=False)
     return request if desk.verdicts[key] else without
+
+
+def _beside(desk: Desk, request: Request) -> Known | None:
+    """What has its say about each token beside the base: the cerebellum, as far as a sleep found that good, and
+    what is known word for word."""
+    from npllm.models.fim import PromptParts
+
+    known = _known(desk, request)
+    if not _says(desk, request):
+        return known
+    assert desk.cerebellum is not None
+    return desk.cerebellum.beside(PromptParts(request.place.path, request.prefix, request.suffix), known) or known
+
+
+def _says(desk: Desk, request: Request) -> tuple[UUID, ...]:
+    """The version of the cerebellum that has its say in what the base writes; none where there is none, or it has other
+    tokens."""
+    settings, small = request.config.cerebellum, desk.cerebellum
+    if small is None or small.calibration is None or not (settings.enabled and settings.blend and desk.alike):
+        return ()
+    same = small.vocabulary == int(desk.base.model.config.vocab_size)
+    return (small.version_id,) if same and small.calibration.share > 0 and small.version_id is not None else ()
 
 
 def _known(desk: Desk, request: Request) -> Continuations | None:

@@ -23,6 +23,7 @@ from uuid import UUID
 import npllm
 from npllm.models import locate, plastic
 from npllm.models.base import Base
+from npllm.models.blend import Blend
 from npllm.models.codec import TextCodec
 from npllm.models.decoding import Known, best
 from npllm.models.engine import Cancel, Cancelled
@@ -49,6 +50,7 @@ class Calibration:
         lines: how many lines it was judged by; `answered` of them at or above the threshold, `right` of those exactly.
         trust: in what the project says word for word (see `continuations`); 0 = the model alone.
         alone: the threshold where nothing of the project is known; it is `threshold` where `trust` is 0.
+        share: of its prediction in the base's (see `blend`); 0 = the base alone.
     """
 
     threshold: float | None
@@ -57,6 +59,7 @@ class Calibration:
     right: int
     trust: float = 0.0
     alone: float | None = None
+    share: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -65,7 +68,9 @@ class Calibration:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
         """What `to_json` gave. Raises ValueError, TypeError, KeyError: it is none."""
-        threshold = data["threshold"]
+        threshold, share = data["threshold"], float(data.get("share", 0.0))
+        if not 0.0 <= share < 1.0:
+            raise ValueError(f"share {share}")
         return cls(
             None if threshold is None else float(threshold),
             int(data["lines"]),
@@ -73,6 +78,7 @@ class Calibration:
             int(data["right"]),
             float(data.get("trust", 0.0)),
             None if data.get("alone") is None else float(data["alone"]),
+            share,
         )
 
 
@@ -158,6 +164,18 @@ class Cerebellum:
     def vocabulary(self) -> int:
         """How many tokens it tells apart."""
         return int(self.base.model.config.vocab_size)
+
+    def beside(self, parts: PromptParts, known: Known | None = None) -> Blend | None:
+        """What it has to say about each token that the base writes at a place; None: nothing, as was found in sleep.
+
+        Args:
+            known: has its say after that.
+        """
+        share = self.calibration.share if self.calibration is not None else 0.0
+        if share <= 0:
+            return None
+        prompt = self.builder.build(parts, reserve=MOST_TOKENS)  # as for a reflex: keys and values serve both
+        return Blend(self._engine, prompt.ids, share, self.builder.context_tokens, known)
 
     def least(self, by_hand: float, *, alone: bool = False) -> float | None:
         """The least confidence of a reflex; None: there are no reflexes.

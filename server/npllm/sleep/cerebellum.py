@@ -319,6 +319,7 @@ def _report(
         judged_lines=calibration.lines,
         answered=calibration.answered,
         right=calibration.right,
+        share=calibration.share,
         patterns=patterns,
         steps=position.step,
         tokens=position.tokens,

@@ -15,7 +15,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -185,9 +185,27 @@ class CerebellumLearner:
             knowledge = Knowledge(
                 small.builder.codec, small.vocabulary, self._off_limits, self._stop, ignore=memory.ignore
             )
-        return confidence.calibrated(
+        made = confidence.calibrated(
             *(small, places, knowledge, self._config.cerebellum.precision, self._stop), on_step=self._meter.step
         )
+        return replace(made, share=self._share(small, places, knowledge))
+
+    def _share(self, small: Cerebellum, places: Sequence[Unseen], knowledge: Knowledge | None) -> float:
+        """Of its prediction in the base's; none where that is off, or the base has other tokens."""
+        settings = self._config.base
+        if not (self._config.cerebellum.blend and same_tokens(self._start, settings.model)):
+            return 0.0
+        base = Base.load(
+            settings.model,
+            device=settings.device,
+            threads=threads(self._config.sleep.threads),
+            cache=self._config.home / "cache",
+        )
+        if int(base.model.config.vocab_size) != small.vocabulary:
+            return 0.0
+        most = min(settings.context_tokens, base.info.context_tokens)
+        builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), most)
+        return confidence.shared(small, base, builder, places, knowledge, self._stop)
 
     def known(self) -> list[Pattern]:
         """The frequent patterns that it would now write itself, token by token, where the person wrote them last."""

@@ -1,7 +1,8 @@
 """How sure the cerebellum is of lines that it has not learned, and how far it should trust what is known.
 
 As it will answer awake: with what the project says word for word (`models.continuations`) beside what it learned. How
-far it trusts that is chosen here, by what makes those lines likeliest; then `calibration` finds its threshold.
+far it trusts that is chosen here, by what makes those lines likeliest; then `calibration` finds its threshold. By the
+same lines it is chosen how much of its prediction is mixed into the base's (`models.blend`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import NamedTuple
 import torch
 
 from npllm.models import examples
+from npllm.models.base import Base
+from npllm.models.blend import SHARES, mixed
 from npllm.models.cerebellum import Calibration, Cerebellum
-from npllm.models.fim import PromptParts, unix_lines
+from npllm.models.fim import PromptBuilder, PromptParts, unix_lines
 from npllm.sleep.calibration import calibrate
 from npllm.sleep.interruption import look
 from npllm.sleep.knowledge import Knowledge
@@ -23,6 +26,7 @@ from npllm.sleep.knowledge import Knowledge
 MOST_JUDGED = 200  # lines that confidence is judged by
 TRUSTS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of which one is chosen
 MOST_TRUSTED = 60  # lines that it is chosen by
+MOST_ASKED = 64  # tokens of a line that say how much of its prediction is mixed in
 
 
 class Unseen(NamedTuple):
@@ -104,3 +108,46 @@ def _trust(small: Cerebellum, places: Sequence[Unseen], knowledge: Knowledge, st
                 known = knowledge.at(place.project, place.language, place.path, (place.prefix, place.suffix), trust)
                 nats[trust] -= sum(float(known.mix(row, answer[:at])[answer[at]]) for at, row in enumerate(rows))
     return min(TRUSTS, key=lambda trust: nats[trust])
+
+
+def shared(
+    small: Cerebellum,
+    base: Base,
+    builder: PromptBuilder,
+    places: Sequence[Unseen],
+    knowledge: Knowledge | None,
+    stop: threading.Event,
+) -> float:
+    """How much of the cerebellum's prediction makes lines that nothing has learned likeliest, mixed into the base's.
+
+    Args:
+        base, builder: of the base, as it serves, without adapters; it has the cerebellum's tokens.
+        knowledge: what the project says word for word, which has its say after that.
+
+    Raises:
+        Interrupted: the person is back.
+    """
+    nats = dict.fromkeys(SHARES, 0.0)
+    for place in places[:: max(1, len(places) // MOST_TRUSTED)]:
+        look(stop)
+        answer = builder.encode_middle(place.text)[:MOST_ASKED]
+        rows = [_rows(model, reads, place, answer) for model, reads in ((base, builder), (small.base, small.builder))]
+        look(stop)
+        known = None
+        if knowledge is not None:
+            known = knowledge.at(place.project, place.language, place.path, (place.prefix, place.suffix), 1.0)
+        for share in SHARES:
+            for at, row in enumerate(mixed(rows[0], rows[1], share)):
+                said = known.mix(row, answer[:at]) if known is not None else row
+                nats[share] -= float(said[answer[at]])
+    return min(SHARES, key=lambda share: nats[share])
+
+
+def _rows(model: Base, builder: PromptBuilder, place: Unseen, answer: Sequence[int]) -> torch.Tensor:
+    """A model's logits [T, V] for each token of an answer."""
+    parts = PromptParts(place.path, place.prefix, place.suffix)
+    ids = torch.tensor([[*builder.build(parts, reserve=len(answer)).ids, *answer]], device=model.device)
+    with torch.inference_mode():
+        logits = model.model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1).logits
+    rows: torch.Tensor = logits[0, :-1].float().cpu()
+    return rows

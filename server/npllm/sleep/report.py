@@ -125,8 +125,8 @@ class CerebellumReport:
         gain, gain_low, gain_high: (before - after) / before, and its `LEVEL` bootstrap interval.
         plastic: whether the plastic layer serves.
         threshold: the least confidence of a reflex, None: no reflexes; of `judged_lines` unseen lines `answered` were
-        as
-            sure, `right` of them exactly what was written.
+            as sure, `right` of them exactly what was written.
+        share: of its prediction that is mixed into the base's.
         patterns: frequent ones that it now knows.
         seconds: spent in this part of the sleep.
     """
@@ -152,6 +152,7 @@ class CerebellumReport:
     judged_lines: int = 0
     answered: int = 0
     right: int = 0
+    share: float = 0.0
     patterns: int = 0
     steps: int = 0
     tokens: int = 0
@@ -176,8 +177,14 @@ class CerebellumReport:
             f"old experiences and {self.passages} passages; {self.held_out} held-out texts went from {before:.3f} to "
             f"{after:.3f} bits per byte ({-self.gain:+.1%}, {LEVEL:.0%} interval {-self.gain_high:+.1%} to "
             f"{-self.gain_low:+.1%}), {layer} its plastic layer, in {self.seconds:.0f} s. {self.reason} {reflexes} "
-            f"It knows {self.patterns} frequent patterns."
+            f"{self._say} It knows {self.patterns} frequent patterns."
         )
+
+    @property
+    def _say(self) -> str:
+        if not self.share:
+            return "The base writes without it."
+        return f"In what the base writes it has {self.share:.0%} of the say."
 
 
 @dataclass(frozen=True, slots=True)

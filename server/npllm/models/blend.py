@@ -1,0 +1,68 @@
+"""The cerebellum has its say: its prediction of each token is mixed into the base's.
+
+    p(w) = (1 - lambda) p_base(w) + lambda p_cerebellum(w)
+
+Linear interpolation of language models (Jelinek & Mercer 1980). The base is frozen and the cerebellum, all of whose
+parameters learn in sleep, is an eighth of its size: it knows less of code in general and more of this person's. lambda
+is chosen in each sleep on lines that nothing has learned (`sleep.confidence`), 0 where it does not help. What the
+project says word for word (`continuations`) is mixed in after that. Both must have the same tokens. Used from the
+engine's thread; nothing here learns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from npllm.models.decoding import Known
+from npllm.models.engine import Engine, Logits
+
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)  # lambda, of which a sleep chooses one
+
+
+class Blend:
+    """What the cerebellum says at one place, and what is known beside it. Implements `decoding.Known`.
+
+    Args:
+        engine: the cerebellum's.
+        prompt_ids: the place, as the cerebellum reads it.
+        share: lambda, below 1.
+        most: tokens of prompt and answer together that the cerebellum was trained for; behind them the base is alone.
+        known: has its say after that.
+    """
+
+    def __init__(
+        self, engine: Engine, prompt_ids: Sequence[int], share: float, most: int, known: Known | None = None
+    ) -> None:
+        self._engine = engine
+        self._prompt = tuple(prompt_ids)
+        self._share = share
+        self._most = most
+        self._known = known
+
+    def mix(self, logits: Logits, ids: Sequence[int]) -> Logits:
+        """Log-probabilities [V] of what follows the place and `ids`, from the base's logits [V] for it."""
+        said = logits
+        if self._share > 0 and len(self._prompt) + len(ids) < self._most:
+            said = mixed(logits, self._engine.prefill((*self._prompt, *ids), _NEVER), self._share)
+        return self._known.mix(said, ids) if self._known is not None else said.log_softmax(-1)
+
+
+def mixed(base: Logits, cerebellum: Logits, share: float) -> Logits:
+    """Log-probabilities [..., V] of the interpolation of two models' logits [..., V]; `share` is the second's."""
+    if share <= 0:
+        return base.log_softmax(-1)
+    first = base.log_softmax(-1) + math.log1p(-share)
+    return torch.logaddexp(first, cerebellum.to(base.device, base.dtype).log_softmax(-1) + math.log(share))
+
+
+class _Never:
+    """A token of so small a model is not worth taking back."""
+
+    def is_set(self) -> bool:
+        return False
+
+
+_NEVER = _Never()
