@@ -6,8 +6,10 @@
 A real project's older and newer release give a morning's lines and the next ones. The cerebellum sleeps with the
 sleep's trainer on the morning and on passages of the project's other files, then its plastic layer lives through the
 morning. Prints bits per UTF-8 byte of the next lines: frozen base, cerebellum as it came, after the sleep, with the
-plastic layer (retroactive and simple), and with its trace zeroed; and how many lines are right exactly. Releases are
-downloaded once, into `.eval/wheels`. The reward of a line is 0: nobody was there to judge.
+plastic layer (retroactive and simple), and with its trace zeroed; and how many lines are right exactly. `--beside`
+prints instead what the base gains where the cerebellum has its say (`models.blend`), as it came and after the sleep,
+alone and with what the older release says word for word. Releases are downloaded once, into `.eval/wheels`. The reward
+of a line is 0: nobody was there to judge.
 """
 
 from __future__ import annotations
@@ -24,18 +26,23 @@ import torch
 
 from npllm.evaluation import lines, sources
 from npllm.evaluation import plan as days
-from npllm.models import plastic
+from npllm.models import examples, plastic
 from npllm.models.base import Base
+from npllm.models.blend import mixed
 from npllm.models.cerebellum import origin
+from npllm.models.continuations import Index
 from npllm.models.fim import PromptBuilder, choose
+from npllm.models.reading import known_at
 from npllm.sleep import plastic_days
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.plan import STATE
 from tests.benchmarks.adapter_layers import asked, beside
+from tests.benchmarks.continuations import SIDE, Reading
 
 Judged = Sequence[tuple[Sample, int]]
+SHARES = (0.0, 0.1, 0.2, 0.3)
 
 
 def bits(base: Base, judged: Judged) -> tuple[float, float]:
@@ -49,6 +56,31 @@ def bits(base: Base, judged: Judged) -> tuple[float, float]:
             rows = base.model(input_ids=ids, use_cache=False, logits_to_keep=count + 2).logits[0, -count - 2 : -1]
         right += bool(torch.equal(rows.argmax(-1)[:count], ids[0, sample.loss_start :][:count]))
     return nats / math.log(2) / sum(size for _, size in judged), right / len(judged)
+
+
+def beside_the_base(reading: Reading, small: Base, builder: PromptBuilder, parts: days.Plan, index: Index) -> str:
+    """Bits per byte of the next lines by the base with shares of the cerebellum's, alone and with what is known."""
+    alone, known, size = dict.fromkeys(SHARES, 0.0), dict.fromkeys(SHARES, 0.0), 0
+    for visit in parts.held_out:
+        for ask in visit.asks:
+            above, below = visit.change.around(ask.number)
+            line, truth = visit.change.new[ask.number], visit.truth(ask)
+            prefix, suffix = above + line[: ask.column], line[len(lines.content(line)) :] + below
+            size += len(truth.encode())
+            rows = []
+            for model, reads in ((reading.base, reading.builder), (small, builder)):
+                one = examples.encode(reads, prefix[-6000:], suffix[:2000], visit.path, truth)
+                begin, end = one.loss_start, len(one.ids) - (one.ids[-1] == reads.end_id)
+                answer = one.ids[begin:end]
+                with torch.inference_mode():
+                    rows.append(model.model(torch.tensor([one.ids])).logits[0, begin - 1 : end - 1].float().clone())
+            said = known_at(reading.reader, prefix[-SIDE:], suffix[:SIDE], reading.vocabulary, index, visit.path)
+            for share in SHARES:
+                for at, row in enumerate(mixed(rows[0], rows[1], share)):
+                    alone[share] -= float(row[answer[at]])
+                    known[share] -= float(said.mix(row, answer[:at])[answer[at]])
+    scale = math.log(2) * size
+    return ", ".join(f"{share:g}: {alone[share] / scale:.4f} / {known[share] / scale:.4f}" for share in SHARES)
 
 
 def say(name: str, found: tuple[float, float], against: float) -> None:
@@ -69,12 +101,13 @@ def main() -> None:
     parser.add_argument("--project-share", type=float, default=0.7)
     parser.add_argument("--morning", type=int, default=200)
     parser.add_argument("--heldout", type=int, default=200)
+    parser.add_argument("--beside", action="store_true", help="what the base gains by it")
     args = parser.parse_args()
     pair = sources.package(args.package, args.old, args.new, Path(".eval/wheels"))
     parts = days.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
 
-    base = Base.load(args.base, device="cpu", threads=1)
-    wide = PromptBuilder(base.tokenizer, choose(base.tokenizer), 1024)
+    reading = Reading(args.base, 1024)
+    base, wide = reading.base, reading.builder
     frozen = bits(base, asked(wide, parts.held_out))
     print(f"{'':44} bits    to base   exact")
     say(f"frozen base, {base.info.parameters / 1e6:.2f}M parameters", frozen, frozen[0])
@@ -84,6 +117,10 @@ def main() -> None:
     builder = PromptBuilder(small.tokenizer, choose(small.tokenizer), args.context)
     judged = asked(builder, parts.held_out)
     say(f"cerebellum as it came, {small.info.parameters / 1e6:.2f}M", bits(small, judged), frozen[0])
+    if args.beside:
+        index = reading.index(pair)
+        print("base, its share: bits alone / with what the project says")
+        print("as it came,", beside_the_base(reading, small, builder, parts, index), flush=True)
 
     morning = [sample for sample, _ in asked(builder, parts.morning)]
     count = round(len(morning) * args.project_share / (1 - args.project_share))
@@ -105,6 +142,9 @@ def main() -> None:
     seconds = time.monotonic() - began
     say(f"after a sleep of {seconds:.0f} s, {position.tokens} tokens", bits(small, judged), frozen[0])
 
+    if args.beside:
+        print("after the sleep,", beside_the_base(reading, small, builder, parts, index))
+        return
     episode = [plastic_days.moment(small, sample, 0.0) for sample in morning]
     for name, retroactive in (("retroactive", True), ("simple", False)):
         tensors = plastic_days.live_through(

@@ -113,7 +113,8 @@ def test_an_arm_adds_one_mechanism_and_missing_ones_are_named(monkeypatch: pytes
     assert replayed.settings != learned.settings
     assert made[arms.PLACEBO].settings == replayed.settings and made[arms.PLACEBO].shuffled
     assert made["+ telepathy"].missing == ("telepathy.enabled",)
-    assert made[arms.SHIPPED].settings == {}
+    assert made[arms.SHIPPED].settings == made[arms.SHIPPED_PLACEBO].settings == {}
+    assert made[arms.SHIPPED_PLACEBO].shuffled and made[arms.SHIPPED_PLACEBO].before == arms.SHIPPED
     for arm in made.values():
         assert arms.known(arm.settings) is not bool(arm.missing) or arm.missing
 
@@ -180,6 +181,9 @@ def test_shuffled_feedback_is_told_from_the_real_one() -> None:
     reached = {target.text.split()[0]: target.reached for target in made}
     assert reached["shuffled"] is True and reached["next"] is True
     assert reached["rejected"] is False and reached["exact"] is False
+    as_good = {**found, arms.SHIPPED_PLACEBO: real}  # where it is run, what ships is judged by its own placebo
+    made = table.targets(table.Project("p", arms.arms(), 3, [0], as_good), speed=0.9)
+    assert next(target for target in made if target.text.startswith("shuffled")).reached is False
     swapped = {0: Lived({}, [*base[0, 3].rows, *(dataclasses.replace(r, column="frozen") for r in base[0, 3].rows)])}
     nothing = figures.recovered(real, base, swapped, 3)
     assert nothing is not None and nothing.value == pytest.approx(0.0)

@@ -19,6 +19,7 @@ BASE = "base"
 LEARNS = "+ replay"  # the arm that the placebo is the placebo of, and that is carried over to another base
 PLACEBO = "placebo: shuffled feedback"
 SHIPPED = "as shipped"  # this version's own defaults
+SHIPPED_PLACEBO = "as shipped, shuffled feedback"
 QUICK = (BASE, "+ retrieval", "+ continuations", "+ refusals kept in mind", "+ LoRA", LEARNS, PLACEBO, SHIPPED)
 
 #: Everything that an arm can switch on, switched off. Keys that this version does not have are left out.
@@ -110,7 +111,7 @@ def arms() -> list[Arm]:
         made.append(Arm(step.name, settings, step.sleeps, before, shuffled=step.shuffled))
         if not step.aside:
             present, before = settings, step.name
-    return [*made, Arm(SHIPPED, {}, True, BASE)]
+    return [*made, Arm(SHIPPED, {}, True, BASE), Arm(SHIPPED_PLACEBO, {}, True, SHIPPED, shuffled=True)]
 
 
 def known(settings: Settings) -> bool:

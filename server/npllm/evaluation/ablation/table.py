@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from npllm.evaluation.ablation import figures
-from npllm.evaluation.ablation.arms import BASE, LEARNS, PLACEBO, SHIPPED, Arm
+from npllm.evaluation.ablation.arms import BASE, LEARNS, PLACEBO, SHIPPED, SHIPPED_PLACEBO, Arm
 from npllm.evaluation.ablation.figures import Figure, Figures
 from npllm.evaluation.ablation.life import Lived
 from npllm.evaluation.sources import EvaluationError
@@ -74,7 +74,9 @@ def targets(project: Project, speed: float | None) -> list[Target]:
     """
     made, base = project.figures(judged(project.arms)), project.figures(project.arms[0])
     found = project.found
-    placebo = figures.difference(found.get(LEARNS, {}), found.get(PLACEBO, {}), found.get(BASE, {}))
+    whole = bool(found.get(SHIPPED) and found.get(SHIPPED_PLACEBO))
+    real, shuffled = (SHIPPED, SHIPPED_PLACEBO) if whole else (LEARNS, PLACEBO)
+    placebo = figures.difference(found.get(real, {}), found.get(shuffled, {}), found.get(BASE, {}))
     small = next((one for arm in reversed(project.arms) if (one := project.figures(arm).cerebellum)), None)
     rate, before = made.again, base.again
     share = rate.value / before.value if rate and before and before.value > 0 else None
