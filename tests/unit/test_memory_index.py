@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +131,59 @@ def test_bm25_is_the_formula() -> None:
     expected = idf * 2 * 2.2 / (2 + 1.2 * (1 - 0.75 + 0.75 * 3 / mean))
     assert index.search({zeta: 1.0}, 3) == [(0, pytest.approx(expected, rel=1e-5))]
     assert index.idf(zeta) == pytest.approx(idf)
+
+
+def _made(count: int) -> tuple[list[bytes], list[dict[int, float]]]:
+    """Chunks of words, some of which stand in almost each, and queries of ten words."""
+    rng = random.Random(5)
+    words = [f"word{n}" for n in range(400)]
+    shares = [1 / (1 + n) for n in range(400)]
+    texts = [" ".join(rng.choices(words, shares, k=rng.randrange(1, 60))) for _ in range(count)]
+    return [packed(text) for text in texts], [weighted(rng.sample(words[:200], 10)) for _ in range(8)]
+
+
+def _by_the_formula(documents: list[bytes], query: dict[int, float]) -> list[float]:
+    counted = [Counter(np.frombuffer(one, dtype="<u4").tolist()) for one in documents]
+    found_in = Counter(term for one in counted for term in one)
+    mean = sum(one.total() for one in counted) / len(counted)
+    idf = {t: math.log1p((len(counted) - found_in[t] + 0.5) / (found_in[t] + 0.5)) for t in query}
+    scores = []
+    for one in counted:
+        norm = 1.2 * (0.25 + 0.75 * one.total() / mean)
+        scores.append(sum(w * idf[t] * one[t] * 2.2 / (one[t] + norm) for t, w in query.items() if one[t]))
+    return scores
+
+
+def test_the_search_by_identifiers_is_exact_where_all_postings_are_looked_at() -> None:
+    documents, queries = _made(2000)
+    index = SparseIndex(documents)
+    for query in queries:
+        scores = np.array(_by_the_formula(documents, query))
+        best = np.argsort(-scores, kind="stable")[:10]
+        found = index.search(query, 10)
+        assert [score for _, score in found] == pytest.approx(scores[best].tolist(), rel=1e-4)
+        assert [scores[number] for number, _ in found] == pytest.approx([score for _, score in found], rel=1e-4)
+        left = index.search(query, 10, without=[found[0][0]])
+        assert [score for _, score in left[:9]] == pytest.approx(scores[best[1:]].tolist(), rel=1e-4)
+
+
+def test_few_postings_still_find_most_and_say_the_whole_score() -> None:
+    documents, queries = _made(2000)
+    index = SparseIndex(documents)
+    share = []
+    for query in queries:
+        scores = _by_the_formula(documents, query)
+        found = index.search(query, 10, postings=1000, candidates=30)
+        assert [score for _, score in found] == pytest.approx([scores[number] for number, _ in found], rel=1e-4)
+        share.append(len({n for n, _ in found} & {n for n, _ in index.search(query, 10)}) / 10)
+    assert np.mean(share) > 0.8
+
+
+def test_as_many_are_found_as_are_wanted() -> None:
+    documents, queries = _made(2000)
+    found = SparseIndex(documents).search(queries[0], 700)
+    assert len({number for number, _ in found}) == len(found) == 700
+    assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
 
 
 def test_what_two_lists_hold_comes_before_what_one_holds() -> None:

@@ -2,7 +2,7 @@
 
 Runs over an embedded PostgreSQL of its own, which goes at the end (`--keep` keeps it: the next run goes on from the
 rows that are there, also after it was cut short). The rows are made: real embeddings and chunks of Python's library,
-perturbed (`material` says how). Beside it a busy process plays the editor (`--busy`).
+perturbed (`material` says how). While it searches, a busy process plays the editor (`--busy`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from npllm import config
 from npllm.evaluation.bench import identifiers, material, meaning
@@ -45,8 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     args = _parser().parse_args(arguments)
     home = (Path(args.folder) if args.folder else config.load().home).absolute() / FOLDER
     try:
-        with _busy(args.busy):
-            asyncio.run(_run(args, home))
+        asyncio.run(_run(args, home))
     finally:
         if not args.keep:
             _remove(home)
@@ -63,7 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--keep", action="store_true", help="keep the database for the next run")
     parser.add_argument(
-        "--busy", type=int, default=1, metavar="N", help="processes that keep the cores busy (default: 1)"
+        "--busy",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that keep a core busy each while it searches (default: 1)",
     )
     parser.add_argument(
         "--only",
@@ -92,12 +97,14 @@ async def _run(args: argparse.Namespace, home: Path) -> None:
     chunks = material.real_chunks(searched)
     print(
         f"{len(chunks):,} real chunks and {REAL:,} real embeddings of Python's library; the others are made by "
-        f"perturbing these. {QUERIES} queries from files apart; {args.busy} busy processes beside.\n\n{HEADER}",
+        f"perturbing these. {QUERIES} queries from files apart. While it searches: {args.busy} busy processes, of "
+        f"its own priority ({psutil.Process().nice()}; 0 is ordinary).\n\n{HEADER}",
         flush=True,
     )
+    beside = partial(_busy, args.busy)
     if args.only != "meaning":
         for size in sizes:
-            for row in identifiers.measure(chunks, query_places, size, args.seed):
+            for row in identifiers.measure(chunks, query_places, size, args.seed, beside):
                 print(row, flush=True)
     if args.only == "identifiers":
         return
@@ -111,9 +118,10 @@ async def _run(args: argparse.Namespace, home: Path) -> None:
                 print(f"{size:>9,}  there are {there:,} rows already: left out", flush=True)
                 continue
             filled = await meaning.fill(database, store, size, real, real_places, args.seed)
-            for row in await meaning.measure(store, size, queries):
-                print(row, flush=True)
-            rows, rate = await meaning.while_writing(store, home / "journal", size, queries, real)
+            with beside():
+                for row in await meaning.measure(store, size, queries):
+                    print(row, flush=True)
+                rows, rate = await meaning.while_writing(store, home / "journal", size, queries, real)
             for row in rows:
                 print(row, flush=True)
             await meaning.tidy(database)
