@@ -22,7 +22,8 @@ from npllm import config
 from npllm.memory import cluster, layout
 from npllm.memory.locks import is_locked
 from npllm.memory.postgres import EmbeddedPostgres, destroy, status
-from npllm.memory.store import RECONNECT, Store
+from npllm.memory.presence import RECONNECT
+from npllm.memory.store import Store
 from npllm.types import StoreError
 from tests.fixtures_memory import make_suggestion
 

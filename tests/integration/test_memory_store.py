@@ -334,7 +334,7 @@ async def test_a_connection_lost_around_listen_is_a_store_error_and_is_tried_aga
         return connection
 
     monkeypatch.setattr(store._database, "connect", connect)
-    monkeypatch.setattr("npllm.memory.store.RETRY_S", 0.05)
+    monkeypatch.setattr("npllm.memory.presence.RETRY_S", 0.05)
     failures = 1
     with pytest.raises(StoreError):
         await store.listen(heard.put_nowait)

@@ -25,9 +25,10 @@ from npllm.memory.forgetting import ANNOUNCED
 from npllm.memory.index.records import ANNOUNCED as INDEXED
 from npllm.memory.index.search import CodeSearch
 from npllm.memory.journal import Journal
+from npllm.memory.presence import RECONNECT
 from npllm.memory.pump import Pump
 from npllm.memory.retrieval import Retriever
-from npllm.memory.store import RECONNECT, Store
+from npllm.memory.store import Store
 from npllm.types import ModelError, NpllmError, Place, Snippet, StoreError, VersionState
 
 log = logging.getLogger(__name__)

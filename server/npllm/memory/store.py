@@ -6,20 +6,15 @@ No method returns dicts; all raise StoreError while the database is away.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
-
-import asyncpg
 
 from npllm.config import Config
 from npllm.memory import rows
 from npllm.memory.cerebellum import CerebellumRecords
+from npllm.memory.consolidations import Consolidations
 from npllm.memory.database import QUERIES, Connection, Database
 from npllm.memory.embeddings import Embeddings
 from npllm.memory.forgetting import Forgetting
@@ -28,6 +23,7 @@ from npllm.memory.lineage import Lineage
 from npllm.memory.looking import Looking
 from npllm.memory.places import off_limits
 from npllm.memory.policies import Policies
+from npllm.memory.presence import Presence
 from npllm.memory.redacting import Redacting
 from npllm.memory.replay import ReplayRecords
 from npllm.memory.retention import Retention
@@ -36,10 +32,6 @@ from npllm.memory.similarity import find_similar
 from npllm.memory.statistics import Statistician
 from npllm.memory.team import Team
 from npllm.types import (
-    AdapterVersion,
-    AttentionVersion,
-    Consolidation,
-    ConsolidationState,
     Counts,
     Experience,
     Feedback,
@@ -48,16 +40,9 @@ from npllm.types import (
     Outcome,
     Sign,
     Snippet,
-    StoreError,
     Suggestion,
     Trace,
-    VersionState,
 )
-
-log = logging.getLogger(__name__)
-
-RECONNECT = "reconnect"  # what a listener is told after a gap: read the table again
-RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +53,11 @@ class ContextCount:
     count: int
 
 
-class Store:
-    """One process's view of the database."""
+class Store(Consolidations, Presence):
+    """One process's view of the database: what happened and what was learned, and with its parts all else."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self.lineage = Lineage(database)
         self.forgetting = Forgetting(database)
         self.looking = Looking(database)
@@ -81,7 +66,6 @@ class Store:
         self.cerebellum = CerebellumRecords(database)
         self.embeddings = Embeddings(database)
         self.index = ChunkRecords(database, self.embeddings)
-        self._listeners: list[asyncio.Task[None]] = []
         self.policies = Policies(database)
         self.statistics = Statistician(database)
         self.team = Team(database)
@@ -105,10 +89,7 @@ class Store:
         return self._database.url
 
     async def close(self) -> None:
-        for task in self._listeners:
-            task.cancel()
-        await asyncio.gather(*self._listeners, return_exceptions=True)
-        self._listeners.clear()
+        await self._stop_listening()
         await self._database.close()
 
     # --- what happened ---
@@ -241,80 +222,6 @@ class Store:
 
         return await self._database.run(operation)
 
-    # --- what sleep made of it ---
-
-    async def insert_adapter_version(self, version: AdapterVersion) -> None:
-        """Record a version (not published: see `publish`); the second time updates state and metrics."""
-
-        async def operation(connection: Connection) -> None:
-            await QUERIES.insert_adapter_version(connection, **rows.version_row(version))
-
-        await self._database.run(operation)
-
-    async def adapter_versions(
-        self,
-        *,
-        state: VersionState | None = None,
-        base_fingerprint: str | None = None,
-        context: str | None = None,
-    ) -> list[AdapterVersion]:
-        """Versions, newest first, narrowed by what is given."""
-        found = await self._all(
-            "adapter_versions",
-            state=None if state is None else state.value,
-            base_fingerprint=base_fingerprint,
-            context=context,
-        )
-        return [rows.version(row) for row in found]
-
-    async def publish(self, version: AdapterVersion, *, held_out: Sequence[UUID] = ()) -> None:
-        """In one transaction: retire what is published of that context and base, publish this, announce it.
-
-        Args:
-            held_out: the experiences that it was judged by; from now on they are kept apart in its context, for good.
-        """
-        row = {**rows.version_row(version), "state": VersionState.PUBLISHED.value}
-
-        async def operation(connection: Connection) -> None:
-            await QUERIES.lock_versions(connection)
-            await QUERIES.retire_published(
-                connection, context=version.context, base_fingerprint=version.base_fingerprint, id=version.id
-            )
-            await QUERIES.insert_adapter_version(connection, **row)
-            if held_out:
-                await QUERIES.hold_out(
-                    connection,
-                    ids=list(held_out),
-                    context=version.context,
-                    version_id=version.id,
-                    held_at=version.created_at,
-                )
-            await QUERIES.announce(connection, id=str(version.id))
-
-        await self._database.run(operation)
-
-    async def attention_versions(
-        self, base_fingerprint: str, *, state: VersionState | None = None
-    ) -> list[AttentionVersion]:
-        """Gains for a base, newest first, in one state or in any."""
-        wanted = None if state is None else state.value
-        found = await self._all("attention_versions", base_fingerprint=base_fingerprint, state=wanted)
-        return [rows.attention_version(row) for row in found]
-
-    async def insert_attention_version(self, version: AttentionVersion) -> None:
-        """Record gains; published ones retire those in use and are announced, in the same transaction."""
-
-        async def operation(connection: Connection) -> None:
-            published = version.state is VersionState.PUBLISHED
-            if published:
-                await QUERIES.lock_versions(connection)
-                await QUERIES.retire_attention(connection, base_fingerprint=version.base_fingerprint, id=version.id)
-            await QUERIES.insert_attention_version(connection, **rows.attention_row(version))
-            if published:
-                await QUERIES.announce(connection, id=str(version.id))
-
-        await self._database.run(operation)
-
     async def experiences_with_memories(
         self, since: datetime | None, *, limit: int
     ) -> list[tuple[Experience, tuple[UUID, ...]]]:
@@ -323,167 +230,7 @@ class Store:
         found = await self._all("experiences_with_memories", since=since, limit=limit)
         return [(rows.experience(row), tuple(map(rows.uuid, row["memory_ids"]))) for row in found]
 
-    async def upsert_consolidation(self, consolidation: Consolidation) -> None:
-        async def operation(connection: Connection) -> None:
-            await QUERIES.upsert_consolidation(connection, **rows.consolidation_row(consolidation))
-
-        await self._database.run(operation)
-
-    async def last_consolidation(self, state: ConsolidationState | None = None) -> Consolidation | None:
-        """The newest sleep, of one state or of any."""
-        row = await self._one("last_consolidation", state=None if state is None else state.value)
-        return None if row is None else rows.consolidation(row)
-
-    async def consolidation(self, id: UUID) -> Consolidation | None:
-        row = await self._one("consolidation", id=id)
-        return None if row is None else rows.consolidation(row)
-
-    async def interrupted_consolidation(self) -> Consolidation | None:
-        """The newest sleep, if it was cut short: interrupted, or `running` still as its child was killed.
-
-        Ask while holding the trainer lock: else a running one may really be running.
-        """
-        last = await self.last_consolidation()
-        unfinished = (ConsolidationState.INTERRUPTED, ConsolidationState.RUNNING)
-        return last if last is not None and last.state in unfinished else None
-
-    # --- who is awake ---
-
-    async def heartbeat(self, session_id: UUID, last_activity: datetime, asleep_ok: bool) -> None:
-        """This window lives, was last used then, and would (not) let sleep begin."""
-
-        async def operation(connection: Connection) -> None:
-            await QUERIES.heartbeat(connection, id=session_id, last_activity=last_activity, asleep_ok=asleep_ok)
-
-        await self._database.run(operation)
-
-    async def end_session(self, session_id: UUID) -> None:
-        async def operation(connection: Connection) -> None:
-            await QUERIES.end_session(connection, id=session_id)
-            await QUERIES.forget_sessions(connection)
-
-        await self._database.run(operation)
-
-    async def latest_activity(self, stale_s: float = 30.0) -> datetime | None:
-        """When any window heard of within `stale_s` was last used; None: no window lives."""
-
-        async def operation(connection: Connection) -> datetime | None:
-            value: datetime | None = await QUERIES.latest_activity(connection, stale_s=float(stale_s))
-            return value
-
-        return await self._database.run(operation)
-
-    async def sleep_vetoed(self, stale_s: float = 30.0) -> bool:
-        """Whether a window heard of within `stale_s` does not want sleep to begin by itself."""
-
-        async def operation(connection: Connection) -> bool:
-            return bool(await QUERIES.sleep_vetoed(connection, stale_s=float(stale_s)))
-
-        return await self._database.run(operation)
-
-    @contextlib.asynccontextmanager
-    async def trainer_lock(self, on_lost: Callable[[], None] | None = None) -> AsyncIterator[bool]:
-        """One trainer per database user: True = we have it until the block ends (or this process dies).
-
-        The lock goes with its connection: if that breaks inside the block, `on_lost` is called, from the event loop,
-        once; somebody else may train from then on.
-
-        Raises:
-            StoreError: the database is away.
-        """
-        async with self._database.own_connection() as connection:
-
-            def lost(_: Connection) -> None:
-                log.warning("the connection that held the trainer's lock was lost")
-                if on_lost is not None:
-                    on_lost()
-
-            with _as_store_error("asking for the trainer's lock"):
-                held = bool(await QUERIES.try_trainer_lock(connection))
-                _watch(connection, lost)
-            if not held:
-                connection.remove_termination_listener(lost)
-            try:
-                yield held
-            finally:
-                connection.remove_termination_listener(lost)
-
-    async def listen(self, callback: Callable[[str], None]) -> None:
-        """Call `callback` with the id of each version put in use from now on, by any process.
-
-        When something was forgotten it is called with `forgetting.ANNOUNCED`.
-
-        After a broken connection it listens again and calls `callback("reconnect")`: read the table anew then.
-
-        Raises:
-            StoreError: the database is away now.
-        """
-        lost = asyncio.Event()
-        connection = await self._subscribe(callback, lost)
-
-        async def again() -> None:
-            nonlocal connection
-            try:
-                while True:
-                    await lost.wait()
-                    lost.clear()
-                    while True:
-                        try:
-                            connection = await self._subscribe(callback, lost)
-                            break
-                        except StoreError as error:
-                            log.warning("not listening for new versions: %s", error)
-                        except Exception:
-                            log.exception("listening for new versions failed; trying again")
-                        await asyncio.sleep(RETRY_S)
-                    callback(RECONNECT)
-            finally:
-                connection.terminate()
-
-        self._listeners.append(asyncio.create_task(again(), name="npllm-listen"))
-
-    async def _subscribe(self, callback: Callable[[str], None], lost: asyncio.Event) -> Connection:
-        connection = await self._database.connect()
-        try:
-            with _as_store_error("listening for new versions"):
-                channel = await QUERIES.channel(connection)
-                await connection.add_listener(channel, lambda _c, _pid, _channel, payload: callback(str(payload)))
-                _watch(connection, lambda _: lost.set())
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
-
-    async def _all(self, name: str, **parameters: Any) -> list[rows.Row]:
-        async def operation(connection: Connection) -> list[rows.Row]:
-            return [row async for row in getattr(QUERIES, name)(connection, **parameters)]
-
-        return await self._database.run(operation)
-
-    async def _one(self, name: str, **parameters: Any) -> Any:
-        async def operation(connection: Connection) -> Any:
-            return await getattr(QUERIES, name)(connection, **parameters)
-
-        return await self._database.run(operation)
-
 
 def _about(record: Suggestion | Experience | HeldBack | Sign) -> UUID:
     """The suggestion's id."""
     return record.suggestion_id if isinstance(record, HeldBack | Sign) else record.id
-
-
-def _watch(connection: Connection, lost: Callable[[Connection], None]) -> None:
-    """See to it that `lost` is called when the connection ends; raises OSError when it has already."""
-    connection.add_termination_listener(lost)
-    if connection.is_closed():
-        connection.remove_termination_listener(lost)
-        raise ConnectionResetError("the connection was lost")
-
-
-@contextlib.contextmanager
-def _as_store_error(doing: str) -> Iterator[None]:
-    """The driver's errors on a connection of our own, which nobody else translates."""
-    try:
-        yield
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        raise StoreError(f"The database went away while {doing}: {error or type(error).__name__}.") from error
