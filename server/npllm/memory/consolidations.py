@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from npllm.memory import rows
+from npllm.memory import version_rows
 from npllm.memory.database import QUERIES, Connection
 from npllm.memory.part import Part
 from npllm.types import AdapterVersion, AttentionVersion, Consolidation, ConsolidationState, VersionState
@@ -18,7 +18,7 @@ class Consolidations(Part):
         """Record a version (not published: see `publish`); the second time updates state and metrics."""
 
         async def operation(connection: Connection) -> None:
-            await QUERIES.insert_adapter_version(connection, **rows.version_row(version))
+            await QUERIES.insert_adapter_version(connection, **version_rows.version_row(version))
 
         await self._database.run(operation)
 
@@ -36,7 +36,7 @@ class Consolidations(Part):
             base_fingerprint=base_fingerprint,
             context=context,
         )
-        return [rows.version(row) for row in found]
+        return [version_rows.version(row) for row in found]
 
     async def publish(self, version: AdapterVersion, *, held_out: Sequence[UUID] = ()) -> None:
         """In one transaction: retire what is published of that context and base, publish this, announce it.
@@ -44,7 +44,7 @@ class Consolidations(Part):
         Args:
             held_out: the experiences that it was judged by; from now on they are kept apart in its context, for good.
         """
-        row = {**rows.version_row(version), "state": VersionState.PUBLISHED.value}
+        row = {**version_rows.version_row(version), "state": VersionState.PUBLISHED.value}
 
         async def operation(connection: Connection) -> None:
             await QUERIES.lock_versions(connection)
@@ -70,7 +70,7 @@ class Consolidations(Part):
         """Gains for a base, newest first, in one state or in any."""
         wanted = None if state is None else state.value
         found = await self._all("attention_versions", base_fingerprint=base_fingerprint, state=wanted)
-        return [rows.attention_version(row) for row in found]
+        return [version_rows.attention_version(row) for row in found]
 
     async def insert_attention_version(self, version: AttentionVersion) -> None:
         """Record gains; published ones retire those in use and are announced, in the same transaction."""
@@ -80,7 +80,7 @@ class Consolidations(Part):
             if published:
                 await QUERIES.lock_versions(connection)
                 await QUERIES.retire_attention(connection, base_fingerprint=version.base_fingerprint, id=version.id)
-            await QUERIES.insert_attention_version(connection, **rows.attention_row(version))
+            await QUERIES.insert_attention_version(connection, **version_rows.attention_row(version))
             if published:
                 await QUERIES.announce(connection, id=str(version.id))
 
@@ -88,18 +88,18 @@ class Consolidations(Part):
 
     async def upsert_consolidation(self, consolidation: Consolidation) -> None:
         async def operation(connection: Connection) -> None:
-            await QUERIES.upsert_consolidation(connection, **rows.consolidation_row(consolidation))
+            await QUERIES.upsert_consolidation(connection, **version_rows.consolidation_row(consolidation))
 
         await self._database.run(operation)
 
     async def last_consolidation(self, state: ConsolidationState | None = None) -> Consolidation | None:
         """The newest sleep, of one state or of any."""
         row = await self._one("last_consolidation", state=None if state is None else state.value)
-        return None if row is None else rows.consolidation(row)
+        return None if row is None else version_rows.consolidation(row)
 
     async def consolidation(self, id: UUID) -> Consolidation | None:
         row = await self._one("consolidation", id=id)
-        return None if row is None else rows.consolidation(row)
+        return None if row is None else version_rows.consolidation(row)
 
     async def interrupted_consolidation(self) -> Consolidation | None:
         """The newest sleep, if it was cut short: interrupted, or `running` still as its child was killed.

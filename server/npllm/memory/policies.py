@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from npllm.memory import rows
+from npllm.memory import rows, version_rows
 from npllm.memory.database import QUERIES, Connection, Database
 from npllm.types import PolicyVersion, VersionState
 
@@ -39,7 +39,7 @@ class Policies:
 
         async def operation(connection: Connection) -> list[PolicyVersion]:
             found = QUERIES.policy_versions(connection, base_fingerprint=base_fingerprint)
-            return [rows.policy(row) async for row in found]
+            return [version_rows.policy(row) async for row in found]
 
         return await self._database.run(operation)
 
@@ -55,7 +55,7 @@ class Policies:
             await QUERIES.lock_versions(connection)
             if version.state is VersionState.PUBLISHED:
                 await QUERIES.retire_policies(connection, base_fingerprint=version.base_fingerprint, id=version.id)
-            await QUERIES.insert_policy_version(connection, **rows.policy_row(version))
+            await QUERIES.insert_policy_version(connection, **version_rows.policy_row(version))
             if version.state is VersionState.PUBLISHED:
                 await QUERIES.announce(connection, id=str(version.id))
 

@@ -1,4 +1,4 @@
-"""Between the shared value types and the tables' rows: parameters one way, dataclasses the other.
+"""Between the value types of what happened and the tables' rows: parameters one way, dataclasses the other.
 
 PostgreSQL's text cannot hold NUL, nor UTF-8 a lone surrogate, and documents can hold both: they become U+FFFD.
 """
@@ -19,10 +19,6 @@ from pgvector import HalfVector
 from npllm import contexts
 from npllm.types import (
     EMBEDDING_DIM,
-    AdapterVersion,
-    AttentionVersion,
-    Consolidation,
-    ConsolidationState,
     Decision,
     Experience,
     Feedback,
@@ -31,11 +27,9 @@ from npllm.types import (
     Outcome,
     OutcomeKind,
     Place,
-    PolicyVersion,
     Sign,
     Suggestion,
     Trace,
-    VersionState,
 )
 
 log = logging.getLogger(__name__)
@@ -194,47 +188,6 @@ def experience_row(e: Experience) -> dict[str, Any]:
     }
 
 
-def version_row(v: AdapterVersion) -> dict[str, Any]:
-    return {
-        "id": v.id,
-        "context": v.context,
-        "base_fingerprint": v.base_fingerprint,
-        "parent": v.parent,
-        "consolidation_id": v.consolidation_id,
-        "folder": v.folder,
-        "sha256": v.sha256,
-        "state": v.state.value,
-        "reason": text(v.reason),
-        "metrics": to_json(v.metrics),
-        "created_at": v.created_at,
-    }
-
-
-def attention_row(v: AttentionVersion) -> dict[str, Any]:
-    return {
-        "id": v.id,
-        "base_fingerprint": v.base_fingerprint,
-        "parent": v.parent,
-        "consolidation_id": v.consolidation_id,
-        "folder": v.folder,
-        "sha256": v.sha256,
-        "state": v.state.value,
-        "reason": text(v.reason),
-        "metrics": to_json(v.metrics),
-        "created_at": v.created_at,
-    }
-
-
-def consolidation_row(c: Consolidation) -> dict[str, Any]:
-    return {
-        "id": c.id,
-        "state": c.state.value,
-        "started_at": c.started_at,
-        "ended_at": c.ended_at,
-        "report": to_json(c.report),
-    }
-
-
 def suggestion(row: Row) -> Suggestion:
     return Suggestion(
         id=uuid(row["id"]),
@@ -316,82 +269,6 @@ def place(row: Row) -> Place:
         language=row["language"],
         project=row["project"],
         offset=row["cursor_offset"],
-    )
-
-
-def version(row: Row) -> AdapterVersion:
-    return AdapterVersion(
-        id=uuid(row["id"]),
-        context=row["context"],
-        base_fingerprint=row["base_fingerprint"],
-        parent=None if row["parent"] is None else uuid(row["parent"]),
-        consolidation_id=uuid(row["consolidation_id"]),
-        folder=row["folder"],
-        sha256=row["sha256"],
-        state=VersionState(row["state"]),
-        reason=row["reason"],
-        metrics=_metrics(row["metrics"]),
-        created_at=row["created_at"],
-        pinned=row["pinned"],
-    )
-
-
-def attention_version(row: Row) -> AttentionVersion:
-    return AttentionVersion(
-        id=uuid(row["id"]),
-        base_fingerprint=row["base_fingerprint"],
-        parent=None if row["parent"] is None else uuid(row["parent"]),
-        consolidation_id=uuid(row["consolidation_id"]),
-        folder=row["folder"],
-        sha256=row["sha256"],
-        state=VersionState(row["state"]),
-        reason=row["reason"],
-        metrics=_metrics(row["metrics"]),
-        created_at=row["created_at"],
-    )
-
-
-def policy_row(v: PolicyVersion) -> dict[str, Any]:
-    return {
-        "id": v.id,
-        "base_fingerprint": v.base_fingerprint,
-        "parent": v.parent,
-        "consolidation_id": v.consolidation_id,
-        "folder": v.folder,
-        "sha256": v.sha256,
-        "state": v.state.value,
-        "reason": text(v.reason),
-        "metrics": to_json(v.metrics),
-        "created_at": v.created_at,
-    }
-
-
-def policy(row: Row) -> PolicyVersion:
-    return PolicyVersion(
-        id=uuid(row["id"]),
-        base_fingerprint=row["base_fingerprint"],
-        parent=None if row["parent"] is None else uuid(row["parent"]),
-        consolidation_id=uuid(row["consolidation_id"]),
-        folder=row["folder"],
-        sha256=row["sha256"],
-        state=VersionState(row["state"]),
-        reason=row["reason"],
-        metrics=_metrics(row["metrics"]),
-        created_at=row["created_at"],
-    )
-
-
-def _metrics(stored: str) -> dict[str, float]:
-    return {key: math.nan if value is None else value for key, value in json.loads(stored).items()}
-
-
-def consolidation(row: Row) -> Consolidation:
-    return Consolidation(
-        id=uuid(row["id"]),
-        state=ConsolidationState(row["state"]),
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        report=json.loads(row["report"]),
     )
 
 
