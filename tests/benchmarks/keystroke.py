@@ -83,7 +83,8 @@ class Desk:
         self.signs.changed(place, edit.before, Change(edit.start, edit.end, edit.new_text), now)
         if edit.end - edit.start > 1:
             self.repositories.moved(HERE)
-        self.tracker.changed(URI, edit.before, edit.start, edit.end, edit.new_text, now)
+        for _ in self.tracker.changing(URI, edit.before, edit.start, edit.end, edit.new_text, now):
+            pass
         self.tracker.tick(now)
 
 

@@ -13,6 +13,7 @@ from npllm.assist.backlog import Backlog
 from npllm.config import FeedbackConfig
 from npllm.feedback.implicit import ImplicitFeedback
 from npllm.types import Outcome, OutcomeKind, Place, Suggestion, new_id
+from tests.unit.test_feedback_implicit import become
 
 URI = "file:///w/a.py"
 
@@ -46,7 +47,7 @@ class Desk:
         before, self.text = self.text, self.text[:start] + new + self.text[end:]
         self.now += 1.0
         now = self.now
-        self.expected += self.reference.changed(URI, before, start, end, new, now)
+        self.expected += become(self.reference, URI, before, start, end, new, now)
         self.backlog.hear(lambda: self.tracker.changing(URI, before, start, end, new, now), long=long)
 
 

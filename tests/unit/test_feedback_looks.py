@@ -13,7 +13,7 @@ from npllm.feedback.frustration import Signs
 from npllm.feedback.looks import waits
 from npllm.feedback.tracking import Change
 from npllm.types import Outcome, OutcomeKind, Place, SignKind, Suggestion, new_id
-from tests.unit.test_feedback_implicit import URI, Desk, K
+from tests.unit.test_feedback_implicit import URI, Desk, K, become
 
 NEW_URI = "file:///w/b.py"
 PLACE = Place(URI, "a.py", "python", "/w", 4)
@@ -201,7 +201,7 @@ def test_a_renamed_file_is_the_same_document():
     assert desk.tracker.opened(NEW_URI, desk.text, desk.now + 0.2) == []
     before = desk.text
     desk.text = before[:12] + "third" + before[17:]
-    desk.outcomes += desk.tracker.changed(NEW_URI, before, 12, 17, "third", desk.now + 1)
+    desk.outcomes += become(desk.tracker, NEW_URI, before, 12, 17, "third", desk.now + 1)
     assert desk.tracker.tick(desk.now + 10) == []  # nothing was settled by the closing
     last = desk.last(made)
     assert (last.kind, last.survival, last.final) == (K.EDITED, pytest.approx(16 / 21), True)

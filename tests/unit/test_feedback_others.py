@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from npllm.feedback import explaining
-from tests.unit.test_feedback_implicit import URI, Desk, K, base
+from tests.unit.test_feedback_implicit import URI, Desk, K, base, become
 
 
 def reporting(text: str = "x = \ny = 2\n") -> Desk:
@@ -146,7 +146,7 @@ def test_typing_with_several_cursors_is_not_going_on_elsewhere():
         for at in (9 + 2 * index, 4 + index):  # from the bottom up, as VS Code tells it
             before = desk.text
             desk.text = before[:at] + char + before[at:]
-            desk.outcomes += desk.tracker.changed(URI, before, at, at, char, desk.now, several=True)
+            desk.outcomes += become(desk.tracker, URI, before, at, at, char, desk.now, several=True)
         desk.now += 0.1
     assert desk.outcomes == []
     assert (desk.last(made).kind, desk.last(made).detail) == (K.ACCEPTED, "typed out")
@@ -156,7 +156,7 @@ def foreign(desk: Desk, start: int, end: int, new: str) -> None:
     """Another program wrote the file, and the editor tells what differs."""
     before = desk.text
     desk.text = before[:start] + new + before[end:]
-    desk.outcomes += desk.tracker.changed(URI, before, start, end, new, desk.now, foreign=True)
+    desk.outcomes += become(desk.tracker, URI, before, start, end, new, desk.now, foreign=True)
 
 
 def test_what_another_program_replaces_is_what_it_was():

@@ -110,28 +110,6 @@ class ImplicitFeedback:
                 break
         return []
 
-    def changed(
-        self,
-        uri: str,
-        before: str,
-        start: int,
-        end: int,
-        new_text: str,
-        now: float,
-        *,
-        several: bool = False,
-        foreign: bool = False,
-    ) -> list[Outcome]:
-        """`before[start:end]` became `new_text` (one content change).
-
-        Args:
-            several: it is one of several at once (more than one cursor, a formatter): it says nothing about where the
-                person is.
-            foreign: another program made it: what was known of the suggestions that it touches is final.
-        """
-        parts = self.changing(uri, before, start, end, new_text, now, several=several, foreign=foreign)
-        return [outcome for outcomes in parts for outcome in outcomes]
-
     def changing(
         self,
         uri: str,
@@ -144,7 +122,15 @@ class ImplicitFeedback:
         several: bool = False,
         foreign: bool = False,
     ) -> Iterator[list[Outcome]]:
-        """As `changed`, in steps of less than a millisecond or so. Nothing else may be told before the last of them."""
+        """`before[start:end]` became `new_text` (one content change): what comes of that, in steps.
+
+        A step takes less than a millisecond or so. Nothing else may be told before the last of them.
+
+        Args:
+            several: it is one of several at once (more than one cursor, a formatter): it says nothing about where the
+                person is.
+            foreign: another program made it: what was known of the suggestions that it touches is final.
+        """
         document = self._documents.get(uri)
         if document is None or not document.cases:
             return
