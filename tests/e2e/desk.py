@@ -38,6 +38,8 @@ class Desk:
     bench: Workbench
     home: Path
     """The server's data folder."""
+    project: Path
+    """The folder that is open, in no repository."""
 
     def open(self) -> None:
         """Open the window and wait for the server."""
@@ -109,7 +111,7 @@ class Play:
         }
         bench = Workbench(self.installation, run / "code", self.extensions, file, given)
         try:
-            yield Desk(bench, home)
+            yield Desk(bench, home, file.parent)
         except BaseException:
             print(f"What was left is in {run}.", file=sys.stderr)
             raise

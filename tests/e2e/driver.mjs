@@ -92,14 +92,37 @@ const actions = {
   /** Choose an entry of the quick pick that is open. */
   choose: ({ label }) => choose(label),
 
-  /** Choose one of the code actions that are on screen. */
+  /** Ask for the code actions at the cursor and choose one. What VS Code is asked just after a change, it may drop. */
   async act({ label }) {
-    await page.locator('.action-widget .monaco-list-row', { hasText: label }).first().click({ timeout: 20000 });
+    const row = page.locator('.action-widget .monaco-list-row', { hasText: label }).first();
+    for (let left = 3; ; left--) {
+      await page.keyboard.press('Control+.');
+      try {
+        return await row.click({ timeout: left > 0 ? 5000 : 20000 });
+      } catch (error) {
+        if (left === 0) throw error;
+        await page.keyboard.press('Escape');
+      }
+    }
   },
 
   /** Click a link in the hover that is on screen. */
   async follow({ label }) {
     await page.locator('.monaco-hover a', { hasText: label }).first().click({ timeout: 20000 });
+  },
+
+  /** The CodeLenses that are on screen. */
+  lenses: () => page.$$eval('.codelens-decoration a', all => all.map(one => one.textContent)),
+
+  /** Click a CodeLens. */
+  async lens({ label }) {
+    await page.locator('.codelens-decoration a', { hasText: label }).first().click({ timeout: 20000 });
+  },
+
+  /** What the page says that an extension shows among the editors; "" while there is none. */
+  async webview() {
+    const frame = page.frameLocator('iframe.webview').frameLocator('iframe#active-frame');
+    return await frame.locator('body').innerText({ timeout: 1000 }).catch(() => '');
   },
 
   /** The title of the quick input that is open, null when none is. */

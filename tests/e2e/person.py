@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.git import git
 from tests.e2e.workbench import Workbench
 
 CARET = "‸"  # where the cursor stands at first; at the end of a line
@@ -113,9 +113,8 @@ class Person:
         """Run git in the project, as in a terminal beside the editor; noted as git's own log of HEAD says it."""
         log = self.folder / ".git" / "logs" / "HEAD"
         before = log.read_text(encoding="utf-8") if log.exists() else ""
-        settings = ("-c", "user.name=Person", "-c", "user.email=person@example.org", "-c", "init.defaultBranch=main")
         self._note(f"runs git {' '.join(arguments)}")
-        subprocess.run(["git", *settings, *arguments], cwd=self.folder, check=True, capture_output=True)
+        git(self.folder, *arguments)
         after = log.read_text(encoding="utf-8") if log.exists() else ""
         for line in after[len(before) :].splitlines():
             self.notes.append({"at": log.stat().st_mtime, "git": line.partition("\t")[2]})

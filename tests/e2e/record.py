@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.git import git
 from tests.e2e.person import CARET, Person, Scenario
 from tests.e2e.scenarios import scenarios
 from tests.e2e.workbench import Installation, TooSlow, Workbench, install_extension
@@ -127,27 +128,23 @@ class Studio:
         (self._project / "first.py").write_text("# Nothing happens here.\n", encoding="utf-8")
         for scenario in scenarios.values():
             self._file(scenario).write_bytes(scenario.text.replace(CARET, "").encode())
-        self._git("init", "-q", "-b", "main")
-        self._git("add", "--all")
-        self._git("commit", "-q", "-m", "Begin")
-        self._git("checkout", "-q", "-b", "other")
+        git(self._project, "init", "-q")
+        git(self._project, "add", "--all")
+        git(self._project, "commit", "-q", "-m", "Begin")
+        git(self._project, "checkout", "-q", "-b", "other")
         for scenario in scenarios.values():
             file = self._file(scenario)
             file.write_bytes(b"# another state\n" + file.read_bytes())
-        self._git("commit", "-q", "-a", "-m", "Another state")
-        self._git("checkout", "-q", "main")
+        git(self._project, "commit", "-q", "-a", "-m", "Another state")
+        git(self._project, "checkout", "-q", "main")
 
     def _clean(self) -> None:
-        self._git("checkout", "-q", "-f", "main")
-        self._git("clean", "-q", "-f", "-d")
+        git(self._project, "checkout", "-q", "-f", "main")
+        git(self._project, "clean", "-q", "-f", "-d")
         time.sleep(1)
 
     def _file(self, scenario: Scenario) -> Path:
         return self._project / scenario.file
-
-    def _git(self, *arguments: str) -> None:
-        who = ("-c", "user.name=Person", "-c", "user.email=person@example.org")
-        subprocess.run(["git", *who, *arguments], cwd=self._project, check=True, capture_output=True)
 
 
 def reduced(first: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from npllm.config import load
 from npllm.memory.store import Store
-from npllm.types import Decision, Experience, OutcomeKind, Place, new_id
+from npllm.types import Decision, Experience, JournalRecord, OutcomeKind, Place, new_id
 
 NPLLM = Path(sys.executable).parent / "npllm"  # the console script of this environment
 
@@ -48,6 +48,19 @@ def experiences(home: Path) -> list[Experience]:
         store = await Store.connect(load(home))
         try:
             return await store.experiences_since(None)
+        finally:
+            await store.close()
+
+    return asyncio.run(read())
+
+
+def recorded(home: Path) -> list[JournalRecord]:
+    """All that PostgreSQL holds of what happened, kind by kind in the order of time."""
+
+    async def read() -> list[JournalRecord]:
+        store = await Store.connect(load(home))
+        try:
+            return [record async for record in store.looking.records()]
         finally:
             await store.close()
 

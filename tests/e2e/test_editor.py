@@ -12,15 +12,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from npllm.types import OutcomeKind
+from npllm.types import Feedback, Outcome, OutcomeKind
 from tests.e2e import records
 from tests.e2e.desk import SERVER_SETTINGS, Desk, flow
+from tests.e2e.git import git
 
 # Long enough to be seen asleep, and to be woken in the middle.
 DEEP_SLEEP = {
     **SERVER_SETTINGS,
     "sleep": {"idle_s": 3600, "min_holdout": 4, "epochs": 1000, "threads": 1, "checkpoint_s": 1},
 }
+LENSES = ["npllm: 👍 good", "👎 wrong", "😡 never again", "say more"]
 
 
 @pytest.mark.e2e
@@ -61,15 +63,22 @@ def test_ghost_text_is_accepted_taken_in_part_and_sent_away(desk: Desk) -> None:
 
 
 @flow()
-def test_feedback_is_given_and_recorded(desk: Desk) -> None:
+def test_feedback_is_given_and_what_was_taken_is_followed_to_its_commit(desk: Desk) -> None:
+    for words in (("init", "-q"), ("add", "--all"), ("commit", "-q", "-m", "Begin")):
+        git(desk.project, *words)
     desk.open()
     bench = desk.bench
     _, ghost = desk.suggestion()
     bench.press("Tab")
     bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] >= 1, "the acceptance to be recorded")
 
-    bench.act("👍 good")
-    bench.until(lambda: records.status(desk.home)["feedback"] == 1, "the thumb to be recorded")
+    assert bench.lenses() == [], "they move the lines: only where the person wants them"
+    lenses = {**SERVER_SETTINGS, "feedback": {**SERVER_SETTINGS["feedback"], "code_lens": True}}
+    bench.configure({"npllm.settings": lenses})
+    bench.until(lambda: bench.lenses() == LENSES, f"the lenses {LENSES}")
+    bench.say("👍 good")
+    bench.until(lambda: _said(desk.home) == ["👍"], "the thumb to be recorded")
+    bench.until(lambda: bench.lenses() == [], "the lenses to go")
     bench.until(lambda: _felt(desk.home), "the thumb to weigh in the experience")
     assert [feeling > 0 for feeling in _felt(desk.home)] == [True]
 
@@ -80,7 +89,7 @@ def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     bench.until(lambda: "👎" in bench.title(), "the comment")
     bench.type("that is wrong")
     bench.press("Enter")
-    bench.until(lambda: records.status(desk.home)["feedback"] == 2, "the feedback to be recorded")
+    bench.until(lambda: _said(desk.home) == ["👍", "👎"], "the feedback to be recorded")
     bench.until(lambda: min(_felt(desk.home)) < 0, "the feedback to weigh in the experience")
     assert [feeling < 0 for feeling in _felt(desk.home)] == [True]
 
@@ -90,15 +99,33 @@ def test_feedback_is_given_and_recorded(desk: Desk) -> None:
     bench.choose("❤️")
     bench.until(lambda: "❤️" in bench.title(), "the comment")
     bench.press("Enter")
-    bench.until(lambda: records.status(desk.home)["feedback"] == 3, "the third feedback to be recorded")
+    bench.until(lambda: _said(desk.home) == ["👍", "👎", "❤️"], "the third feedback to be recorded")
+
+    bench.to_end()
+    bench.press("Control+s")
+    bench.until(lambda: _stands(desk.home).get("save") == 1, "what stands at the save to be recorded")
+    git(desk.project, "commit", "-q", "-a", "-m", "Take it")
+    bench.until(lambda: _stands(desk.home).get("commit") == 1, "what stands at the commit to be recorded")
+
+    desk.suggestion()
+    bench.press("Tab")
+    bench.until(lambda: bench.lenses() == LENSES, "the acceptance")
+    bench.act("👍 good")
+    bench.until(lambda: _said(desk.home)[3:] == ["👍"], "what was said by a code action to be recorded")
 
     bench.to_end()
     desk.suggestion()
     bench.press("Tab")
-    bench.until(lambda: records.outcomes(desk.home)[OutcomeKind.ACCEPTED] >= 2, "the next acceptance to be recorded")
+    bench.until(lambda: bench.lenses() == LENSES, "the acceptance")
     bench.press("ArrowLeft")
     bench.follow("👎 wrong")
-    bench.until(lambda: records.status(desk.home)["feedback"] == 4, "what the hover was for to be recorded")
+    bench.until(lambda: _said(desk.home)[3:] == ["👍", "👎"], "what the hover was for to be recorded")
+
+    bench.to_end()
+    bench.palette("npllm: Show Statistics")
+    told = bench.until(bench.webview, "the statistics")
+    assert "save 100% (of 1), commit 100% (of 1)" in told
+    assert "said how it was 5: 3 glad, 2 not, 0 neither." in told
     assert bench.notifications() == []
 
 
@@ -156,6 +183,16 @@ def _taken(lines: list[str], beginning: str, ghost: str) -> str:
     """What stands behind the last `beginning`, when that is the start of `ghost`."""
     _, found, rest = "\n".join(lines).rpartition(beginning)
     return rest if found and ghost.startswith(rest) else ""
+
+
+def _said(home: Path) -> list[str]:
+    """What was said of suggestions, the first one first."""
+    return [one.emoji for one in records.recorded(home) if isinstance(one, Feedback)]
+
+
+def _stands(home: Path) -> dict[str, float]:
+    """How much stood of what was suggested (0 to 1), by what made the server look."""
+    return {one.occasion: one.survival for one in records.recorded(home) if isinstance(one, Outcome)}
 
 
 def _felt(home: Path) -> list[float]:

@@ -201,13 +201,16 @@ class Workbench:
 
     def act(self, label: str) -> None:
         """Ask for the code actions at the cursor and choose one."""
-        self.press("Control+.")
         self._do("act", label=label)
 
     def follow(self, label: str) -> None:
         """Ask for the hover at the cursor and click a link in it."""
         self.press("Control+k", "Control+i")
         self._do("follow", label=label)
+
+    def say(self, label: str) -> None:
+        """Click a CodeLens."""
+        self._do("lens", label=label)
 
     # -- eyes -------------------------------------------------------------------------------------------
 
@@ -222,6 +225,14 @@ class Workbench:
     def status(self) -> str:
         """The text of npllm's status bar item, "" while it is not there."""
         return str(self._do("status", id=STATUS_ITEM) or "")
+
+    def lenses(self) -> list[str]:
+        """The CodeLenses on screen."""
+        return [str(text) for text in self._do("lenses")]
+
+    def webview(self) -> str:
+        """What the page says that an extension shows, "" when there is none."""
+        return str(self._do("webview"))
 
     def title(self) -> str:
         """The title of the quick input that is open, "" when none is."""

@@ -47,7 +47,7 @@ def register(server: NpllmServer) -> None:
         made = await server.assistant.feedback(emoji, comment, about)
         if made is None:
             return {"recorded": False, "reason": "There is no suggestion yet that this could be about."}
-        opinions.said(server)
+        opinions.look_again(server)
         return {"recorded": True, "suggestionId": str(made.suggestion_id), "reward": made.reward}
 
     @server.command("npllm.sleep")

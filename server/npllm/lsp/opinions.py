@@ -106,8 +106,8 @@ def wanted(context: lsp.CodeActionContext, kind: str) -> bool:
     return not only or any(not one or kind == one or kind.startswith(f"{one}.") for one in only)
 
 
-def said(server: NpllmServer) -> None:
-    """Something was said: a CodeLens about it may go."""
+def look_again(server: NpllmServer) -> None:
+    """Something was said, or the person wants CodeLenses (no more): the editor is to ask for them anew."""
     workspace = server.client_capabilities.workspace
     if workspace is not None and workspace.code_lens is not None and workspace.code_lens.refresh_support:
         server.workspace_code_lens_refresh(None)

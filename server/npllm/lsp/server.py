@@ -19,7 +19,7 @@ from npllm import __version__
 from npllm.assist import context
 from npllm.assist.assistant import Assistant
 from npllm.config import Config
-from npllm.lsp import settings
+from npllm.lsp import opinions, settings
 from npllm.lsp.documents import Document
 from npllm.lsp.opinions import Abilities
 from npllm.lsp.progress import SleepProgress
@@ -96,7 +96,10 @@ class NpllmServer(LanguageServer):
         config, wrong = merged
         if wrong:
             self.show_error(" ".join(wrong))
+        lens = self.assistant.config.feedback.code_lens
         await self.assistant.configure(config)
+        if self.assistant.config.feedback.code_lens != lens:
+            opinions.look_again(self)
         self.scheduler.configure(self.assistant.config)
         self.board.changed()
 
@@ -178,7 +181,7 @@ class NpllmServer(LanguageServer):
 
 def build(config: Config, *, evaluation: bool = False, problem: str = "") -> NpllmServer:
     """A server with all its features registered."""
-    from npllm.lsp import commands, features, opinions
+    from npllm.lsp import commands, features
 
     server = NpllmServer(config, evaluation=evaluation, problem=problem)
     features.register(server)
