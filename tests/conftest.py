@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from npllm.config import Config
 from npllm.memory.postgres import destroy
+from npllm.memory.store import Store
 from npllm.types import StoreError
 from tests.tiny import make_practised_model, make_tiny_model
 
@@ -36,6 +38,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def practised_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, trained for seconds on a few lines of code, so that it always has something to suggest."""
     return make_practised_model(tmp_path_factory.mktemp("practised-model"))
+
+
+@pytest.fixture
+async def store(config: Config) -> AsyncIterator[Store]:
+    """A connected Store by the settings that the test module names `config`."""
+    made = await Store.connect(config)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,13 +24,6 @@ from tests.tiny import make_tiny_model
 @pytest.fixture
 def config(home: Path, tiny_model: Path) -> Config:
     return config_for(home, tiny_model, epochs=1, layers="auto", rank=0, alpha=0)
-
-
-@pytest.fixture
-async def store(config: Config) -> AsyncIterator[Store]:
-    store = await Store.connect(config)
-    yield store
-    await store.close()
 
 
 async def new_to(store: Store, config: Config) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -55,13 +54,6 @@ def config(home: Path, tiny_model: Path, sister: Path) -> Config:
         model=str(sister), learning_rate=1e-2, context_tokens=192, time_share=0.5, mas_lambda=0.1, plastic=True
     )
     return replace(made, cerebellum=small)
-
-
-@pytest.fixture
-async def store(config: Config) -> AsyncIterator[Store]:
-    store = await Store.connect(config)
-    yield store
-    await store.close()
 
 
 async def sleep(config: Config, leave_in: Phase | None = None) -> Ended:

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,7 +55,7 @@ SECRET = "the_password_is_hunter2"
 
 
 @pytest.fixture
-def given(home: Path, tiny_model: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+def config(home: Path, tiny_model: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setenv("NPLLM_DATABASE_URL", database_url)
     made = config_for(home, tiny_model)
     write_settings(made)
@@ -63,14 +63,7 @@ def given(home: Path, tiny_model: Path, database_url: str, monkeypatch: pytest.M
 
 
 @pytest.fixture
-async def store(given: Config) -> AsyncIterator[Store]:
-    store = await Store.connect(given)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def run(given: Config, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(config: Config, capsys: pytest.CaptureFixture[str]) -> Run:
     async def command(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
         status = await asyncio.to_thread(cli.main, ["memory", *map(str, words)])
@@ -92,9 +85,9 @@ def case(path: str, text: str = "return total", project: str = "/project", at: d
     ]
 
 
-async def rows_with(given: Config, text: str) -> list[str]:
+async def rows_with(config: Config, text: str) -> list[str]:
     """Tables of which any row holds a text."""
-    connection = await asyncpg.connect(given.database.url)
+    connection = await asyncpg.connect(config.database.url)
     try:
         tables = [row[0] for row in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname='npllm'")]
         return [
@@ -106,16 +99,16 @@ async def rows_with(given: Config, text: str) -> list[str]:
         await connection.close()
 
 
-async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, given: Config, run: Run) -> None:
+async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, config: Config, run: Run) -> None:
     good, bad = case("app.py"), case("keys/secret.py", SECRET)
     await store.write([*good, *bad])  # type: ignore[list-item]
     kept, gone = good[0].id, bad[0].id  # type: ignore[attr-defined]
-    first = await make_version(store, given, learned=[kept])
-    second = await make_version(store, given, parent=first, learned=[kept, gone])
-    third = await make_version(store, given, parent=second, learned=[new_id()])  # grew from the second
-    judged = await make_version(store, given, learned=[kept], held_out=[gone], context="language:go")
+    first = await make_version(store, config, learned=[kept])
+    second = await make_version(store, config, parent=first, learned=[kept, gone])
+    third = await make_version(store, config, parent=second, learned=[new_id()])  # grew from the second
+    judged = await make_version(store, config, learned=[kept], held_out=[gone], context="language:go")
     passages = await make_version(
-        store, given, learned=[kept], project_files=[("/project", "keys/other.py")], context="language:rust"
+        store, config, learned=[kept], project_files=[("/project", "keys/other.py")], context="language:rust"
     )
     report = {
         "base": "b",
@@ -124,10 +117,10 @@ async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, g
     }
     sleep = Consolidation(second.consolidation_id, ConsolidationState.DONE, MORNING, MORNING, report)
     await store.upsert_consolidation(sleep)
-    (given.home / "reports").mkdir()
-    (given.home / "reports" / f"{sleep.id}.html").write_text(SECRET)
-    (given.checkpoints_dir / "x").mkdir(parents=True)
-    (given.checkpoints_dir / "x" / "passages.json").write_text(SECRET)
+    (config.home / "reports").mkdir()
+    (config.home / "reports" / f"{sleep.id}.html").write_text(SECRET)
+    (config.checkpoints_dir / "x").mkdir(parents=True)
+    (config.checkpoints_dir / "x" / "passages.json").write_text(SECRET)
 
     status, out, _ = await run("forget", "--path", "/project/keys", "--dry-run")
     assert status == 0
@@ -146,15 +139,15 @@ async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, g
         judged.id: VersionState.PUBLISHED,
         passages.id: VersionState.FORGOTTEN,
     }
-    there = {path.name for path in given.adapters_dir.iterdir()}
+    there = {path.name for path in config.adapters_dir.iterdir()}
     assert there == {str(first.id), str(judged.id)}, "the weights are deleted"
     assert await store.counts() == Counts(1, 1, 1, 1, 5, 1)
-    assert await rows_with(given, SECRET) == []
-    assert await rows_with(given, "secret.py") == []
-    assert await rows_with(given, "/project/keys") == ["off_limits"]
+    assert await rows_with(config, SECRET) == []
+    assert await rows_with(config, "secret.py") == []
+    assert await rows_with(config, "/project/keys") == ["off_limits"]
     last = await store.consolidation(sleep.id)
     assert last is not None and last.report["contexts"][0]["gain"] == 0.1
-    assert not list((given.home / "reports").iterdir()) and not given.checkpoints_dir.exists()
+    assert not list((config.home / "reports").iterdir()) and not config.checkpoints_dir.exists()
     assert not await store.forgetting.unfinished()
 
     await store.write([*bad, *case("keys/new.py", SECRET)])  # type: ignore[list-item]
@@ -167,15 +160,15 @@ async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, g
 
 
 async def test_a_cerebellum_that_learned_it_goes_with_the_patterns_it_knew(
-    store: Store, given: Config, run: Run
+    store: Store, config: Config, run: Run
 ) -> None:
     good, bad = case("app.py"), case("keys/secret.py", SECRET)
     await store.write([*good, *bad])  # type: ignore[list-item]
     made: list[CerebellumVersion] = []
     for learned in (good, [*good, *bad]):
         id = new_id()
-        folder = given.cerebellum_dir / str(id)
-        shutil.copytree(given.base.model, folder)
+        folder = config.cerebellum_dir / str(id)
+        shutil.copytree(config.base.model, folder)
         digest, now, parent = (
             sha256_file(folder / "model.safetensors"),
             datetime.now(UTC),
@@ -188,7 +181,7 @@ async def test_a_cerebellum_that_learned_it_goes_with_the_patterns_it_knew(
         )
         await store.cerebellum.publish(version, [Pattern("python", SECRET if made else "return total", 3, now)])
         made.append(version)
-    assert "patterns" in await rows_with(given, SECRET)
+    assert "patterns" in await rows_with(config, SECRET)
     status, out, err = await run("forget", "--path", "/project/keys", "--yes")
     assert status == 0, err
     assert f"{made[0].id} comes back into use" in out
@@ -196,11 +189,11 @@ async def test_a_cerebellum_that_learned_it_goes_with_the_patterns_it_knew(
         made[0].id: VersionState.PUBLISHED,
         made[1].id: VersionState.FORGOTTEN,
     }
-    assert [path.name for path in given.cerebellum_dir.iterdir()] == [str(made[0].id)]
-    assert await rows_with(given, SECRET) == []
+    assert [path.name for path in config.cerebellum_dir.iterdir()] == [str(made[0].id)]
+    assert await rows_with(config, SECRET) == []
 
 
-async def test_project_since_and_text(store: Store, given: Config, run: Run) -> None:
+async def test_project_since_and_text(store: Store, config: Config, run: Run) -> None:
     now = datetime.now(UTC)
     await store.write(case("a.py", project="/one"))  # type: ignore[arg-type]
     await store.write(case("a.py", project="/one-more"))  # type: ignore[arg-type]
@@ -208,11 +201,11 @@ async def test_project_since_and_text(store: Store, given: Config, run: Run) -> 
     await store.write(case("b.py", f"x = {SECRET!r}", project="/two"))  # type: ignore[arg-type]
     assert (await run("forget", "--project", "/one", "--yes"))[0] == 0
     assert (await store.counts()).experiences == 3
-    assert await rows_with(given, "/one/") == []
+    assert await rows_with(config, "/one/") == []
     status, out, _ = await run("forget", "--since", "1h", "--yes")
     assert status == 0 and "1 experiences" in out
     assert (await run("forget", "--text", SECRET, "--yes"))[0] == 0
-    assert await rows_with(given, SECRET) == []
+    assert await rows_with(config, SECRET) == []
     (left,) = await store.experiences_since(None)
     assert left.place.project == "/one-more"
     status, out, _ = await run("forget", "--text", SECRET, "--yes")
@@ -230,30 +223,30 @@ async def test_project_since_and_text(store: Store, given: Config, run: Run) -> 
 
 
 async def test_a_text_taints_what_read_it_in_a_projects_file(
-    store: Store, given: Config, run: Run, tmp_path: Path
+    store: Store, config: Config, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "with.py").write_text(f"key = {SECRET!r}\n")
     (tmp_path / "without.py").write_text("key = None\n")
-    clean = await make_version(store, given, project_files=[(str(tmp_path), "without.py")])
-    tainted = await make_version(store, given, parent=clean, project_files=[(str(tmp_path), "with.py")])
+    clean = await make_version(store, config, project_files=[(str(tmp_path), "without.py")])
+    tainted = await make_version(store, config, parent=clean, project_files=[(str(tmp_path), "with.py")])
     assert (await run("forget", "--text", SECRET, "--yes"))[0] == 0
     states = {version.id: version.state for version in await store.adapter_versions()}
     assert states == {clean.id: VersionState.PUBLISHED, tainted.id: VersionState.FORGOTTEN}
 
 
-async def test_what_only_a_journal_knows_is_forgotten_too(store: Store, given: Config, run: Run) -> None:
+async def test_what_only_a_journal_knows_is_forgotten_too(store: Store, config: Config, run: Run) -> None:
     good, bad = case("app.py"), case("secret.py", SECRET)
-    dead = Journal(given.journal_dir)
+    dead = Journal(config.journal_dir)
     dead.append([*good, *bad])  # type: ignore[arg-type]
     dead.close()
-    living = Journal(given.journal_dir)
+    living = Journal(config.journal_dir)
     later = case("secret.py", SECRET)
     living.append(later)  # type: ignore[arg-type]
-    damaged = given.journal_dir / "old.corrupt"
+    damaged = config.journal_dir / "old.corrupt"
     damaged.write_bytes(codec.encode(bad[0])[:-3] + b"\n" + codec.encode(good[0]))  # type: ignore[arg-type]
     status, _, err = await run("forget", "--text", SECRET, "--yes")
     assert status == 0, err
-    files = {path: path.read_bytes() for path in given.journal_dir.iterdir() if path != living.path}
+    files = {path: path.read_bytes() for path in config.journal_dir.iterdir() if path != living.path}
     assert files and all(SECRET.encode() not in content for content in files.values())
     assert codec.encode(good[0]) in damaged.read_bytes()  # type: ignore[arg-type]
 
@@ -263,10 +256,10 @@ async def test_what_only_a_journal_knows_is_forgotten_too(store: Store, given: C
     async def embed(texts: list[str]) -> list[tuple[float, ...]]:
         return [unit_vector(1) for _ in texts]
 
-    assert await Pump(living, provide, embed, given.journal).drain(10.0)
+    assert await Pump(living, provide, embed, config.journal).drain(10.0)
     counts = await store.counts()
     assert (counts.suggestions, counts.outcomes, counts.feedback, counts.experiences) == (1, 1, 1, 1)
-    assert await rows_with(given, SECRET) == []
+    assert await rows_with(config, SECRET) == []
     living.close()
 
 
@@ -274,23 +267,23 @@ CODE = "def area(width, height):\n    return width * height\n\n\ndef volume(widt
 
 
 async def test_a_living_server_lets_go_of_it(
-    store: Store, given: Config, run: Run, tmp_path: Path, practised_model: Path, database_url: str
+    store: Store, config: Config, run: Run, tmp_path: Path, practised_model: Path, database_url: str
 ) -> None:
     sections = settings(practised_model, database={"url": database_url}, completion={"timeout_ms": 60_000})
     work = tmp_path / "w"
-    async with session(given.home, work, sections) as editor:
+    async with session(config.home, work, sections) as editor:
         uri = editor.open("secret.py", CODE + "# " + SECRET, "python")
         offered = await editor.complete(uri, len(CODE))
         assert offered is not None
         await editor.accept(uri, offered)
         await editor.execute("npllm.evaluation.settle")
-        assert await rows_with(given, SECRET)
-        assert any(SECRET.encode() in path.read_bytes() for path in given.journal_dir.glob("*.jsonl"))
+        assert await rows_with(config, SECRET)
+        assert any(SECRET.encode() in path.read_bytes() for path in config.journal_dir.glob("*.jsonl"))
         status, _, err = await run("forget", "--path", work / "secret.py", "--yes")
         assert status == 0, err
 
         def texts() -> bytes:
-            return b"".join(path.read_bytes() for path in given.journal_dir.iterdir())
+            return b"".join(path.read_bytes() for path in config.journal_dir.iterdir())
 
         await until(editor, lambda _: SECRET.encode() not in texts())
         editor.change(uri, len(CODE), len(CODE) + len(offered.text), "")
@@ -298,7 +291,7 @@ async def test_a_living_server_lets_go_of_it(
         status = await editor.execute("npllm.evaluation.settle")
         assert status["counts"]["suggestions"] == status["counts"]["experiences"] == 0
         assert SECRET.encode() not in texts(), "off limits: it is not even in the journal"
-        assert await rows_with(given, SECRET) == []
+        assert await rows_with(config, SECRET) == []
         assert (await run("remember", work / "secret.py"))[0] == 0
         await asyncio.sleep(1.0)
         assert await editor.complete(uri, len(CODE)) is not None
@@ -313,14 +306,14 @@ async def test_a_living_server_lets_go_of_it(
                 await asyncio.sleep(0.1)
 
 
-async def test_killed_anywhere_it_ends_the_next_time(store: Store, given: Config, run: Run) -> None:
+async def test_killed_anywhere_it_ends_the_next_time(store: Store, config: Config, run: Run) -> None:
     good = case("app.py")
     for round in range(3):
         bad = [record for number in range(5) for record in case(f"secret{number}.py", SECRET)]
         await store.write([*good, *bad])  # type: ignore[list-item]
-        first = await make_version(store, given, learned=[good[0].id])  # type: ignore[attr-defined]
-        await make_version(store, given, parent=first, learned=[bad[0].id])  # type: ignore[attr-defined]
-        (given.checkpoints_dir / "x").mkdir(parents=True, exist_ok=True)
+        first = await make_version(store, config, learned=[good[0].id])  # type: ignore[attr-defined]
+        await make_version(store, config, parent=first, learned=[bad[0].id])  # type: ignore[attr-defined]
+        (config.checkpoints_dir / "x").mkdir(parents=True, exist_ok=True)
         words = ("memory", "forget", "--text", SECRET, "--yes")
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "npllm.cli", *words), stdout=asyncio.subprocess.PIPE
@@ -336,12 +329,12 @@ async def test_killed_anywhere_it_ends_the_next_time(store: Store, given: Config
         status, out, _ = await run("forget", "--text", SECRET, "--yes")
         assert (status, out) == (1, "Nothing of that is remembered.\n") or status == 0
         assert not await store.forgetting.unfinished()
-        assert await rows_with(given, SECRET) == []
-        assert not given.checkpoints_dir.exists()
+        assert await rows_with(config, SECRET) == []
+        assert not config.checkpoints_dir.exists()
         versions = await store.adapter_versions()
         (published,) = [version for version in versions if version.state is VersionState.PUBLISHED]
         assert published.id == first.id
-        there = {path.name for path in given.adapters_dir.iterdir()}
+        there = {path.name for path in config.adapters_dir.iterdir()}
         assert there == {str(v.id) for v in versions if v.state is not VersionState.FORGOTTEN}
 
 
@@ -394,7 +387,7 @@ KEY = "AKIA" + "Q7RZT4NV2LKWMX6P"  # made up
 
 
 async def test_what_earlier_versions_stored_is_looked_through_again(
-    store: Store, given: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+    store: Store, config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Written straight to the store, as if nobody had looked: rows, a comment, a journal that a dead process left."""
     monkeypatch.setattr("npllm.memory.redacting.PAGE", 2)
@@ -404,10 +397,10 @@ async def test_what_earlier_versions_stored_is_looked_through_again(
     suggestion = bad[0][0]
     await store.write([Feedback(new_id(), suggestion.id, "👎", line, 0.1, 0.1, 0.0, -0.9, MORNING)])  # type: ignore[attr-defined]
     kept, gone = clean[0].id, bad[2][0].id  # type: ignore[attr-defined]
-    first = await make_version(store, given, learned=[kept])
-    second = await make_version(store, given, parent=first, learned=[kept, gone])
+    first = await make_version(store, config, learned=[kept])
+    second = await make_version(store, config, parent=first, learned=[kept, gone])
     waiting = make_suggestion(text=line, created_at=MORNING)
-    left = given.journal_dir / "left.jsonl"
+    left = config.journal_dir / "left.jsonl"
     left.parent.mkdir(parents=True, exist_ok=True)
     left.write_bytes(codec.encode(waiting))
     before = await store.counts()
@@ -419,7 +412,7 @@ async def test_what_earlier_versions_stored_is_looked_through_again(
     assert status == 0 and "3 experiences" in said and "1 records in journals" in said and "aws" in said
     assert str(second.id) in said and f"{first.id} comes back into use" in said
     assert KEY.encode() not in left.read_bytes() and b"<secret:" in left.read_bytes()
-    connection = await asyncpg.connect(given.database.url)
+    connection = await asyncpg.connect(config.database.url)
     for table in ("suggestions", "outcomes", "feedback", "experiences"):
         rows = str(await connection.fetch(f"SELECT to_jsonb(t)::text FROM npllm.{table} t"))
         assert KEY not in rows and ("<secret:" in rows), table
@@ -427,25 +420,28 @@ async def test_what_earlier_versions_stored_is_looked_through_again(
     assert await store.counts() == before, "nothing is lost by it"
     states = {version.id: version.state for version in await store.adapter_versions()}
     assert states == {first.id: VersionState.PUBLISHED, second.id: VersionState.FORGOTTEN}
-    assert not (given.home / second.folder).exists()
+    assert not (config.home / second.folder).exists()
     assert (await run("redact"))[1].startswith("No secret")
 
 
-async def test_the_index_goes_once_it_is_switched_off(store: Store, given: Config, run: Run) -> None:
+async def test_the_index_goes_once_it_is_switched_off(store: Store, config: Config, run: Run) -> None:
     piece = Piece(b"1" * 32, 0, "area", f"def area(): return {SECRET!r}", b"")
     file = File("shape.py", "python", State(1, 1, 1), (piece,))
     await store.index.write("/project", [file])
-    assert await rows_with(given, SECRET) == ["chunk_texts"]
-    settings = given.home / "config.toml"
+    assert await rows_with(config, SECRET) == ["chunk_texts"]
+    settings = config.home / "config.toml"
     off = settings.read_text(encoding="utf-8")
     settings.write_text(off + '\n[memory]\nindex = "identifiers"\n', encoding="utf-8")
     status, _, err = await run("drop-index")
     assert status == 1 and 'Set memory.index = "off" first' in err
-    assert await rows_with(given, SECRET) == ["chunk_texts"]
+    assert await rows_with(config, SECRET) == ["chunk_texts"]
     settings.write_text(off, encoding="utf-8")
     status, said, _ = await run("drop-index")
     assert (status, said) == (0, "deleted: the index of 1 files.\n")
     assert (
-        await rows_with(given, SECRET) == await rows_with(given, "shape.py") == await rows_with(given, "/project") == []
+        await rows_with(config, SECRET)
+        == await rows_with(config, "shape.py")
+        == await rows_with(config, "/project")
+        == []
     )
     assert (await run("drop-index"))[1] == "There is no index.\n"

@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -34,7 +34,7 @@ Run = Callable[..., "asyncio.Future[tuple[int, str, str]]"]
 
 
 @pytest.fixture
-def given(home: Path, tiny_model: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+def config(home: Path, tiny_model: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setenv("NPLLM_DATABASE_URL", database_url)
     made = config_for(home, tiny_model)
     write_settings(made)
@@ -42,14 +42,7 @@ def given(home: Path, tiny_model: Path, database_url: str, monkeypatch: pytest.M
 
 
 @pytest.fixture
-async def store(given: Config) -> AsyncIterator[Store]:
-    store = await Store.connect(given)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def run(given: Config, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(config: Config, capsys: pytest.CaptureFixture[str]) -> Run:
     """`npllm adapters ...` in a thread, which has an event loop of its own: status, stdout, stderr."""
 
     async def command(*words: object) -> tuple[int, str, str]:
@@ -61,12 +54,12 @@ def run(given: Config, capsys: pytest.CaptureFixture[str]) -> Run:
     return command  # type: ignore[return-value]
 
 
-async def test_what_there_is_is_listed_shown_and_compared(store: Store, given: Config, run: Run) -> None:
+async def test_what_there_is_is_listed_shown_and_compared(store: Store, config: Config, run: Run) -> None:
     assert (await run("list"))[1].startswith("No adapter yet")
     ids = [new_id() for _ in range(5)]
     files = [("/p/one", "a.py"), ("/p/one", "b.py"), ("/p/two", "c.py")]
-    first = await make_version(store, given, learned=ids[:3], held_out=ids[4:], project_files=files[:1], rank=4)
-    second = await make_version(store, given, parent=first, learned=ids[1:4], project_files=files, rank=8, seed=1)
+    first = await make_version(store, config, learned=ids[:3], held_out=ids[4:], project_files=files[:1], rank=4)
+    second = await make_version(store, config, parent=first, learned=ids[1:4], project_files=files, rank=8, seed=1)
     status, out, _ = await run("list")
     assert status == 0
     lines = {line.split()[0]: line for line in out.splitlines()[1:]}
@@ -100,9 +93,9 @@ async def test_the_difference_is_that_of_the_whole_matrices(tmp_path: Path, tiny
     assert max(layer.difference for layer in same) < 1e-5
 
 
-async def test_an_id_may_be_short_but_not_ambiguous(store: Store, given: Config, run: Run) -> None:
-    first = await make_version(store, given)
-    second = await make_version(store, given, parent=first)
+async def test_an_id_may_be_short_but_not_ambiguous(store: Store, config: Config, run: Run) -> None:
+    first = await make_version(store, config)
+    second = await make_version(store, config, parent=first)
     one = replace(first, id=type(first.id)("01900000-0000-7000-8000-00000000abcd"))
     two = replace(first, id=type(first.id)("01900000-0000-7000-8000-0000abcd1234"))
     assert find([one, two], "00ABCD") == one
@@ -116,7 +109,7 @@ async def test_an_id_may_be_short_but_not_ambiguous(store: Store, given: Config,
         (["rollback", "language:cobol"], f"Contexts with adapters: {PYTHON}"),
         (["rollback", PYTHON, "abc"], "no part of an id"),
         (["pin", first.id], "retired, not in use"),
-        (["export", second.id, given.home], "is there already"),
+        (["export", second.id, config.home], "is there already"),
     ]:
         status, _, err = await run(*words)
         assert (status, err.count("\n")) == (1, 1), err
@@ -124,12 +117,12 @@ async def test_an_id_may_be_short_but_not_ambiguous(store: Store, given: Config,
 
 
 async def test_a_rollback_is_in_the_running_editor_at_once(
-    store: Store, given: Config, run: Run, tmp_path: Path, tiny_model: Path, database_url: str
+    store: Store, config: Config, run: Run, tmp_path: Path, tiny_model: Path, database_url: str
 ) -> None:
-    first = await make_version(store, given, seed=1)
-    second = await make_version(store, given, parent=first, seed=2)
+    first = await make_version(store, config, seed=1)
+    second = await make_version(store, config, parent=first, seed=2)
     sections = settings(tiny_model, database={"url": database_url})
-    async with session(given.home, tmp_path / "w", sections) as editor:
+    async with session(config.home, tmp_path / "w", sections) as editor:
         await until(editor, lambda status: list(status.adapters) == [str(second.id)])
         status, out, err = await run("rollback", PYTHON)
         assert status == 0, err
@@ -144,14 +137,14 @@ async def test_a_rollback_is_in_the_running_editor_at_once(
     assert status == 1 and "Nothing is in use" in err
 
 
-async def test_a_rollback_to_what_is_not_whole_changes_nothing(store: Store, given: Config, run: Run) -> None:
-    first = await make_version(store, given)
-    second = await make_version(store, given, parent=first)
-    weights = given.home / first.folder / WEIGHTS
+async def test_a_rollback_to_what_is_not_whole_changes_nothing(store: Store, config: Config, run: Run) -> None:
+    first = await make_version(store, config)
+    second = await make_version(store, config, parent=first)
+    weights = config.home / first.folder / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     status, _, err = await run("rollback", PYTHON)
     assert status == 1 and "not what the database says" in err
-    shutil.rmtree(given.home / first.folder)
+    shutil.rmtree(config.home / first.folder)
     status, _, err = await run("rollback", PYTHON)
     assert status == 1 and "are gone" in err and err.count("\n") == 1
     (published,) = await store.adapter_versions(state=VersionState.PUBLISHED)
@@ -160,20 +153,20 @@ async def test_a_rollback_to_what_is_not_whole_changes_nothing(store: Store, giv
 
 
 async def test_after_a_rollback_what_the_abandoned_one_had_learned_is_new_again(
-    store: Store, given: Config, run: Run
+    store: Store, config: Config, run: Run
 ) -> None:
     morning = from_source(40)
     later = from_source(40, start=MORNING + timedelta(days=1), offset=1)
     await store.write([*morning, *later])
     first = await make_version(
-        store, given, learned=[one.id for one in morning], until=max(one.created_at for one in morning)
+        store, config, learned=[one.id for one in morning], until=max(one.created_at for one in morning)
     )
     await make_version(
-        store, given, parent=first, learned=[one.id for one in later], until=max(one.created_at for one in later)
+        store, config, parent=first, learned=[one.id for one in later], until=max(one.created_at for one in later)
     )
 
     async def new() -> tuple[set[object], object]:
-        jobs, _ = await gather(store, given, first.base_fingerprint, new_id(), asyncio.Event())  # type: ignore[arg-type]
+        jobs, _ = await gather(store, config, first.base_fingerprint, new_id(), asyncio.Event())  # type: ignore[arg-type]
         if not jobs:
             return set(), None
         part = jobs[0].part
@@ -186,7 +179,7 @@ async def test_after_a_rollback_what_the_abandoned_one_had_learned_is_new_again(
     assert parent is not None and parent.id == first.id  # type: ignore[attr-defined]
 
     assert (await run("pin", first.id))[0] == 0
-    jobs, waiting = await gather(store, given, first.base_fingerprint, new_id(), asyncio.Event())  # type: ignore[arg-type]
+    jobs, waiting = await gather(store, config, first.base_fingerprint, new_id(), asyncio.Event())  # type: ignore[arg-type]
     assert jobs == []
     assert "is pinned" in waiting[0].text
     assert "pinned" in (await run("list"))[1]
@@ -198,13 +191,13 @@ async def test_after_a_rollback_what_the_abandoned_one_had_learned_is_new_again(
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, about itself
 async def test_an_export_is_plain_peft_without_private_paths_and_comes_in_again(
-    store: Store, given: Config, run: Run, tmp_path: Path, tiny_model: Path
+    store: Store, config: Config, run: Run, tmp_path: Path, tiny_model: Path
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     project = "/home/ada/secret-client/engine"
-    version = await make_version(store, given, learned=[new_id()], project_files=[(project, "src/a.py")])
+    version = await make_version(store, config, learned=[new_id()], project_files=[(project, "src/a.py")])
     for target in (tmp_path / "folder", tmp_path / "packed.tar.gz"):
         status, out, err = await run("export", version.id.hex[-8:], target)
         assert status == 0, err
@@ -218,18 +211,18 @@ async def test_an_export_is_plain_peft_without_private_paths_and_comes_in_again(
         own = {name: value for name, value in model.named_parameters() if "lora_B" in name}
         assert own and all(bool((value != 0).any()) for value in own.values())
         text = "".join((folder / name).read_text() for name in ("adapter_config.json", "manifest.json"))
-        assert "/home/ada" not in text and str(tiny_model) not in text and str(given.home) not in text
+        assert "/home/ada" not in text and str(tiny_model) not in text and str(config.home) not in text
         assert read_manifest(folder).data["project_files"] == [["engine", "src/a.py"]]
 
     status, _, err = await run("import", tmp_path / "folder")
     assert status == 1 and "is here already" in err
-    shutil.rmtree(given.home / version.folder)
+    shutil.rmtree(config.home / version.folder)
     assert (await run("import", tmp_path / "packed.tar.gz"))[0] == 0, "its files were gone, and are back"
-    assert sha256_file(given.home / version.folder / WEIGHTS) == version.sha256
+    assert sha256_file(config.home / version.folder / WEIGHTS) == version.sha256
 
 
 async def test_what_comes_in_becomes_a_version_that_can_be_used(
-    store: Store, given: Config, run: Run, tmp_path: Path, tiny_model: Path
+    store: Store, config: Config, run: Run, tmp_path: Path, tiny_model: Path
 ) -> None:
     write_adapter(tmp_path / "made-elsewhere", tiny_model, seed=5)
     status, _, err = await run("import", tmp_path / "made-elsewhere")
@@ -241,11 +234,11 @@ async def test_what_comes_in_becomes_a_version_that_can_be_used(
     assert f"npllm adapters rollback {PYTHON} {version.id.hex[-8:]}" in out
     assert (await run("rollback", PYTHON, version.id.hex[-8:]))[0] == 0
     (version,) = await store.adapter_versions(state=VersionState.PUBLISHED)
-    assert read_manifest(given.home / version.folder).version_id == version.id
+    assert read_manifest(config.home / version.folder).version_id == version.id
 
 
-async def test_an_adapter_of_another_base_waits_for_it(store: Store, given: Config, run: Run, tmp_path: Path) -> None:
-    version = await make_version(store, given)
+async def test_an_adapter_of_another_base_waits_for_it(store: Store, config: Config, run: Run, tmp_path: Path) -> None:
+    version = await make_version(store, config)
     assert (await run("export", version.id, tmp_path / "out"))[0] == 0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     manifest |= {"version_id": str(new_id()), "base_fingerprint": "f" * 64, "parent": None}
@@ -269,7 +262,7 @@ def _tar(file: Path, *entries: tuple[str, bytes], link: str = "") -> None:
 
 
 async def test_what_is_dangerous_or_damaged_is_refused_in_one_line(
-    store: Store, given: Config, run: Run, tmp_path: Path, tiny_model: Path
+    store: Store, config: Config, run: Run, tmp_path: Path, tiny_model: Path
 ) -> None:
     good = tmp_path / "good"
     write_adapter(good, tiny_model)
@@ -303,15 +296,15 @@ async def test_what_is_dangerous_or_damaged_is_refused_in_one_line(
     shutil.copytree(good, tmp_path / "wide")
     save_file({key: torch.cat([value, value], dim=-1) for key, value in tensors.items()}, tmp_path / "wide" / WEIGHTS)
     cases["wide"] = "does not fit the base"
-    version = await make_version(store, given)
+    version = await make_version(store, config)
     assert (await run("export", version.id, tmp_path / "changed"))[0] == 0
     (tmp_path / "changed" / WEIGHTS).write_bytes(parts[WEIGHTS] + b" ")
     cases["changed"] = "sha256 differs"
-    before = sorted(path.name for path in given.adapters_dir.iterdir())
+    before = sorted(path.name for path in config.adapters_dir.iterdir())
     for source, said in cases.items():
         status, _, err = await run("import", tmp_path / source, "--context", PYTHON)
         assert (status, err.count("\n")) == (1, 1), (source, err)
         assert said in err, (source, err)
     assert len(await store.adapter_versions()) == 1
-    assert sorted(path.name for path in given.adapters_dir.iterdir()) == before
+    assert sorted(path.name for path in config.adapters_dir.iterdir()) == before
     assert not (tmp_path.parent / "evil").exists()

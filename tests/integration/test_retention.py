@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -42,17 +41,14 @@ from tests.fixtures_sleep import MORNING, config_for
 
 
 @pytest.fixture
-def given(home: Path, tiny_model: Path, database_url: str) -> Config:
+def config(home: Path, tiny_model: Path, database_url: str) -> Config:
     made = config_for(home, tiny_model)
     return replace(made, database=replace(made.database, url=database_url))
 
 
-@pytest.fixture
-async def store(given: Config, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "BATCH", 3)
-    store = await Store.connect(given)
-    yield store
-    await store.close()
 
 
 def day(number: int, path: str = "app.py", decision: Decision = Decision.KEEP) -> list[JournalRecord]:
@@ -70,48 +66,48 @@ def day(number: int, path: str = "app.py", decision: Decision = Decision.KEEP) -
     ]
 
 
-def bounded(given: Config, **bounds: int) -> Config:
-    return replace(given, memory=replace(given.memory, **bounds))
+def bounded(config: Config, **bounds: int) -> Config:
+    return replace(config, memory=replace(config.memory, **bounds))
 
 
-async def rows_of(given: Config, *tables: str) -> dict[str, int]:
-    connection = await asyncpg.connect(given.database.url)
+async def rows_of(config: Config, *tables: str) -> dict[str, int]:
+    connection = await asyncpg.connect(config.database.url)
     try:
         return {name: await connection.fetchval(f"SELECT count(*) FROM npllm.{name}") for name in tables}
     finally:
         await connection.close()
 
 
-async def test_the_newest_are_kept_with_what_became_of_them(store: Store, given: Config) -> None:
+async def test_the_newest_are_kept_with_what_became_of_them(store: Store, config: Config) -> None:
     days = [day(number) for number in range(12)]
     await store.write([record for records in days for record in records])
-    memory = bounded(given, keep_suggestions=4, keep_experiences=5).memory
+    memory = bounded(config, keep_suggestions=4, keep_experiences=5).memory
     gone = await store.retention.prune(memory)
     assert gone == {"suggestions": 8, "held_back": 8, "signs": 8, "experiences": 7}
     counts = await store.counts()
     assert (counts.suggestions, counts.outcomes, counts.feedback, counts.experiences) == (4, 4, 4, 5)
-    assert await rows_of(given, "held_back", "signs", "pruned") == {"held_back": 4, "signs": 4, "pruned": 8}
+    assert await rows_of(config, "held_back", "signs", "pruned") == {"held_back": 4, "signs": 4, "pruned": 8}
     kept = await store.experiences_since(None)
     assert [one.created_at for one in kept] == [MORNING + timedelta(days=number) for number in range(7, 12)]
     assert await store.retention.prune(memory) == {}
-    everything = bounded(given, keep_suggestions=0, keep_experiences=0).memory
+    everything = bounded(config, keep_suggestions=0, keep_experiences=0).memory
     assert await store.retention.prune(everything) == {}
 
 
-async def test_what_versions_are_judged_by_and_what_is_avoided_stay(store: Store, given: Config) -> None:
+async def test_what_versions_are_judged_by_and_what_is_avoided_stay(store: Store, config: Config) -> None:
     days = [day(number, decision=Decision.AVOID if number == 1 else Decision.KEEP) for number in range(6)]
     await store.write([record for records in days for record in records])
     experiences = [record for records in days for record in records if isinstance(record, Experience)]
-    version = await make_version(store, given, publish=False)
+    version = await make_version(store, config, publish=False)
     await store.publish(version, held_out=[experiences[0].id])
-    assert await store.retention.prune(bounded(given, keep_experiences=2).memory) == {"experiences": 2}
+    assert await store.retention.prune(bounded(config, keep_experiences=2).memory) == {"experiences": 2}
     kept = {one.id for one in await store.experiences_since(None)}
     assert kept == {experiences[number].id for number in (0, 1, 4, 5)}
 
 
-async def test_it_can_be_interrupted_and_goes_on(store: Store, given: Config) -> None:
+async def test_it_can_be_interrupted_and_goes_on(store: Store, config: Config) -> None:
     await store.write([record for number in range(9) for record in day(number)])
-    memory = bounded(given, keep_suggestions=1, keep_experiences=1).memory
+    memory = bounded(config, keep_suggestions=1, keep_experiences=1).memory
     looks = 0
 
     def person_comes_back() -> None:
@@ -128,22 +124,22 @@ async def test_it_can_be_interrupted_and_goes_on(store: Store, given: Config) ->
     assert (counts.suggestions, counts.experiences) == (1, 1)
 
 
-async def test_forgetting_a_path_still_finds_who_learned_from_what_was_pruned(store: Store, given: Config) -> None:
+async def test_forgetting_a_path_still_finds_who_learned_from_what_was_pruned(store: Store, config: Config) -> None:
     old, new = day(0, "keys/old.py"), day(1)
     await store.write([*old, *new])
     assert isinstance(old[0], Suggestion) and isinstance(new[0], Suggestion)
-    version = await make_version(store, given, learned=[old[0].id])
-    other = await make_version(store, given, learned=[new[0].id], context="language:rust")
-    await store.retention.prune(bounded(given, keep_suggestions=1, keep_experiences=1).memory)
+    version = await make_version(store, config, learned=[old[0].id])
+    other = await make_version(store, config, learned=[new[0].id], context="language:rust")
+    await store.retention.prune(bounded(config, keep_suggestions=1, keep_experiences=1).memory)
     assert await store.experience(old[0].id) is None
 
     selector = Selector(path="/project/keys")
-    taint = Taint(given.home, selector)
+    taint = Taint(config.home, selector)
     found = await store.forgetting.forget(selector, tainted=taint.of, usable=taint.usable)
     assert [one.id for one in found.tainted] == [version.id]
     states = {one.id: one.state for one in await store.adapter_versions()}
     assert states == {version.id: VersionState.FORGOTTEN, other.id: VersionState.PUBLISHED}
-    assert await rows_of(given, "pruned") == {"pruned": 0}
+    assert await rows_of(config, "pruned") == {"pruned": 0}
 
 
 @pytest.mark.parametrize(
@@ -158,22 +154,22 @@ async def test_forgetting_a_path_still_finds_who_learned_from_what_was_pruned(st
     ],
 )
 async def test_forgetting_a_text_finds_who_learned_from_what_was_pruned(
-    store: Store, given: Config, text: str, found: bool
+    store: Store, config: Config, text: str, found: bool
 ) -> None:
     old, new = day(0), day(1)
     case, outcome, feedback, experience, *_ = old
     assert isinstance(case, Suggestion) and isinstance(feedback, Feedback) and isinstance(experience, Experience)
     await store.write([case, outcome, replace(feedback, comment="is it said_aloud?")])
     await store.write([replace(experience, final_text="return unlock(swordfish_42, now)"), *new])
-    version = await make_version(store, given, learned=[case.id])
-    await store.retention.prune(bounded(given, keep_suggestions=1, keep_experiences=1).memory)
+    version = await make_version(store, config, learned=[case.id])
+    await store.retention.prune(bounded(config, keep_suggestions=1, keep_experiences=1).memory)
     assert await store.experience(case.id) is None
-    connection = await asyncpg.connect(given.database.url)
+    connection = await asyncpg.connect(config.database.url)
     assert "swordfish" not in str(await connection.fetch("SELECT * FROM npllm.pruned"))
     await connection.close()
 
     selector = Selector(text=text)
-    taint = Taint(given.home, selector)
+    taint = Taint(config.home, selector)
     said = await store.forgetting.forget(selector, tainted=taint.of, usable=taint.usable)
     assert [one.id for one in said.tainted] == ([version.id] if found else [])
-    assert await rows_of(given, "pruned") == {"pruned": 0 if found else 1}
+    assert await rows_of(config, "pruned") == {"pruned": 0 if found else 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -34,13 +34,6 @@ COUNT = 100
 def config(home: Path, tiny_model: Path) -> Config:
     made = config_for(home, tiny_model, layers="output", epochs=1, project_share=0.0, max_minutes=60.0)
     return replace(made, attention=AttentionConfig(enabled=True, learning_rate=0.2))
-
-
-@pytest.fixture
-async def store(config: Config) -> AsyncIterator[Store]:
-    store = await Store.connect(config)
-    yield store
-    await store.close()
 
 
 async def sleep(config: Config, until: Callable[[Progress], bool] = lambda _: False) -> Ended:

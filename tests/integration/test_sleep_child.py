@@ -12,7 +12,7 @@ import signal
 import sys
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -41,13 +41,6 @@ GONE_S = 2.0 + 1.0  # the promise, and what a busy test machine may add
 @pytest.fixture
 def config(home: Path, tiny_model: Path) -> Config:
     return config_for(home, tiny_model)
-
-
-@pytest.fixture
-async def store(config: Config) -> AsyncIterator[Store]:
-    store = await Store.connect(config)
-    yield store
-    await store.close()
 
 
 async def sleep(config: Config, until: Callable[[Progress], bool] = lambda _: False) -> Ended:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,13 +27,6 @@ def config(home: Path, tiny_model: Path, database_url: str) -> Config:
     return replace(
         config_for(home, tiny_model, min_holdout=10, max_holdout=10), database=DatabaseConfig(url=database_url)
     )
-
-
-@pytest.fixture
-async def store(config: Config) -> AsyncIterator[Store]:
-    store = await Store.connect(config)
-    yield store
-    await store.close()
 
 
 async def sleep(config: Config) -> ContextReport:
