@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -21,11 +20,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from npllm.config import Config, MemoryConfig
-from npllm.evaluation import lines, metrics, plan, sources
+from npllm.evaluation import plan
 from npllm.evaluation.ablation.desk import Desk, awake
-from npllm.evaluation.hands import walk
 from npllm.evaluation.metrics import LineResult
-from npllm.memory.postgres import destroy
+from tests.benchmarks.served import PACKAGE, fresh_home, prepared, served, told
 
 WAYS: dict[str, tuple[str | None, MemoryConfig]] = {  # by name: what it is compared with
     "continuations": (None, MemoryConfig()),
@@ -45,65 +43,13 @@ async def written(config: Config, workspace: Path, visits: Sequence[plan.Visit],
         await assistant.resources.indexed(str(workspace), 3600)
         print(f"    indexed after {time.monotonic() - began:.1f} s: {assistant.resources.indexer.state}", flush=True)
         for visit in visits:
-            async with aclosing(walk(desk, visit)) as stops:
-                async for stop in stops:
-                    asked = time.perf_counter()
-                    offered = await desk.complete(stop.uri, stop.offset) if ask else None
-                    took_ms = (time.perf_counter() - asked) * 1000
-                    score = await desk.score(stop.uri, stop.offset, stop.truth)
-                    made.append(
-                        LineResult(
-                            *(visit.path, visit.path, stop.ask.number, stop.ask.column, stop.truth),
-                            *(offered.text.split("\n", 1)[0] if offered else None, score.nats, score.utf8_bytes),
-                            *(score.memories, took_ms),
-                        )
-                    )
+            async with aclosing(served(desk, visit, ask=ask)) as results:
+                made += [line async for line in results]
     return made
 
 
-def told(name: str, found: Sequence[LineResult], before: Sequence[LineResult] | None, *, ask: bool) -> str:
-    bits = metrics.overall(found, metrics.bits_per_byte)
-    used = sum(line.memories > 0 for line in found)
-    parts = [f"  {name}: {bits:.4f} bits per byte"]
-    if ask:
-        parts.append(f"{metrics.overall(found, metrics.saved_share):.1%} saved")
-        parts.append(f"{metrics.percentile([line.latency_ms for line in found], 0.5):.0f} ms")
-    parts.append(f"code in {used} of {len(found)} prompts")
-    if before is not None:
-        change = metrics.difference(found, before, metrics.bits_per_byte)
-        base = metrics.overall(before, metrics.bits_per_byte)
-        parts.append(f"{change.value / base:+.2%} [{change.low / base:+.2%}, {change.high / base:+.2%}]")
-        touched = {(line.path, line.number, line.column) for line in found if line.memories}
-        if touched:
-            one, other = (
-                metrics.overall(
-                    [line for line in each if (line.path, line.number, line.column) in touched], metrics.bits_per_byte
-                )
-                for each in (found, before)
-            )
-            parts.append(f"where code stood {one / other - 1:+.2%}")
-        if ask:
-            gain = metrics.difference(found, before, metrics.saved_share)
-            parts.append(f"saved {gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
-    return ", ".join(parts)
-
-
 async def measured(args: argparse.Namespace, spec: str, home: Path) -> dict[str, list[LineResult]]:
-    name, _, versions = spec.partition("=")
-    old, new = versions.split(",")
-    pair = sources.package(name, old, new, Path(".eval/wheels"))
-    parts = plan.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
-    workspace = home / "workspace" / name
-    sources.unpack(pair.old, workspace)
-    config = Config(home=home)
-    config = replace(
-        config,
-        base=replace(config.base, threads=1),
-        completion=replace(config.completion, multiline=False, min_mean_logprob=-100.0, timeout_ms=120_000),
-        pacing=replace(config.pacing, enabled=False),
-        sleep=replace(config.sleep, enabled=False),
-        cerebellum=replace(config.cerebellum, enabled=False),
-    )
+    config, workspace, parts = prepared(spec, home, morning=args.morning, held_out=args.heldout, seed=args.seed)
     found: dict[str, list[LineResult]] = {}
     print(f"{spec}, seed {args.seed}:", flush=True)
     for way in args.ways or WAYS:
@@ -127,14 +73,9 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, metavar="FILE", help="append every line's result there, as JSON")
     args = parser.parse_args()
     pooled: dict[str, list[LineResult]] = {}
-    for spec in args.package or ["textual=0.40.0,0.60.0"]:
-        with tempfile.TemporaryDirectory() as folder:
-            home = Path(folder) / "home"
-            home.mkdir(mode=0o700)
-            try:
-                found = asyncio.run(measured(args, spec, home))
-            finally:
-                destroy(home)
+    for spec in args.package or [PACKAGE]:
+        with fresh_home() as home:
+            found = asyncio.run(measured(args, spec, home))
         for way, made in found.items():
             pooled.setdefault(way, []).extend(replace(line, cluster=f"{spec}:{line.path}") for line in made)
         if args.lines is not None:

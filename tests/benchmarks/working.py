@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -20,12 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from npllm.config import Config, MemoryConfig
-from npllm.evaluation import lines, metrics, plan, sources
+from npllm.evaluation import metrics, plan
 from npllm.evaluation.ablation import desk
 from npllm.evaluation.hands import walk
 from npllm.evaluation.metrics import LineResult
-from npllm.memory.postgres import destroy
-from tests.benchmarks.index import told
+from tests.benchmarks.served import PACKAGE, fresh_home, prepared, served, told
 
 WAYS: dict[str, tuple[str | None, MemoryConfig]] = {  # by name: what it is compared with
     "continuations": (None, MemoryConfig(working=False)),
@@ -58,21 +56,11 @@ async def written(config: Config, workspace: Path, parts: plan.Plan, *, ask: boo
                 async for _ in stops:
                     pass
         for visit in parts.held_out:
-            async with aclosing(walk(tabs, visit)) as stops:
-                async for stop in stops:
+            async with aclosing(served(tabs, visit, ask=ask)) as results:
+                async for line in results:
+                    made.append(line)
                     if time.monotonic() - began > budget_s:
                         return made
-                    asked = time.perf_counter()
-                    offered = await tabs.complete(stop.uri, stop.offset) if ask else None
-                    took_ms = (time.perf_counter() - asked) * 1000
-                    score = await tabs.score(stop.uri, stop.offset, stop.truth)
-                    made.append(
-                        LineResult(
-                            *(visit.path, visit.path, stop.ask.number, stop.ask.column, stop.truth),
-                            *(offered.text.split("\n", 1)[0] if offered else None, score.nats, score.utf8_bytes),
-                            *(score.memories, took_ms),
-                        )
-                    )
     return made
 
 
@@ -82,21 +70,7 @@ def exact(found: Sequence[LineResult]) -> int:
 
 
 async def measured(args: argparse.Namespace, spec: str, home: Path) -> dict[str, list[LineResult]]:
-    name, _, versions = spec.partition("=")
-    old, new = versions.split(",")
-    pair = sources.package(name, old, new, Path(".eval/wheels"))
-    parts = plan.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
-    workspace = home / "workspace" / name
-    sources.unpack(pair.old, workspace)
-    config = Config(home=home)
-    config = replace(
-        config,
-        base=replace(config.base, threads=1),
-        completion=replace(config.completion, multiline=False, min_mean_logprob=-100.0, timeout_ms=120_000),
-        pacing=replace(config.pacing, enabled=False),
-        sleep=replace(config.sleep, enabled=False),
-        cerebellum=replace(config.cerebellum, enabled=False),
-    )
+    config, workspace, parts = prepared(spec, home, morning=args.morning, held_out=args.heldout, seed=args.seed)
     found: dict[str, list[LineResult]] = {}
     print(f"{spec}, seed {args.seed}:", flush=True)
     for way in args.ways:
@@ -124,14 +98,9 @@ def main() -> None:
     parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=["continuations", "+ working memory"])
     parser.add_argument("--score-only", action="store_true", help="ask for no suggestions: bits per byte alone")
     args = parser.parse_args()
-    for spec in args.package or ["textual=0.40.0,0.60.0"]:
-        with tempfile.TemporaryDirectory() as folder:
-            home = Path(folder) / "home"
-            home.mkdir(mode=0o700)
-            try:
-                asyncio.run(measured(args, spec, home))
-            finally:
-                destroy(home)
+    for spec in args.package or [PACKAGE]:
+        with fresh_home() as home:
+            asyncio.run(measured(args, spec, home))
 
 
 if __name__ == "__main__":
