@@ -19,7 +19,7 @@ from npllm.types import Snippet
 EXACT_BELOW = 20_000  # rows of one project and language
 SPARE = 4  # candidates per wanted snippet, for those that fall to the avoided
 AVOIDED = 2_000  # newest avoided suggestions that are looked at
-INDEX_SETTINGS = "SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 100"
+INDEX_SETTINGS = "SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 800"  # 1000 at most
 SHORT = 12  # characters; an avoided text shorter than this is avoided only as a whole
 
 

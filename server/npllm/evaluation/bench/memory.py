@@ -119,7 +119,7 @@ async def _run(args: argparse.Namespace, home: Path) -> None:
                 continue
             filled = await meaning.fill(database, store, size, real, real_places, args.seed)
             with beside():
-                for row in await meaning.measure(store, size, queries):
+                for row in await meaning.measure(database, store, size, queries):
                     print(row, flush=True)
                 rows, rate = await meaning.while_writing(store, home / "journal", size, queries, real)
             for row in rows:
