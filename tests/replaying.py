@@ -23,7 +23,7 @@ from pygls.protocol import default_converter
 
 from npllm import config
 from npllm.assist import context
-from npllm.assist.assistant import Offer
+from npllm.assist.offering import Offer
 from npllm.lsp.server import build
 from npllm.memory import codec
 from npllm.types import JournalRecord, Place, Suggestion

@@ -26,7 +26,7 @@ from pathlib import Path
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
-from npllm.assist.assistant import Offer
+from npllm.assist.offering import Offer
 from npllm.assist.repository import Repositories
 from npllm.config import Config, FeedbackConfig, PacingConfig
 from npllm.feedback.frustration import Signs

@@ -50,13 +50,15 @@ def place(tmp_path: Path) -> Place:
 
 async def forget_something(assistant: Assistant) -> None:
     """As `npllm memory forget` does, from another process; returns when this one has heard of it."""
-    store, before = assistant.resources.store, assistant._generation
+    store, before = assistant.resources.store, assistant._offering.generation
     assert store is not None
     await store.write([make_experience(place=make_place(path="secret.py", uri="file:///project/secret.py"))])
     meant = Selector(path="/project/secret.py")
     found = await store.forgetting.forget(meant, tainted=lambda *_: (), usable=lambda _: True)
     assert found.counts["experiences"] == 1
-    await until(lambda: assistant._generation >= before + 2)  # at once, and when it is known what is off limits
+    await until(
+        lambda: assistant._offering.generation >= before + 2
+    )  # at once, and when it is known what is off limits
 
 
 async def suggestions(store: Store | None) -> int:
@@ -147,16 +149,16 @@ async def test_what_is_done_before_it_is_known_what_is_off_limits_is_dropped(
     asked = asyncio.create_task(assistant.complete(place, CODE, asked=True))
     await heard.wait()
     monkeypatch.setattr(assistant.resources.worker, "run", run)
-    before = assistant._generation
+    before = assistant._offering.generation
     other = await asyncpg.connect(database_url)
     await other.execute("BEGIN; LOCK TABLE npllm.off_limits IN ACCESS EXCLUSIVE MODE")
     announcing = await asyncpg.connect(database_url)
     await announcing.execute("SELECT pg_notify(channel, 'forgotten') FROM npllm.persons WHERE owner = current_user")
-    await until(lambda: assistant._generation > before)
-    assert assistant._generation == before + 1, "what is off limits is not known yet"
+    await until(lambda: assistant._offering.generation > before)
+    assert assistant._offering.generation == before + 1, "what is off limits is not known yet"
     go_on.set()
     assert await asked is None and assistant._cache.lookup(place, CODE, "") is None
     await other.execute("ROLLBACK")
-    await until(lambda: assistant._generation >= before + 2)
+    await until(lambda: assistant._offering.generation >= before + 2)
     await other.close()
     await announcing.close()

@@ -59,7 +59,7 @@ async def seen(tabs: Tabs, uri: str, offset: int | None = None) -> tuple[Snippet
     """What is on the desk for a place, as a request gets it."""
     text = tabs.text(uri)
     place = context.place(uri, "python", len(text) if offset is None else offset, (str(tabs.workspace),))
-    _, _, working = await tabs.assistant._recall(place, *context.window(text, place.offset), text)
+    _, _, working = await tabs.assistant._offering._recall(place, *context.window(text, place.offset), text)
     return working
 
 

@@ -1,4 +1,4 @@
-"""The assistant: takes a place in a document and gives a suggestion; hears what became of it; learns of new adapters.
+"""The assistant: has suggestions made, hears what became of them and what the person says; learns of new adapters.
 
 It knows nothing of LSP and nothing of sleep. All methods are called on the event loop; the model computes
 in `EngineWorker`'s thread. A database or a model that is not there (yet) costs suggestions or memory,
@@ -7,56 +7,36 @@ never an error in the editor.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
-import threading
-import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from uuid import UUID
 
-from npllm import contexts
-from npllm.assist import context, filters, writing
 from npllm.assist.feelings import NAME as CLASSIFIER
 from npllm.assist.feelings import Feelings
-from npllm.assist.library import Shelf, around
 from npllm.assist.listening import Listener
+from npllm.assist.offering import Offer, Offering
 from npllm.assist.recorder import Recorder
 from npllm.assist.resources import Resources
 from npllm.assist.silence import Pacing
-from npllm.assist.working import Working
-from npllm.assist.writing import LineScore, Request
+from npllm.assist.unwanted import Unwanted
+from npllm.assist.writing import LineScore
 from npllm.config import Config
 from npllm.memory.cache import CompletionCache
 from npllm.memory.places import off_limits
-from npllm.memory.retrieval import on_screen
 from npllm.memory.store import Store
 from npllm.types import (
     Decision,
     Experience,
     Feedback,
-    ModelError,
     Outcome,
     Place,
-    Snippet,
     StoreError,
     Suggestion,
-    new_id,
 )
 
 log = logging.getLogger(__name__)
 REWRITE_PATIENCE = 5  # times as long as a completion may a rewrite take
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What is offered at a request: a suggestion, and the text to insert (its rest, when typed through)."""
-
-    suggestion: Suggestion
-    text: str
 
 
 class Assistant:
@@ -75,8 +55,6 @@ class Assistant:
     ) -> None:
         self.config = config
         self.resources = Resources(config, on_change, on_problem, self._connected, self._forgotten, self._outdate)
-        self._working = Working(config.memory.working)
-        self.thinking = 0
         self._on_change = on_change
         self._cache = CompletionCache()
         self._recorder = Recorder(
@@ -88,12 +66,16 @@ class Assistant:
         self.listener = Listener(config, self._recorder, self._records, self._told)
         self._feelings = Feelings(self.resources.load, functools.partial(self._part_said, "classifier"))
         self.pacing = Pacing(config, self._recorder)
-        self._avoided = filters.Avoided()
-        self._model: tuple[str, tuple[UUID, ...]] = ("", ())  # whose suggestions are in the cache
-        self._cancel = threading.Event()  # of the newest completion
-        self._rewriting: tuple[str, threading.Event] = ("", threading.Event())  # in which document
-        self._requests: Counter[tuple[str, str]] = Counter()  # by project and language, since the last suggestion there
-        self._generation = 0  # rises with every forgetting; what was begun before it may hold what was forgotten
+        self._unwanted = Unwanted(self._cache)
+        self._offering = Offering(
+            *(config, self.resources, self._recorder, self.listener, self.pacing, self._cache, self._unwanted),
+            *(self._records, on_change),
+        )
+
+    @property
+    def thinking(self) -> int:
+        """How many suggestions are being made."""
+        return self._offering.thinking
 
     # -- life ---------------------------------------------------------------------------------------
 
@@ -115,155 +97,33 @@ class Assistant:
 
     async def close(self) -> None:
         """Write down what is pending, and let go of everything."""
-        self._cancel.set()
-        self._rewriting[1].set()
+        self._offering.give_up()
         await self.write_down()
         await self.resources.close()
 
     async def configure(self, config: Config) -> None:
         """Take new settings; a changed base is loaded in the background."""
-        old = self.config
         await self.resources.configure(config)
         self.config = self.resources.config
         self._recorder.config = config.feedback
         self.listener.configure(self.config)
-        if self.config.memory.working != old.memory.working:
-            self._working.switch(self.config.memory.working)
+        self._offering.configure(self.config)
         self.pacing.configure(self.config)
         await self._feelings.configure(config.feedback.classifier)
-        if self.config != old:
-            self._cache.clear()
 
     # -- requests -----------------------------------------------------------------------------------
 
     async def complete(self, place: Place, text: str, kind: str = "inline", *, asked: bool = False) -> Offer | None:
-        """A suggestion for a place, or None.
-
-        Args:
-            place: the cursor.
-            text: the whole document.
-            asked: the person asks by a key of their own: nothing is held back then.
-        """
-        config = self.config
-        info = self.resources.worker.info
-        if not config.completion.enabled or info is None or self.resources.leaves_alone(place):
-            return None
-        if self._model != (info.fingerprint, self.resources.versions):
-            self._model = (info.fingerprint, self.resources.versions)
-            self._cache.clear()  # another model answers now
-        self._working.visited(place, text)
-        self._requests[place.project, place.language] += self._records(place)
-        prefix, suffix = context.window(text, place.offset)
-        if not asked and self.pacing.silence(place, prefix) is not None:
-            return None
-        hit = self._cache.lookup(place, prefix, suffix)
-        if hit is not None and not self._avoided.covers(place.language, hit[0].text):
-            suggestion, rest = hit
-            if not asked and self.pacing.holds(suggestion.id):
-                return None
-            if not self.listener.follows(suggestion.id):  # settled, or made for a document that had changed meanwhile
-                suggestion = replace(
-                    suggestion,
-                    id=new_id(),
-                    place=place,
-                    text=rest,
-                    prefix=prefix,
-                    suffix=suffix,
-                    created_at=datetime.now(UTC),
-                    source="cache",
-                    kind=kind,
-                    asked=asked,
-                )
-                return self._weighed(suggestion, prefix, suffix, asked)
-            return Offer(suggestion, rest)
-        self._cancel.set()  # the newest request is the one that counts
-        cancel = self._cancel = threading.Event()
-        started, generation = time.perf_counter(), self._generation
-        if not asked:
-            await self.pacing.wait()
-        if cancel.is_set():
-            return None
-        snippets, shelf, working = await self._recall(place, prefix, suffix, text)
-        if cancel.is_set():
-            return None
-        timer = asyncio.get_running_loop().call_later(config.completion.timeout_ms / 1000, cancel.set)
-        self._think(+1)
-        try:
-            behind = None if asked else prefix  # by their own key they may have it after all
-            unwanted = functools.partial(self._unwanted, place, behind)
-            request = Request(
-                *(place, prefix, suffix, snippets, config, contexts.of(place, text), unwanted),
-                document=around(text, place.offset),
-                shelf=shelf,
-                working=working,
-            )
-            made = await self.resources.worker.run(lambda desk: writing.suggest(desk, request, cancel, kind), cancel)
-        except ModelError as error:
-            self.resources.problem("base", str(error))
-            return None
-        finally:
-            timer.cancel()
-            self._think(-1)
-        if made is None or cancel.is_set() or generation != self._generation:
-            return None
-        if unwanted(made.text):
-            return None
-        suggestion = replace(made, latency_ms=(time.perf_counter() - started) * 1000, asked=asked)
-        return self._weighed(suggestion, prefix, suffix, asked)
-
-    def _weighed(self, made: Suggestion, prefix: str, suffix: str, asked: bool) -> Offer | None:
-        """A new suggestion, unless it is held back; the cache has it in either case."""
-        weighed = self.pacing.weigh(made, asked=asked, record=self._records(made.place))
-        self._cache.put(made.place, prefix, suffix, weighed or made)
-        return None if weighed is None else Offer(weighed, weighed.text)
+        """A suggestion for a place, or None (see `Offering.complete`)."""
+        return await self._offering.complete(place, text, kind, asked=asked)
 
     def offered(self, offer: Offer) -> None:
         """The editor gets it now: from here on it is followed. What `complete` gave and nobody got leaves no trace."""
-        suggestion = offer.suggestion
-        where = suggestion.place.project, suggestion.place.language
-        if self._recorder.knows(suggestion.id):
-            self._requests[where] -= 1  # answered, with what is known already
-        elif self._records(suggestion.place):
-            suggestion = replace(suggestion, requests=max(1, self._requests.pop(where, 1)))
-            self._recorder.suggestion(suggestion)
-            self.listener.shown(suggestion)
+        self._offering.offered(offer)
 
     async def rewrite(self, start: Place, text: str, end: int) -> Suggestion | None:
-        """What the base would write in place of `text[start.offset:end]`, by infilling; None if nothing else.
-
-        Given up when the document changes, when another rewrite is asked for, when something is forgotten, or after
-        some time.
-        """
-        if self.resources.leaves_alone(start):
-            return None
-        prefix, _ = context.window(text, start.offset)
-        _, suffix = context.window(text, end)
-        old, generation = text[start.offset : end], self._generation
-        snippets, shelf, working = await self._recall(start, prefix, suffix, text)
-        if generation != self._generation:
-            return None
-        belongs = contexts.of(start, text)
-        request = Request(start, prefix, suffix, snippets, self.config, belongs, shelf=shelf, working=working)
-        self._rewriting[1].set()
-        cancel = threading.Event()
-        self._rewriting = (start.uri, cancel)
-        limit = REWRITE_PATIENCE * self.config.completion.timeout_ms / 1000
-        timer = asyncio.get_running_loop().call_later(limit, cancel.set)
-        self._think(+1)
-        try:
-            made = await self.resources.worker.run(lambda desk: writing.rewrite(desk, request, cancel, old), cancel)
-        finally:
-            timer.cancel()
-            self._think(-1)
-        if made is None or cancel.is_set() or generation != self._generation:
-            return None
-        if self._unwanted(start, None, made.text):
-            return None
-        made = replace(made, asked=True)
-        if self._records(made.place):
-            self._recorder.suggestion(made)
-            self.listener.shown(made, replaced=len(old))
-        return made
+        """What the base would write in place of `text[start.offset:end]` (see `Offering.rewrite`)."""
+        return await self._offering.rewrite(start, text, end)
 
     async def score(self, place: Place, text: str, target: str) -> LineScore:
         """How well serving predicts `target` at a place: same prompt, memory and adapters as `complete`.
@@ -271,42 +131,19 @@ class Assistant:
         Raises:
             ModelError: no base is loaded.
         """
-        prefix, suffix = context.window(text, place.offset)
-        snippets, shelf, working = await self._recall(place, prefix, suffix, text)
-        belongs, document = contexts.of(place, text), around(text, place.offset)
-        request = Request(
-            *(place, prefix, suffix, snippets, self.config, belongs), document=document, shelf=shelf, working=working
-        )
-        cancel = threading.Event()
-        return await self.resources.worker.run(lambda desk: writing.score(desk, request, target, cancel), cancel)
-
-    async def _recall(
-        self, place: Place, prefix: str, suffix: str, text: str
-    ) -> tuple[tuple[Snippet, ...], Shelf | None, tuple[Snippet, ...]]:
-        """What is remembered for a place, what the project says there, and what is on the desk; each within
-        `memory.wait_ms`."""
-        limits = self.resources.library.off_limits  # None: not known yet
-        snippets, shelf, working = await asyncio.gather(
-            self.resources.recall(place, prefix, suffix),
-            self.resources.shelf(place),
-            self._working.snippets(place, text, self.config.memory, limits),
-        )
-        told = "\n".join(snippet.text for snippet in snippets)
-        prefix_too = f"{told}\n{prefix}"
-        return snippets, shelf, tuple(one for one in working if not on_screen(one, prefix_too, suffix))
+        return await self._offering.score(place, text, target)
 
     # -- what became of it ---------------------------------------------------------------------------
 
     def opened(self, place: Place, text: str) -> None:
         """A document was opened."""
-        self._working.opened(place, text)
+        self._offering.working.opened(place, text)
         self.listener.opened(place.uri, text)
 
     def changed(self, place: Place, before: str, start: int, end: int, new_text: str, *, several: bool = False) -> None:
         """A document changed: `before[start:end]` became `new_text`, perhaps with several changes at once."""
-        if place.uri == self._rewriting[0]:
-            self._rewriting[1].set()
-        self._working.changed(place, before, start, end, new_text)
+        self._offering.changed(place.uri)
+        self._offering.working.changed(place, before, start, end, new_text)
         self.pacing.changed(new_text, end - start)
         self.listener.changed(place, before, start, end, new_text, several=several)
 
@@ -318,7 +155,7 @@ class Assistant:
     def closed(self, uri: str) -> None:
         """A document was closed."""
         self._cache.invalidate(uri)
-        self._working.closed(uri)
+        self._offering.working.closed(uri)
         self.listener.closed(uri)
 
     async def accepted(self, suggestion_id: UUID) -> None:
@@ -332,9 +169,9 @@ class Assistant:
         if suggestion_id is None and (last := self._recorder.last_seen(self.listener.seen)) is not None:
             suggestion_id = last.id
         if suggestion_id is None or not self._recorder.knows(suggestion_id):
-            generation = self._generation
+            generation = self._offering.generation
             found = await self._remembered(suggestion_id)
-            if found is None or generation != self._generation:
+            if found is None or generation != self._offering.generation:
                 return None
             self._recorder.adopt(found)
             suggestion_id = found.id
@@ -357,9 +194,7 @@ class Assistant:
         if made.frustration >= self.config.feedback.avoid_frustration:
             self._avoid(suggestion)
         elif given.frustration >= self.config.feedback.avoid_frustration:
-            self._avoided.withdraw(suggestion.place.language, suggestion.text, suggestion.id)
-            if self._recorder.outcome(suggestion.id) not in filters.REFUSED:
-                self._cache.allow(suggestion.place, suggestion.text)
+            self._unwanted.withdraw(suggestion, self._recorder.outcome(suggestion.id))
 
     def known(self, suggestion_id: UUID) -> Suggestion | None:
         """A suggestion that was recorded lately."""
@@ -380,28 +215,21 @@ class Assistant:
 
     async def _connected(self, store: Store) -> None:
         try:
-            for item in await store.avoided(None, 1000):
-                self._avoided.add(item.place.language, item.suggested, item.id)
-            for one in reversed(await store.traces(None, limit=filters.MOST_REFUSED)):
-                self._avoided.hear(one.place.language, one.prefix, one.suggested, one.outcome, one.final_text)
+            await self._unwanted.read(store)
         except StoreError as error:
             log.warning("avoided suggestions could not be read: %s", error)
         await self.pacing.remember(store)
 
     def _outdate(self) -> None:
         """Whatever is being made now may hold what was forgotten: it is dropped, and so is what is kept ready."""
-        self._generation += 1
-        self._cancel.set()
-        self._rewriting[1].set()
+        self._offering.outdate()
         if self.resources.retriever is not None:
             self.resources.retriever.forget()
-        self._working.forget()
-        self._cache.forget()
 
     async def _forgotten(self, store: Store) -> None:
         """Something was forgotten on purpose: whatever may hold it here goes, and what is being made with it."""
         self._outdate()  # again: something may have begun before the shelves were emptied
-        self._avoided = filters.Avoided()
+        self._unwanted.forget()
         self._recorder.forget(await store.forgetting.forgotten_among(self._recorder.recorded()))
         await self._connected(store)
 
@@ -415,12 +243,8 @@ class Assistant:
     def _told(self, outcome: Outcome) -> None:
         self.pacing.outcome(outcome)
         suggestion = self._recorder.known(outcome.suggestion_id)
-        if suggestion is None:
-            return
-        if outcome.kind in filters.REFUSED:
-            self._cache.reject(suggestion.place, suggestion.text)
-        language, prefix = suggestion.place.language, suggestion.prefix
-        self._avoided.hear(language, prefix, suggestion.text, outcome.kind, outcome.final_text)
+        if suggestion is not None:
+            self._unwanted.hear(suggestion, outcome)
 
     def _experienced(self, experience: Experience) -> None:
         if experience.decision is Decision.AVOID and (suggestion := self._recorder.known(experience.id)) is not None:
@@ -428,15 +252,9 @@ class Assistant:
 
     def _avoid(self, suggestion: Suggestion) -> None:
         """Never its like again."""
-        self._avoided.add(suggestion.place.language, suggestion.text, suggestion.id)
-        self._cache.reject(suggestion.place, suggestion.text)
+        self._unwanted.add(suggestion)
         if self.resources.retriever is not None:
             self.resources.retriever.forget()
-
-    def _unwanted(self, place: Place, behind: str | None, text: str) -> bool:
-        if not self.config.feedback.avoid_refused:
-            behind = None
-        return self._avoided.covers(place.language, text, behind) or self._cache.rejected(place, text)
 
     async def _remembered(self, suggestion_id: UUID | None) -> Suggestion | None:
         """A suggestion of an earlier server process: this one, or the last."""
@@ -448,10 +266,6 @@ class Assistant:
         except StoreError as error:
             log.warning("an earlier suggestion could not be looked up: %s", error)
             return None
-
-    def _think(self, step: int) -> None:
-        self.thinking += step
-        self._on_change()
 
     def _part_said(self, part: str, problem: str) -> None:
         if problem:

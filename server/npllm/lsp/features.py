@@ -8,7 +8,7 @@ from uuid import UUID
 
 from lsprotocol import types as lsp
 
-from npllm.assist.assistant import Offer
+from npllm.assist.offering import Offer
 from npllm.lsp import opinions
 from npllm.lsp.documents import Document, units_to_points
 from npllm.lsp.server import NpllmServer, closed_in_time

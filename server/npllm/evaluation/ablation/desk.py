@@ -19,8 +19,9 @@ from uuid import UUID
 
 from npllm import types
 from npllm.assist import context, reflexes
-from npllm.assist.assistant import Assistant, Offer
+from npllm.assist.assistant import Assistant
 from npllm.assist.library import Shelf, around
+from npllm.assist.offering import Offer
 from npllm.assist.worker import Desk as Models
 from npllm.assist.writing import LineScore
 from npllm.config import Config
