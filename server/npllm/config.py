@@ -137,7 +137,7 @@ class SleepConfig:
     kl_weight: float = 1.0  # of saying on these what the base says; 0 = they are learned like everything else
     mas_lambda: float = 0.0  # weight of the penalty on moving what mattered in earlier sleeps; 0 = none
     dpo_weight: float = 0.0  # of preferring what the person wrote to what was suggested instead; 0 = none
-    kto_weight: float = 0.0  # of accepted and refused suggestions that have no such pair; 0 = none
+    kto_weight: float = 0.1  # of accepted suggestions, and of refused and avoided ones without such a pair; 0 = none
     preference_beta: float = 0.1  # how far preferences may lead away from the version in use; smaller = farther
     replay: str = "prioritised"  # how the old are drawn: "prioritised" | "uniform" | "off" = none
     holdout_share: float = 0.2  # of the new, kept apart for the gate

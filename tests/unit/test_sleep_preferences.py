@@ -53,6 +53,23 @@ def test_an_avoided_suggestion_is_a_negative_whatever_became_of_it() -> None:
     assert said(OutcomeKind.DISMISSED, "return 2", "yield", Decision.AVOID) == ("yield", "return 2", 1.0)
 
 
+def test_without_pairs_only_what_is_to_be_avoided_is_still_a_negative() -> None:
+    kept = replace(experience(1, suggested="return 2", final="yield 3"), outcome=OutcomeKind.REJECTED)
+    avoided = replace(
+        experience(2, suggested="return 4", final="yield 5", decision=Decision.AVOID), outcome=kept.outcome
+    )
+
+    def encode(item: Experience, text: str) -> Sample:
+        return Sample((1, 2, *text.encode()), 2)
+
+    def found(*, pairs: bool) -> list[tuple[bool, bytes]]:
+        made = gather([kept, avoided], encode, pairs=pairs, singles=True, stop=QUIET)
+        return [(one.winner is not None, bytes(one.loser.ids[2:]) if one.loser else b"") for one in made]
+
+    assert found(pairs=False) == [(False, b"return 4")]
+    assert found(pairs=True) == [(True, b"return 2"), (True, b"return 4")]
+
+
 def test_without_a_label_there_is_no_preference() -> None:
     assert said(OutcomeKind.UNSEEN, "return 2", "yield 3") is None
     assert said(OutcomeKind.SUPERSEDED, "return 2", "yield 3") is None

@@ -6,7 +6,8 @@ version that is in use as the sleep begins, and weights w whose mean is 1:
 
     L_DPO = mean of w * -log sigmoid(beta (r(y_w) - r(y_l)))      y_w: what stood there in the end, y_l: the suggestion
     L_KTO = mean of w * (1 - sigmoid(beta (r(y) - z)))            y was accepted, and nothing says what was better
-            mean of w * (1 - sigmoid(beta (z - r(y))))            y was refused, and nothing was written instead
+            mean of w * (1 - sigmoid(beta (z - r(y))))            y was refused, and nothing was written instead; or it is
+                                                                  to be avoided, and there is no L_DPO
     z     = max(0, mean of r over answers that belong to other prompts of the same step), without gradient: an estimate
             of KL(pi || pi_ref)
 
@@ -107,7 +108,7 @@ def gather(
 
     Args:
         encode: a sample of a text at an experience's place.
-        pairs, singles: which are wanted.
+        pairs, singles: which are wanted. Without pairs the suggestion of one that is to be avoided is a refusal.
 
     Raises:
         Interrupted
@@ -119,6 +120,10 @@ def gather(
         said = signal(item)
         if said is None:
             continue
+        if said.better and said.worse and not pairs:
+            if item.decision is not Decision.AVOID:
+                continue
+            said = Signal("", said.worse, said.strength)  # what is to be avoided is a negative in any case
         winner = encode(item, said.better) if said.better else None
         loser = encode(item, said.worse) if said.worse else None
         weight = said.strength * min(CHARACTERS, len(said.better or said.worse)) / CHARACTERS
