@@ -6,8 +6,8 @@ version that is in use as the sleep begins, and weights w whose mean is 1:
 
     L_DPO = mean of w * -log sigmoid(beta (r(y_w) - r(y_l)))      y_w: what stood there in the end, y_l: the suggestion
     L_KTO = mean of w * (1 - sigmoid(beta (r(y) - z)))            y was accepted, and nothing says what was better
-            mean of w * (1 - sigmoid(beta (z - r(y))))            y was refused, and nothing was written instead; or it is
-                                                                  to be avoided, and there is no L_DPO
+            mean of w * (1 - sigmoid(beta (z - r(y))))            y was refused, and nothing was written instead, or
+                                                                  it is to be avoided and there is no L_DPO
     z     = max(0, mean of r over answers that belong to other prompts of the same step), without gradient: an estimate
             of KL(pi || pi_ref)
 
