@@ -73,7 +73,7 @@ async def test_a_morning_and_three_columns(home: Path, practised_model: Path) ->
         frozen, memory, both = results.values()
         assert not any(one.memories for one in frozen)
         assert any(one.memories for one in memory)
-        # Nothing has been trained: adapters on or off is one and the same, to the last bit.
+        # Nothing has been trained: with what sleep makes, or without, is one and the same, to the last bit.
         assert [one.nats for one in both] == [one.nats for one in memory]
         after = await editor.ask_status()
         assert after.base_fingerprint == before.base_fingerprint != ""

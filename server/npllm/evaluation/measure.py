@@ -1,6 +1,6 @@
 """The next morning's exam: the same held-out lines in three columns, on one living server.
 
-Each column changes settings only: frozen base; with memory; with memory and adapters. While measuring,
+Each column changes settings only: frozen base; with memory; with memory and what sleep made. While measuring,
 `memory.record` is off, so no held-out line enters memory; a document is closed and opened anew for each column,
 so no cache carries over.
 """
@@ -29,13 +29,13 @@ class Column:
 
     name: str
     memory: bool
-    adapters: bool
+    sleep: bool  # what it made serves: adapters and the cerebellum
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("frozen base", memory=False, adapters=False),
-    Column("+ memory", memory=True, adapters=False),
-    Column("+ memory and adapters", memory=True, adapters=True),
+    Column("frozen base", memory=False, sleep=False),
+    Column("+ memory", memory=True, sleep=False),
+    Column("+ memory and sleep", memory=True, sleep=True),
 )
 
 
@@ -44,7 +44,9 @@ def settings(base: Settings, column: Column) -> dict[str, dict[str, Any]]:
     changed: dict[str, dict[str, Any]] = {name: dict(values) for name, values in base.items()}
     changed.setdefault("memory", {}).update(enabled=column.memory, record=False)
     changed.setdefault("feedback", {}).update(avoid_refused=column.memory)
-    changed.setdefault("adapters", {}).update(enabled=column.adapters)
+    changed.setdefault("adapters", {}).update(enabled=column.sleep)
+    if not column.sleep:
+        changed.setdefault("cerebellum", {}).update(reflex=False, blend=False)
     changed.setdefault("sleep", {}).update(enabled=False)
     return changed
 
