@@ -221,7 +221,7 @@ async def test_it_has_its_say_in_what_the_base_writes_once_a_sleep_found_that_go
         memory=replace(config.memory, continuations=False),
         cerebellum=CerebellumConfig(model=str(practised_model), reflex=False),
     )
-    version = make_version(settings, practised_model, Calibration(None, 50, 0, 0, share=0.4))
+    version = make_version(settings, practised_model, Calibration(None, 50, 0, 0, share=0.4, base=base_of(tiny_model)))
     at = PRACTICE.index("return width")
     end = PRACTICE.index("\n", at)
     place = Place("file:///w/shapes.py", "shapes.py", "python", "/w", at)
@@ -249,6 +249,12 @@ async def test_it_has_its_say_in_what_the_base_writes_once_a_sleep_found_that_go
         assert off == pytest.approx(before, rel=1e-5), "before it had slept it said nothing"
         assert after == pytest.approx(await resources.worker.run(lambda desk: by_hand(desk, parts, text)), rel=1e-4)
         assert after < 0.8 * off
+        desk = resources.worker._desk
+        assert desk is not None and desk.cerebellum is not None and desk.cerebellum.calibration is not None
+        elsewhere = replace(desk.cerebellum.calibration, base="another base's")
+        ours, desk.cerebellum.calibration = desk.cerebellum.calibration, elsewhere
+        assert await resources.worker.run(lambda desk: scored(desk, request)) == pytest.approx(off, rel=1e-5)
+        desk.cerebellum.calibration = ours
         made, other = await resources.worker.run(
             lambda desk: [writing.suggest(desk, one, NEVER, "inline") for one in (request, alone)]
         )
@@ -256,6 +262,10 @@ async def test_it_has_its_say_in_what_the_base_writes_once_a_sleep_found_that_go
         assert other is None or (other.adapter_versions == () and other.text != made.text)
     finally:
         await resources.close()
+
+
+def base_of(model: Path) -> str:
+    return Base.load(str(model), shared=False).info.fingerprint
 
 
 def by_hand(desk: Desk, parts: PromptParts, text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from npllm.models.torch_engine import TorchEngine
 from tests.tiny import make_tiny_model
 
 PROMPT = (7, 11, 13, 17, 19)
+NEVER = threading.Event()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def expected(small: Base, logits: torch.Tensor, ids: Sequence[int], share: float
 
 
 def test_each_token_is_interpolated_also_after_a_draft_that_was_wrong(small: Base) -> None:
-    blend = Blend(TorchEngine(small), PROMPT, 0.3, 100)
+    blend = Blend(TorchEngine(small), PROMPT, 0.3, 100, NEVER)
     logits = base_logits(small)
     for ids in ((), (3,), (3, 4), (3, 4, 5), (3, 6), (), (8, 9, 10)):
         found = blend.mix(logits, ids)
@@ -42,22 +44,30 @@ def test_each_token_is_interpolated_also_after_a_draft_that_was_wrong(small: Bas
 
 
 def test_behind_what_it_was_trained_for_the_base_is_alone(small: Base) -> None:
-    blend, logits = Blend(TorchEngine(small), PROMPT, 0.3, len(PROMPT) + 2), base_logits(small)
+    blend, logits = Blend(TorchEngine(small), PROMPT, 0.3, len(PROMPT) + 2, NEVER), base_logits(small)
     assert not torch.allclose(blend.mix(logits, (3,)), logits.log_softmax(-1), atol=1e-3)
     assert torch.allclose(blend.mix(logits, (3, 4)), logits.log_softmax(-1))
+
+
+def test_a_request_that_was_taken_back_waits_for_nothing(small: Base) -> None:
+    cancelled = threading.Event()
+    cancelled.set()
+    engine, logits = TorchEngine(small), base_logits(small)
+    assert torch.equal(Blend(engine, PROMPT, 0.3, 100, cancelled).mix(logits, ()), logits.log_softmax(-1))
+    assert engine.length == 0
 
 
 def test_no_share_is_the_base(small: Base) -> None:
     logits = base_logits(small)
     assert torch.equal(mixed(logits, -logits, 0.0), logits.log_softmax(-1))
-    assert torch.equal(Blend(TorchEngine(small), PROMPT, 0.0, 100).mix(logits, ()), logits.log_softmax(-1))
+    assert torch.equal(Blend(TorchEngine(small), PROMPT, 0.0, 100, NEVER).mix(logits, ()), logits.log_softmax(-1))
 
 
 def test_what_is_known_word_for_word_has_its_say_after_it(small: Base) -> None:
     vocabulary = int(small.model.config.vocab_size)
     document = Index({"": np.array([*PROMPT, 23, 1, *PROMPT, 23], dtype=np.int32)}, vocabulary)
     known, logits = Continuations(PROMPT, document), base_logits(small)
-    found = Blend(TorchEngine(small), PROMPT, 0.3, 100, known).mix(logits, ())
+    found = Blend(TorchEngine(small), PROMPT, 0.3, 100, NEVER, known).mix(logits, ())
     assert torch.allclose(found, known.mix(expected(small, logits, (), 0.3), ()), atol=1e-4)
     assert float(found[23]) > float(expected(small, logits, (), 0.3)[23]) + 1.0
 

@@ -36,7 +36,6 @@ from npllm.types import (
 )
 
 log = logging.getLogger(__name__)
-REWRITE_PATIENCE = 5  # times as long as a completion may a rewrite take
 
 
 class Assistant:

@@ -109,7 +109,7 @@ def score(desk: Desk, request: Request, target: str, cancel: threading.Event) ->
     _choose_adapters(desk, request, explore=False)
     request = _recalled(desk, request, cancel)
     prompt = _prompt(desk, request, request.config.completion.max_new_tokens)
-    ids, known = desk.builder.encode_middle(target), _beside(desk, request)
+    ids, known = desk.builder.encode_middle(target), _beside(desk, request, cancel)
     made = decoding.score(desk.engine, prompt.ids, ids, target, cancel, prompt.spans, known)
     return LineScore(made.nats, made.tokens, made.utf8_bytes, prompt.pieces)
 
@@ -131,7 +131,7 @@ def _write(
         cancel=cancel,
         spans=prompt.spans,
         drafts=desk.drafting,
-        known=_beside(desk, request),
+        known=_beside(desk, request, cancel),
     )
     if decoded.finished == "cancelled" or not decoded.text:
         return None
@@ -196,7 +196,7 @@ def _recalled(desk: Desk, request: Request, cancel: threading.Event) -> Request:
     return request if desk.verdicts[key] else without
 
 
-def _beside(desk: Desk, request: Request) -> Known | None:
+def _beside(desk: Desk, request: Request, cancel: threading.Event) -> Known | None:
     """What has its say about each token beside the base: the cerebellum, as far as a sleep found that good, and
     what is known word for word."""
     from npllm.models.fim import PromptParts
@@ -205,16 +205,19 @@ def _beside(desk: Desk, request: Request) -> Known | None:
     if not _says(desk, request):
         return known
     assert desk.cerebellum is not None
-    return desk.cerebellum.beside(PromptParts(request.place.path, request.prefix, request.suffix), known) or known
+    parts = PromptParts(request.place.path, request.prefix, request.suffix)
+    return desk.cerebellum.beside(parts, cancel, known) or known
 
 
 def _says(desk: Desk, request: Request) -> tuple[UUID, ...]:
-    """The version of the cerebellum that has its say in what the base writes; none where there is none, or it has other
-    tokens."""
+    """The version of the cerebellum that has its say in what this base writes; none where there is none, it has other
+    tokens, or the sleep asked about another base."""
     settings, small = request.config.cerebellum, desk.cerebellum
     if small is None or small.calibration is None or not (settings.enabled and settings.blend and desk.alike):
         return ()
-    same = small.vocabulary == int(desk.base.model.config.vocab_size)
+    same = small.calibration.base == desk.info.fingerprint and small.vocabulary == int(
+        desk.base.model.config.vocab_size
+    )
     return (small.version_id,) if same and small.calibration.share > 0 and small.version_id is not None else ()
 
 

@@ -11,13 +11,14 @@ engine's thread; nothing here learns.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 
 import torch
 
 from npllm.models.decoding import Known
-from npllm.models.engine import Engine, Logits
+from npllm.models.engine import Cancel, Cancelled, Engine, Logits
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)  # lambda, of which a sleep chooses one
 
@@ -30,23 +31,32 @@ class Blend:
         prompt_ids: the place, as the cerebellum reads it.
         share: lambda, below 1.
         most: tokens of prompt and answer together that the cerebellum was trained for; behind them the base is alone.
+        cancel: once set, the base is alone.
         known: has its say after that.
     """
 
     def __init__(
-        self, engine: Engine, prompt_ids: Sequence[int], share: float, most: int, known: Known | None = None
+        self,
+        engine: Engine,
+        prompt_ids: Sequence[int],
+        share: float,
+        most: int,
+        cancel: Cancel,
+        known: Known | None = None,
     ) -> None:
         self._engine = engine
         self._prompt = tuple(prompt_ids)
         self._share = share
         self._most = most
+        self._cancel = cancel
         self._known = known
 
     def mix(self, logits: Logits, ids: Sequence[int]) -> Logits:
         """Log-probabilities [V] of what follows the place and `ids`, from the base's logits [V] for it."""
         said = logits
         if self._share > 0 and len(self._prompt) + len(ids) < self._most:
-            said = mixed(logits, self._engine.prefill((*self._prompt, *ids), _NEVER), self._share)
+            with contextlib.suppress(Cancelled):  # nobody waits for the answer any more
+                said = mixed(logits, self._engine.prefill((*self._prompt, *ids), self._cancel), self._share)
         return self._known.mix(said, ids) if self._known is not None else said.log_softmax(-1)
 
 
@@ -56,13 +66,3 @@ def mixed(base: Logits, cerebellum: Logits, share: float) -> Logits:
         return base.log_softmax(-1)
     first = base.log_softmax(-1) + math.log1p(-share)
     return torch.logaddexp(first, cerebellum.to(base.device, base.dtype).log_softmax(-1) + math.log(share))
-
-
-class _Never:
-    """A token of so small a model is not worth taking back."""
-
-    def is_set(self) -> bool:
-        return False
-
-
-_NEVER = _Never()

@@ -51,6 +51,7 @@ class Calibration:
         trust: in what the project says word for word (see `continuations`); 0 = the model alone.
         alone: the threshold where nothing of the project is known; it is `threshold` where `trust` is 0.
         share: of its prediction in the base's (see `blend`); 0 = the base alone.
+        base: the fingerprint of the base that the share was found for; another one writes alone.
     """
 
     threshold: float | None
@@ -60,6 +61,7 @@ class Calibration:
     trust: float = 0.0
     alone: float | None = None
     share: float = 0.0
+    base: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -79,6 +81,7 @@ class Calibration:
             float(data.get("trust", 0.0)),
             None if data.get("alone") is None else float(data["alone"]),
             share,
+            str(data.get("base", "")),
         )
 
 
@@ -165,17 +168,18 @@ class Cerebellum:
         """How many tokens it tells apart."""
         return int(self.base.model.config.vocab_size)
 
-    def beside(self, parts: PromptParts, known: Known | None = None) -> Blend | None:
+    def beside(self, parts: PromptParts, cancel: Cancel, known: Known | None = None) -> Blend | None:
         """What it has to say about each token that the base writes at a place; None: nothing, as was found in sleep.
 
         Args:
+            cancel: of the request.
             known: has its say after that.
         """
         share = self.calibration.share if self.calibration is not None else 0.0
         if share <= 0:
             return None
         prompt = self.builder.build(parts, reserve=MOST_TOKENS)  # as for a reflex: keys and values serve both
-        return Blend(self._engine, prompt.ids, share, self.builder.context_tokens, known)
+        return Blend(self._engine, prompt.ids, share, self.builder.context_tokens, cancel, known)
 
     def least(self, by_hand: float, *, alone: bool = False) -> float | None:
         """The least confidence of a reflex; None: there are no reflexes.

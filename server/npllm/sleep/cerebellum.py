@@ -152,7 +152,7 @@ class CerebellumStep:
         )
         position = await asyncio.to_thread(learner.train)
         verdict = await asyncio.to_thread(learner.judge)
-        calibration = await asyncio.to_thread(learner.calibrate)
+        calibration = await asyncio.to_thread(learner.calibrate, serves=verdict.judgement.passed)
         known = await asyncio.to_thread(learner.known) if verdict.judgement.passed else []
         look(self._stop)
         meter.phase(Phase.PUBLISHING)

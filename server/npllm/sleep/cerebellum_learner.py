@@ -9,6 +9,7 @@ between any two pieces of work, and does not touch the database.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import logging
@@ -39,7 +40,7 @@ from npllm.sleep.confidence import Unseen
 from npllm.sleep.dataset import file_of
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gate import Judgement, Scored, judge
-from npllm.sleep.interruption import look
+from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.knowledge import Knowledge, same_tokens
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.meter import Meter
@@ -170,8 +171,9 @@ class CerebellumLearner:
         judgement = judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
         return Verdict(judgement, lives, mean)
 
-    def calibrate(self) -> Calibration:
-        """What its confidence is worth on lines that it has not learned. Raises Interrupted."""
+    def calibrate(self, *, serves: bool = True) -> Calibration:
+        """What its confidence is worth on lines that it has not learned, and, if it serves, how much of a say it has in
+        what the base writes. Raises Interrupted."""
         places = [
             Unseen(item.place.project, item.place.language, item.place.path, item.prefix, item.suffix, item.final_text)
             for item in self._held_out
@@ -188,13 +190,23 @@ class CerebellumLearner:
         made = confidence.calibrated(
             *(small, places, knowledge, self._config.cerebellum.precision, self._stop), on_step=self._meter.step
         )
-        return replace(made, share=self._share(small, places, knowledge))
+        if not (serves and self._config.cerebellum.blend and same_tokens(self._start, self._config.base.model)):
+            return made
+        try:
+            return self._with_its_say(made, small, places, knowledge)
+        except Interrupted:
+            raise
+        except Exception:  # no memory for the base, too: what was learned is worth more than this
+            log.exception("the cerebellum gets no say in what the base writes")
+            return made
 
-    def _share(self, small: Cerebellum, places: Sequence[Unseen], knowledge: Knowledge | None) -> float:
-        """Of its prediction in the base's; none where that is off, or the base has other tokens."""
+    def _with_its_say(
+        self, made: Calibration, small: Cerebellum, places: Sequence[Unseen], knowledge: Knowledge | None
+    ) -> Calibration:
         settings = self._config.base
-        if not (self._config.cerebellum.blend and same_tokens(self._start, settings.model)):
-            return 0.0
+        gc.collect()  # the base that an adapter was learned for
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         base = Base.load(
             settings.model,
             device=settings.device,
@@ -202,10 +214,11 @@ class CerebellumLearner:
             cache=self._config.home / "cache",
         )
         if int(base.model.config.vocab_size) != small.vocabulary:
-            return 0.0
+            return made
         most = min(settings.context_tokens, base.info.context_tokens)
         builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), most)
-        return confidence.shared(small, base, builder, places, knowledge, self._stop)
+        share = confidence.shared(small, base, builder, places, knowledge, self._stop, on_step=self._meter.step)
+        return replace(made, share=share, base=base.info.fingerprint)
 
     def known(self) -> list[Pattern]:
         """The frequent patterns that it would now write itself, token by token, where the person wrote them last."""

@@ -26,7 +26,7 @@ from npllm.sleep.knowledge import Knowledge
 MOST_JUDGED = 200  # lines that confidence is judged by
 TRUSTS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of which one is chosen
 MOST_TRUSTED = 60  # lines that it is chosen by
-MOST_ASKED = 64  # tokens of a line that say how much of its prediction is mixed in
+MOST_ASKED = 32  # tokens of a line that say how much of its prediction is mixed in
 
 
 class Unseen(NamedTuple):
@@ -58,7 +58,7 @@ def calibrated(
         Interrupted: the person is back.
     """
     places = places[:MOST_JUDGED]
-    few = places[:: max(1, len(places) // MOST_TRUSTED)]
+    few = places[:: -(-len(places) // MOST_TRUSTED) or 1]
     trust = _trust(small, few, knowledge, stop) if knowledge is not None else 0.0
     total = len(places) if trust == 0 else 2 * len(places)
     alone = calibrate(_judged(small, places, None, 0.0, stop, lambda done: on_step(done, total)), precision)
@@ -117,29 +117,35 @@ def shared(
     places: Sequence[Unseen],
     knowledge: Knowledge | None,
     stop: threading.Event,
+    on_step: Callable[[int, int], None] = lambda *_: None,
 ) -> float:
     """How much of the cerebellum's prediction makes lines that nothing has learned likeliest, mixed into the base's.
 
     Args:
         base, builder: of the base, as it serves, without adapters; it has the cerebellum's tokens.
         knowledge: what the project says word for word, which has its say after that.
+        on_step: told of the lines done, of how many.
 
     Raises:
         Interrupted: the person is back.
     """
     nats = dict.fromkeys(SHARES, 0.0)
-    for place in places[:: max(1, len(places) // MOST_TRUSTED)]:
+    few = places[:: -(-len(places) // MOST_TRUSTED) or 1]
+    for number, place in enumerate(few, 1):
         look(stop)
         answer = builder.encode_middle(place.text)[:MOST_ASKED]
-        rows = [_rows(model, reads, place, answer) for model, reads in ((base, builder), (small.base, small.builder))]
+        own = _rows(base, builder, place, answer)
         look(stop)
+        other = _rows(small.base, small.builder, place, answer)
         known = None
         if knowledge is not None:
             known = knowledge.at(place.project, place.language, place.path, (place.prefix, place.suffix), 1.0)
-        for share in SHARES:
-            for at, row in enumerate(mixed(rows[0], rows[1], share)):
-                said = known.mix(row, answer[:at]) if known is not None else row
-                nats[share] -= float(said[answer[at]])
+        for at, token in enumerate(answer):
+            look(stop)
+            for share in SHARES:
+                said = mixed(own[at], other[at], share)
+                nats[share] -= float((known.mix(said, answer[:at]) if known is not None else said)[token])
+        on_step(number, len(few))
     return min(SHARES, key=lambda share: nats[share])
 
 

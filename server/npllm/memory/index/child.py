@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -101,7 +102,9 @@ class Keeper:
                 for project in self._due:
                     watcher.leave(project)
                 self._due.clear()
-                await asyncio.sleep(rest)
+                self._news.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), rest)
         finally:
             watcher.close()
             if self._embedder is not None:
@@ -140,6 +143,8 @@ class Keeper:
                 if project not in self._due and await claims.take(project):
                     self._due[project] = 0.0
             self._asked_again = time.monotonic() + RETRY_S
+        for project in self._failed.keys() - self._due.keys():
+            del self._failed[project]  # another process has it now
 
     def _to_look_at(self) -> list[str]:
         now = time.monotonic()
@@ -151,6 +156,7 @@ class Keeper:
 
     async def _try(self, project: str, watcher: Watcher) -> None:
         """Look at a project. What nobody foresaw stops the index of no other, and is tried less and less often."""
+        wanted = self._wanted
         try:
             await self._look(project, watcher)
         except NpllmError:  # the database is away: for all of them
@@ -159,7 +165,8 @@ class Keeper:
             log.exception("%s could not be looked at", project)
             times = self._failed.get(project, (0, ""))[0]
             self._failed[project] = times + 1, f"The index of {project} cannot be kept: {error}. It is tried again."
-            self._due[project] = self._rests[project] = time.monotonic() + _rest(times)
+            if self._wanted is wanted:  # else it is due again: what is wanted now may mend it
+                self._due[project] = self._rests[project] = time.monotonic() + _rest(times)
         else:
             self._failed.pop(project, None)
 
