@@ -16,7 +16,7 @@ from uuid import UUID
 from npllm.assist import attending, context
 from npllm.assist.indexer import Indexer
 from npllm.assist.library import Library, Shelf
-from npllm.assist.small import Small
+from npllm.assist.small import Small, loading
 from npllm.assist.worker import Desk, EngineWorker
 from npllm.config import Config
 from npllm.ignoring import of_place
@@ -134,7 +134,7 @@ class Resources:
             return
         if config.base != old.base:
             self.background(self._load_base())
-        elif config.attention != old.attention or config.cerebellum != old.cerebellum:
+        elif config.attention != old.attention or loading(config.cerebellum) != loading(old.cerebellum):
             self.background(self._try_refresh())
         if config.database != old.database:
             self.config = replace(config, database=old.database)

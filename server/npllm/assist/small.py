@@ -19,6 +19,11 @@ from npllm.types import CerebellumVersion, ModelError, VersionState
 log = logging.getLogger(__name__)
 
 
+def loading(settings: CerebellumConfig) -> tuple[object, ...]:
+    """What of the settings decides which cerebellum is loaded, and how; the rest is looked at with each request."""
+    return settings.enabled, settings.model, settings.context_tokens, settings.draft
+
+
 class Small:
     """Keeps the worker's cerebellum up to date.
 
@@ -29,7 +34,7 @@ class Small:
     def __init__(self, worker: EngineWorker, problem: Callable[[str], None]) -> None:
         self._worker = worker
         self._problem = problem
-        self._serving: tuple[CerebellumConfig, Path | None, UUID | None] | None = None
+        self._serving: tuple[tuple[object, ...], Path | None, UUID | None] | None = None
         self._absent = ""
 
     @property
@@ -49,7 +54,13 @@ class Small:
         origin, fingerprint = await self._origin(config)
         version = await self._version(store, fingerprint)
         folder = config.home / version.folder if version is not None else origin
-        wanted = (settings, folder, version.id if version is not None else None)
+        loads = (
+            settings.enabled,
+            settings.model,
+            settings.context_tokens,
+            settings.draft,
+        )  # the others are looked at later
+        wanted = (loads, folder, version.id if version is not None else None)
         if wanted == self._serving:
             return False
         try:
