@@ -73,8 +73,8 @@ async def test_a_morning_and_three_columns(home: Path, practised_model: Path) ->
         frozen, memory, both = results.values()
         assert not any(one.memories for one in frozen)
         assert any(one.memories for one in memory)
-        # Nothing has been trained: with what sleep makes, or without, is the same, but for the order of sums: which keys and
-        # values are still there from the line before depends on what was asked in between.
+        # Nothing has been trained: with what sleep makes, or without, is the same, but for the order of sums: which
+        # keys and values are still there from the line before depends on what was asked in between.
         assert [one.nats for one in both] == pytest.approx([one.nats for one in memory], rel=1e-6)
         after = await editor.ask_status()
         assert after.base_fingerprint == before.base_fingerprint != ""
