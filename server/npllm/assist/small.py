@@ -54,13 +54,7 @@ class Small:
         origin, fingerprint = await self._origin(config)
         version = await self._version(store, fingerprint)
         folder = config.home / version.folder if version is not None else origin
-        loads = (
-            settings.enabled,
-            settings.model,
-            settings.context_tokens,
-            settings.draft,
-        )  # the others are looked at later
-        wanted = (loads, folder, version.id if version is not None else None)
+        wanted = (loading(settings), folder, version.id if version is not None else None)
         if wanted == self._serving:
             return False
         try:

@@ -38,11 +38,8 @@ log = logging.getLogger(__name__)
 NICE = 15
 LOOK_AGAIN_S = 60.0  # at a project, whatever was heard of it
 RETRY_S = 10.0  # after the database was away, and for a project that another process keeps
-FAILED_S = (
-    10.0,
-    60.0,
-    600.0,
-)  # after a look at a project failed for a reason that nobody foresaw, once, twice, more often
+#: After a look at a project failed for a reason that nobody foresaw: once, twice, more often.
+FAILED_S = (10.0, 60.0, 600.0)
 MODEL_AGAIN_S = 600.0  # after the model could not be loaded, or as soon as something else is wanted
 EMBEDDED = 16  # chunks at a time
 EMBEDDED_CHARACTERS = 900  # of each, from its beginning: the model reads no more, and would take the end
