@@ -29,8 +29,9 @@ from npllm.models.fim import PromptBuilder, PromptParts, choose
 from npllm.models.manifest import read_manifest
 from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
-from npllm.sleep.confidence import Unseen, shared
+from npllm.sleep.confidence import Unseen
 from npllm.sleep.protocol import Ending, Phase
+from npllm.sleep.saying import Saying
 from npllm.sleep.supervisor import Ended, Sleeper
 from npllm.types import Place, VersionState, new_id
 from tests.fixtures_sleep import MORNING, config_for, experience, from_source
@@ -92,7 +93,8 @@ async def test_it_sleeps_is_published_and_serves_and_no_base_matters(
     assert made.published, made
     assert made.gain > 0.02 and made.new + made.held_out <= len(morning)
     assert made.nll_plastic is not None and made.nll_zeroed is not None
-    assert "cerebellum: published" in ended.report.text
+    assert made.beside_before and made.beside_after and made.beside_after <= made.beside_before + 1e-9
+    assert "cerebellum: published" in ended.report.text and "Beside the base they went from" in ended.report.text
     (version,) = await store.cerebellum.versions()
     assert (version.state, str(version.id)) == (VersionState.PUBLISHED, made.version)
     manifest = read_manifest(config.home / version.folder)
@@ -295,10 +297,28 @@ def test_a_sleep_chooses_how_much_of_a_say_it_has(tiny_model: Path, practised_mo
         one = Base.load(str(base), shared=False)
         builder = PromptBuilder(one.tokenizer, choose(one.tokenizer), 512)
         other = Cerebellum(Base.load(str(small), shared=False), context_tokens=256)
-        return shared(other, one, builder, places, None, NEVER)
+        return Saying(one, builder, None, NEVER).share(other, places)
 
     assert share(tiny_model, practised_model) == max(SHARES), "it knows, the base does not"
     assert share(practised_model, tiny_model) == 0.0, "the base knows, it does not"
+
+
+def test_what_its_say_is_worth_is_asked_as_it_will_write(tiny_model: Path, practised_model: Path) -> None:
+    base = Base.load(str(tiny_model), shared=False)
+    builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), 512)
+    small = Cerebellum(Base.load(str(practised_model), shared=False), context_tokens=256)
+    at = PRACTICE.index("return width")
+    place = Unseen("/w", "python", "shapes.py", PRACTICE[:at], PRACTICE[at + 6 :], "return")
+    saying = Saying(base, builder, None, NEVER)
+    (alone,), (beside,) = saying.costs([(small, 0.0), (small, 0.4)], [place])
+    answer = builder.encode_middle("return")
+    rows = []
+    for model, reads in ((base.model, builder), (small.base.model, small.builder)):
+        ids = [*reads.build(PromptParts(*place[2:5]), reserve=len(answer)).ids, *answer]
+        rows.append(model(torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].softmax(-1)[range(len(answer)), answer])
+    assert alone == pytest.approx(-float(rows[0].log().sum()), rel=1e-4)
+    assert beside == pytest.approx(-float((0.6 * rows[0] + 0.4 * rows[1]).log().sum()), rel=1e-4)
+    assert saying.utf8_bytes(place) == len("return")
 
 
 def make_version(config: Config, model: Path, calibration: Calibration):  # type: ignore[no-untyped-def]

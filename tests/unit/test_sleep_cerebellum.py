@@ -11,7 +11,9 @@ import torch
 
 from npllm.models.base import Base
 from npllm.sleep.calibration import calibrate, lower_bound
+from npllm.sleep.cerebellum_learner import MOST_WORSE, Verdict
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
+from npllm.sleep.gate import Judgement
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.objectives import Sample
 from npllm.sleep.patterns import count, frequent, key, weight_of
@@ -110,6 +112,20 @@ def test_the_threshold_promises_no_more_than_the_lines_show() -> None:
     tied = calibrate([(0.5, True)] * 10 + [(0.5, False)] * 30, 0.7)
     assert tied.threshold is None, "lines of one confidence stand or fall together"
     assert calibrate([], 0.7).lines == 0
+
+
+def test_it_is_published_where_one_of_its_two_ways_of_serving_is_better_and_none_is_worse() -> None:
+    def word(passed: bool, gain: float) -> Judgement:
+        return Judgement(passed, "yes" if passed else "no", 1.0, 1.0 - gain, gain, gain, gain)
+
+    better, unclear, worse = word(True, 0.05), word(False, 0.01), word(False, -2 * MOST_WORSE)
+    assert Verdict(better, False, {}).passed and not Verdict(unclear, False, {}).passed, "no say: it alone decides"
+    assert Verdict(unclear, False, {}, better).passed, "a short sleep that pays beside the base is not lost"
+    assert "Beside the base" in Verdict(unclear, False, {}, better).reason
+    assert Verdict(better, False, {}, unclear).passed
+    refused = Verdict(better, False, {}, worse)
+    assert not refused.passed and "beside the base: no" in refused.reason
+    assert not Verdict(unclear, False, {}, unclear).passed
 
 
 def test_mas_holds_what_mattered(tiny_model: Path, tmp_path: Path) -> None:

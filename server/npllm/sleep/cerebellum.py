@@ -152,8 +152,8 @@ class CerebellumStep:
         )
         position = await asyncio.to_thread(learner.train)
         verdict = await asyncio.to_thread(learner.judge)
-        calibration = await asyncio.to_thread(learner.calibrate, serves=verdict.judgement.passed)
-        known = await asyncio.to_thread(learner.known) if verdict.judgement.passed else []
+        calibration = await asyncio.to_thread(learner.calibrate, verdict)
+        known = await asyncio.to_thread(learner.known) if verdict.passed else []
         look(self._stop)
         meter.phase(Phase.PUBLISHING)
         made = _report(plan, learner.passages, position, verdict, calibration, len(known), time.monotonic() - began)
@@ -165,12 +165,12 @@ class CerebellumStep:
             consolidation_id=current.id,
             folder=final.relative_to(self._config.home).as_posix(),
             sha256=await asyncio.to_thread(learner.write, final, current.id, metrics, calibration, verdict.lives),
-            state=VersionState.PUBLISHED if verdict.judgement.passed else VersionState.REJECTED,
-            reason=verdict.judgement.reason,
+            state=VersionState.PUBLISHED if verdict.passed else VersionState.REJECTED,
+            reason=verdict.reason,
             metrics=metrics,
             created_at=datetime.now(UTC),
         )
-        if verdict.judgement.passed:
+        if verdict.passed:
             await self._store.cerebellum.publish(version, known)
         else:
             await self._store.cerebellum.insert(version)
@@ -296,21 +296,21 @@ def _report(
     patterns: int,
     seconds: float,
 ) -> CerebellumReport:
-    judgement = verdict.judgement
+    alone, beside = verdict.alone, verdict.beside
     return CerebellumReport(
         version=str(plan.version_id),
         parent=str(plan.parent) if plan.parent else "",
-        published=judgement.passed,
-        reason=judgement.reason,
+        published=verdict.passed,
+        reason=verdict.reason,
         new=len(plan.learn),
         old=len(plan.replay),
         passages=len(passages),
         held_out=len(plan.held_out),
-        nll_before=judgement.nll_before,
-        nll_after=judgement.nll_after,
-        gain=judgement.gain,
-        gain_low=judgement.gain_low,
-        gain_high=judgement.gain_high,
+        nll_before=alone.nll_before,
+        nll_after=alone.nll_after,
+        gain=alone.gain,
+        gain_low=alone.gain_low,
+        gain_high=alone.gain_high,
         nll_plain=verdict.nll["plain"],
         nll_plastic=verdict.nll.get("plastic"),
         nll_zeroed=verdict.nll.get("zeroed"),
@@ -320,6 +320,10 @@ def _report(
         answered=calibration.answered,
         right=calibration.right,
         share=calibration.share,
+        beside_before=beside.nll_before if beside else None,
+        beside_after=beside.nll_after if beside else None,
+        beside_low=beside.gain_low if beside else None,
+        beside_high=beside.gain_high if beside else None,
         patterns=patterns,
         steps=position.step,
         tokens=position.tokens,

@@ -2,9 +2,9 @@
 
 In this order: all parameters learn (`cerebellum_trainer`); over the network as it then is, the plastic layer learns
 through the mornings and is rolled through the newest one (`backpropamine`); held-out texts decide whether the new
-network is better than the one in use, and whether the layer is better than none and than its own trace zeroed;
-held-out lines tell what its confidence is worth (`calibration`). Runs in a thread of the child, looks at `stop`
-between any two pieces of work, and does not touch the database.
+network is better than the one in use, alone and beside the base (`saying`), and whether the layer is better than none
+and than its own trace zeroed; held-out lines tell what its confidence is worth (`calibration`). Runs in a thread of the
+child, looks at `stop` between any two pieces of work, and does not touch the database.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
@@ -49,12 +50,15 @@ from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
+from npllm.sleep.saying import Saying
 from npllm.sleep.trainer import Step
 from npllm.types import Experience, ModelError, Pattern
 
 log = logging.getLogger(__name__)
 
 ASIDE = 6  # one passage in so many is not learned: confidence is judged by it
+MIN_ASIDE = 20  # such passages choose its say; with fewer the held-out texts do, too
+MOST_WORSE = 0.005  # that the held-out texts may cost beside the base, where it is shown to be better alone
 MOST_MOMENTS = 1000  # the newest ones, of the mornings
 LANGUAGE_OF = {ending: language for language, endings in projects.ENDINGS.items() for ending in endings}
 
@@ -64,14 +68,35 @@ class Verdict:
     """What held-out texts say.
 
     Attributes:
-        judgement: the gate's word on what is to be served.
+        alone: the gate's word on what it predicts by itself.
         lives: whether the plastic layer serves: only if it beats both none and its own trace zeroed.
         nll: nats per byte, "plain" without the layer, and with it "plastic" and "zeroed".
+        beside: the gate's word on what the base writes with its say, against what it writes now; None: it has none.
+        share: of the say, and `base`, the fingerprint of the base beside which it was found.
     """
 
-    judgement: Judgement
+    alone: Judgement
     lives: bool
     nll: Mapping[str, float]
+    beside: Judgement | None = None
+    share: float = 0.0
+    base: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Shown to be better in one of the two ways in which it serves, and not much worse in the other."""
+        if self.beside is None:
+            return self.alone.passed
+        return self.beside.passed or (self.alone.passed and self.beside.gain >= -MOST_WORSE)
+
+    @property
+    def reason(self) -> str:
+        """Why it is published, or not."""
+        if self.beside is None or self.alone.passed == self.beside.passed:
+            return self.alone.reason
+        if self.beside.passed:
+            return "Beside the base the held-out texts are likelier than before."
+        return self.alone.reason if self.passed else f"Alone it is better; beside the base: {self.beside.reason}"
 
 
 class CerebellumLearner:
@@ -168,41 +193,49 @@ class CerebellumLearner:
             Scored(file_of(item), size, one, other)
             for item, size, one, other in zip(self._held_out, sizes, before, nats[chosen], strict=True)
         ]
-        judgement = judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
-        return Verdict(judgement, lives, mean)
-
-    def calibrate(self, *, serves: bool = True) -> Calibration:
-        """What its confidence is worth on lines that it has not learned, and, if it serves, how much of a say it has in
-        what the base writes. Raises Interrupted."""
-        places = [
-            Unseen(item.place.project, item.place.language, item.place.path, item.prefix, item.suffix, item.final_text)
-            for item in self._held_out
-        ]
-        for one in self._aside:
-            language = LANGUAGE_OF.get(PurePosixPath(one.path).suffix, "")
-            places.append(Unseen(one.project, language, one.path, one.prefix, one.suffix, one.line))
-        small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
-        memory, knowledge = self._config.memory, None
-        if memory.enabled and memory.continuations and same_tokens(self._start, self._config.base.model):
-            knowledge = Knowledge(
-                small.builder.codec, small.vocabulary, self._off_limits, self._stop, ignore=memory.ignore
-            )
-        made = confidence.calibrated(
-            *(small, places, knowledge, self._config.cerebellum.precision, self._stop), on_step=self._meter.step
-        )
-        if not (serves and self._config.cerebellum.blend and same_tokens(self._start, self._config.base.model)):
-            return made
+        verdict = Verdict(self._judged(scored), lives, mean)
+        if not (self._config.cerebellum.blend and self._same_tokens):
+            return verdict
         try:
-            return self._with_its_say(made, small, places, knowledge)
+            return self._judge_beside(verdict)
         except Interrupted:
             raise
         except Exception:  # no memory for the base, too: what was learned is worth more than this
             log.exception("the cerebellum gets no say in what the base writes")
-            return made
+            return verdict
 
-    def _with_its_say(
-        self, made: Calibration, small: Cerebellum, places: Sequence[Unseen], knowledge: Knowledge | None
-    ) -> Calibration:
+    def calibrate(self, verdict: Verdict) -> Calibration:
+        """What its confidence is worth on lines that it has not learned. Raises Interrupted."""
+        small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
+        places = (*self._unseen, *self._passed_over)
+        made = confidence.calibrated(
+            *(small, places, self._knowledge, self._config.cerebellum.precision, self._stop), on_step=self._meter.step
+        )
+        return replace(made, share=verdict.share if verdict.passed else 0.0, base=verdict.base)
+
+    def _judge_beside(self, verdict: Verdict) -> Verdict:
+        """The gate once more, on what the base writes with the cerebellum's say: with that of the version in use, as it
+        is now, and with the new one's, which is chosen on lines that are not judged by."""
+        saying = self._saying()
+        if saying is None:
+            return verdict
+        small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
+        choosing = self._passed_over if len(self._passed_over) >= MIN_ASIDE else (*self._passed_over, *self._unseen)
+        share = saying.share(small, choosing, self._meter.step)
+        former = Cerebellum(self._before, context_tokens=self._builder.context_tokens)
+        ways = [(former, self._share_in_use(saying.fingerprint)), (small, share)]
+        before, after = saying.costs(ways, self._unseen, self._meter.step)
+        scored = [
+            Scored(file_of(item), saying.utf8_bytes(place), one, other)
+            for item, place, one, other in zip(self._held_out, self._unseen, before, after, strict=True)
+        ]
+        return replace(verdict, beside=self._judged(scored), share=share, base=saying.fingerprint)
+
+    def _judged(self, scored: Sequence[Scored]) -> Judgement:
+        return judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
+
+    def _saying(self) -> Saying | None:
+        """The base as it serves; None: it has other tokens."""
         settings = self._config.base
         gc.collect()  # the base that an adapter was learned for
         if torch.cuda.is_available():
@@ -213,12 +246,55 @@ class CerebellumLearner:
             threads=threads(self._config.sleep.threads),
             cache=self._config.home / "cache",
         )
-        if int(base.model.config.vocab_size) != small.vocabulary:
-            return made
+        if int(base.model.config.vocab_size) != int(self._base.model.config.vocab_size):
+            return None
         most = min(settings.context_tokens, base.info.context_tokens)
         builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), most)
-        share = confidence.shared(small, base, builder, places, knowledge, self._stop, on_step=self._meter.step)
-        return replace(made, share=share, base=base.info.fingerprint)
+        return Saying(base, builder, self._knowledge, self._stop)
+
+    def _share_in_use(self, base: str) -> float:
+        """How much of a say the version in use has beside a base."""
+        if self._plan.parent is None:
+            return 0.0
+        try:
+            manifest = read_manifest(self._start)
+            found = Calibration.from_json(manifest.data["calibration"])
+        except (ModelError, KeyError, TypeError, ValueError):  # it was damaged, so this began with the model as it came
+            return 0.0
+        return found.share if manifest.version_id == self._plan.parent and found.base == base else 0.0
+
+    @property
+    def _unseen(self) -> tuple[Unseen, ...]:
+        """The held-out texts."""
+        return tuple(
+            Unseen(item.place.project, item.place.language, item.place.path, item.prefix, item.suffix, item.final_text)
+            for item in self._held_out
+        )
+
+    @property
+    def _passed_over(self) -> tuple[Unseen, ...]:
+        """Lines of the project that were set aside."""
+        return tuple(
+            Unseen(
+                one.project,
+                LANGUAGE_OF.get(PurePosixPath(one.path).suffix, ""),
+                *(one.path, one.prefix, one.suffix, one.line),
+            )
+            for one in self._aside
+        )
+
+    @cached_property
+    def _same_tokens(self) -> bool:
+        return same_tokens(self._start, self._config.base.model)
+
+    @cached_property
+    def _knowledge(self) -> Knowledge | None:
+        """What the project says word for word, where that is looked up and can be read."""
+        memory = self._config.memory
+        if not (memory.enabled and memory.continuations and self._same_tokens):
+            return None
+        vocabulary = int(self._base.model.config.vocab_size)
+        return Knowledge(self._builder.codec, vocabulary, self._off_limits, self._stop, ignore=memory.ignore)
 
     def known(self) -> list[Pattern]:
         """The frequent patterns that it would now write itself, token by token, where the person wrote them last."""

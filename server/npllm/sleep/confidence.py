@@ -1,8 +1,8 @@
 """How sure the cerebellum is of lines that it has not learned, and how far it should trust what is known.
 
 As it will answer awake: with what the project says word for word (`models.continuations`) beside what it learned. How
-far it trusts that is chosen here, by what makes those lines likeliest; then `calibration` finds its threshold. By the
-same lines it is chosen how much of its prediction is mixed into the base's (`models.blend`).
+far it trusts that is chosen here, by what makes those lines likeliest; then `calibration` finds its threshold. What its
+say in the base's writing is worth is told by `saying`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from typing import NamedTuple
 import torch
 
 from npllm.models import examples
-from npllm.models.base import Base
-from npllm.models.blend import SHARES, mixed
 from npllm.models.cerebellum import Calibration, Cerebellum
-from npllm.models.fim import PromptBuilder, PromptParts, unix_lines
+from npllm.models.fim import PromptParts, unix_lines
 from npllm.sleep.calibration import calibrate
 from npllm.sleep.interruption import look
 from npllm.sleep.knowledge import Knowledge
@@ -26,7 +24,6 @@ from npllm.sleep.knowledge import Knowledge
 MOST_JUDGED = 200  # lines that confidence is judged by
 TRUSTS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of which one is chosen
 MOST_TRUSTED = 60  # lines that it is chosen by
-MOST_ASKED = 32  # tokens of a line that say how much of its prediction is mixed in
 
 
 class Unseen(NamedTuple):
@@ -108,52 +105,3 @@ def _trust(small: Cerebellum, places: Sequence[Unseen], knowledge: Knowledge, st
                 known = knowledge.at(place.project, place.language, place.path, (place.prefix, place.suffix), trust)
                 nats[trust] -= sum(float(known.mix(row, answer[:at])[answer[at]]) for at, row in enumerate(rows))
     return min(TRUSTS, key=lambda trust: nats[trust])
-
-
-def shared(
-    small: Cerebellum,
-    base: Base,
-    builder: PromptBuilder,
-    places: Sequence[Unseen],
-    knowledge: Knowledge | None,
-    stop: threading.Event,
-    on_step: Callable[[int, int], None] = lambda *_: None,
-) -> float:
-    """How much of the cerebellum's prediction makes lines that nothing has learned likeliest, mixed into the base's.
-
-    Args:
-        base, builder: of the base, as it serves, without adapters; it has the cerebellum's tokens.
-        knowledge: what the project says word for word, which has its say after that.
-        on_step: told of the lines done, of how many.
-
-    Raises:
-        Interrupted: the person is back.
-    """
-    nats = dict.fromkeys(SHARES, 0.0)
-    few = places[:: -(-len(places) // MOST_TRUSTED) or 1]
-    for number, place in enumerate(few, 1):
-        look(stop)
-        answer = builder.encode_middle(place.text)[:MOST_ASKED]
-        own = _rows(base, builder, place, answer)
-        look(stop)
-        other = _rows(small.base, small.builder, place, answer)
-        known = None
-        if knowledge is not None:
-            known = knowledge.at(place.project, place.language, place.path, (place.prefix, place.suffix), 1.0)
-        for at, token in enumerate(answer):
-            look(stop)
-            for share in SHARES:
-                said = mixed(own[at], other[at], share)
-                nats[share] -= float((known.mix(said, answer[:at]) if known is not None else said)[token])
-        on_step(number, len(few))
-    return min(SHARES, key=lambda share: nats[share])
-
-
-def _rows(model: Base, builder: PromptBuilder, place: Unseen, answer: Sequence[int]) -> torch.Tensor:
-    """A model's logits [T, V] for each token of an answer."""
-    parts = PromptParts(place.path, place.prefix, place.suffix)
-    ids = torch.tensor([[*builder.build(parts, reserve=len(answer)).ids, *answer]], device=model.device)
-    with torch.inference_mode():
-        logits = model.model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1).logits
-    rows: torch.Tensor = logits[0, :-1].float().cpu()
-    return rows

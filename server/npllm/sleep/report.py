@@ -127,6 +127,9 @@ class CerebellumReport:
         threshold: the least confidence of a reflex, None: no reflexes; of `judged_lines` unseen lines `answered` were
             as sure, `right` of them exactly what was written.
         share: of its prediction that is mixed into the base's.
+        beside_before, beside_after: nats per byte of the held-out text as the base writes it, with the say of what was
+            in use and with that of the new version; `beside_low` and `beside_high` the interval of the gain. None: it
+            has no say.
         patterns: frequent ones that it now knows.
         seconds: spent in this part of the sleep.
     """
@@ -153,6 +156,10 @@ class CerebellumReport:
     answered: int = 0
     right: int = 0
     share: float = 0.0
+    beside_before: float | None = None
+    beside_after: float | None = None
+    beside_low: float | None = None
+    beside_high: float | None = None
     patterns: int = 0
     steps: int = 0
     tokens: int = 0
@@ -182,9 +189,17 @@ class CerebellumReport:
 
     @property
     def _say(self) -> str:
+        told = ""
+        if self.beside_before and self.beside_after is not None:
+            before, after = self.beside_before / math.log(2), self.beside_after / math.log(2)
+            low, high = -(self.beside_high or 0.0), -(self.beside_low or 0.0)
+            told = (
+                f"Beside the base they went from {before:.3f} to {after:.3f} ({after / before - 1:+.1%}, {low:+.1%} to "
+                f"{high:+.1%}). "
+            )
         if not self.share:
-            return "The base writes without it."
-        return f"In what the base writes it has {self.share:.0%} of the say."
+            return told + "The base writes without it."
+        return told + f"In what the base writes it has {self.share:.0%} of the say."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,97 @@
+"""How much of a say the cerebellum gets in what the base writes, and what that is worth on unseen lines.
+
+    p(w) = (1 - lambda) p_base(w) + lambda p_cerebellum(w)        (`models.blend`; continuations come after it)
+
+lambda is what makes lines likeliest that nothing has learned. What a version is worth beside the base is then asked on
+other lines, the held-out ones that the gate judges by: nats with the version in use and its lambda, as it serves now,
+and with the new one. The base has no adapters here, so that its own sleep does not decide about the cerebellum's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import torch
+
+from npllm.models.base import Base
+from npllm.models.blend import SHARES, mixed
+from npllm.models.cerebellum import Cerebellum
+from npllm.models.fim import PromptBuilder, PromptParts
+from npllm.sleep.confidence import Unseen
+from npllm.sleep.interruption import look
+from npllm.sleep.knowledge import Knowledge
+
+MOST_LINES = 60  # that lambda is chosen by
+MOST_ASKED = 32  # tokens of a text
+
+
+class Saying:
+    """A base and what the project says word for word, beside which a cerebellum has its say.
+
+    Args:
+        base, builder: as it serves, without adapters; it has the cerebellum's tokens.
+        knowledge: None: nothing of the project is looked up.
+        stop: set when the person is back; every method then raises Interrupted.
+    """
+
+    def __init__(self, base: Base, builder: PromptBuilder, knowledge: Knowledge | None, stop: threading.Event) -> None:
+        self._base, self._builder, self._knowledge, self._stop = base, builder, knowledge, stop
+
+    @property
+    def fingerprint(self) -> str:
+        """The base's."""
+        return self._base.info.fingerprint
+
+    def share(
+        self, small: Cerebellum, places: Sequence[Unseen], on_step: Callable[[int, int], None] = lambda *_: None
+    ) -> float:
+        """lambda, of `blend.SHARES`, by up to `MOST_LINES` of the places.
+
+        Args:
+            on_step: told of the lines done, of how many.
+        """
+        few = places[:: -(-len(places) // MOST_LINES) or 1]
+        costs = self.costs([(small, share) for share in SHARES], few, on_step)
+        return min(zip(SHARES, costs, strict=True), key=lambda pair: sum(pair[1]))[0]
+
+    def costs(
+        self,
+        ways: Sequence[tuple[Cerebellum, float]],
+        places: Sequence[Unseen],
+        on_step: Callable[[int, int], None] = lambda *_: None,
+    ) -> list[list[float]]:
+        """Nats of each place's text (its first `MOST_ASKED` tokens) in each way: a cerebellum and its lambda."""
+        found: list[list[float]] = [[] for _ in ways]
+        for number, place in enumerate(places, 1):
+            answer = self._builder.encode_middle(place.text)[:MOST_ASKED]
+            own = self._rows(self._base, self._builder, place, answer)
+            others = {id(small): small for small, share in ways if share > 0}
+            said = {name: self._rows(one.base, one.builder, place, answer) for name, one in others.items()}
+            known = None
+            if self._knowledge is not None:
+                sides = (place.prefix, place.suffix)
+                known = self._knowledge.at(place.project, place.language, place.path, sides, 1.0)
+            for nats, (small, share) in zip(found, ways, strict=True):
+                total = 0.0
+                for at, token in enumerate(answer):
+                    look(self._stop)
+                    row = mixed(own[at], said[id(small)][at], share) if share > 0 else own[at].log_softmax(-1)
+                    total -= float((known.mix(row, answer[:at]) if known is not None else row)[token])
+                nats.append(total)
+            on_step(number, len(places))
+        return found
+
+    def utf8_bytes(self, place: Unseen) -> int:
+        """Of what `costs` asks at a place."""
+        return len(self._builder.codec.decode(self._builder.encode_middle(place.text)[:MOST_ASKED]).encode())
+
+    def _rows(self, model: Base, builder: PromptBuilder, place: Unseen, answer: Sequence[int]) -> torch.Tensor:
+        """A model's logits [T, V] for each token of an answer."""
+        look(self._stop)
+        parts = PromptParts(place.path, place.prefix, place.suffix)
+        ids = torch.tensor([[*builder.build(parts, reserve=len(answer)).ids, *answer]], device=model.device)
+        with torch.inference_mode():
+            logits = model.model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1).logits
+        rows: torch.Tensor = logits[0, :-1].float().cpu()
+        return rows
