@@ -19,7 +19,7 @@ BASE = "base"
 LEARNS = "+ replay"  # the arm that the placebo is the placebo of, and that is carried over to another base
 PLACEBO = "placebo: shuffled feedback"
 SHIPPED = "as shipped"  # this version's own defaults
-SHIPPED_PLACEBO = "as shipped, shuffled feedback"
+SHIPPED_PLACEBO = "placebo: as shipped"
 QUICK = (BASE, "+ retrieval", "+ continuations", "+ refusals kept in mind", "+ LoRA", LEARNS, PLACEBO, SHIPPED)
 
 #: Everything that an arm can switch on, switched off. Keys that this version does not have are left out.
