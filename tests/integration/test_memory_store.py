@@ -8,11 +8,14 @@ import dataclasses
 import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
+import numpy as np
 import pytest
 
 from npllm import config
+from npllm.memory import similarity
 from npllm.memory.database import DataRefused
 from npllm.memory.migrate import Migration, load, migrate
 from npllm.memory.store import ContextCount, Store
@@ -164,6 +167,43 @@ async def test_similar_offers_what_the_person_wrote_and_never_an_avoided_text(st
     assert kept.id not in {s.experience_id for s in found}
     found = await store.similar(unit_vector(1), project="/else", language="python", limit=9, min_similarity=0)
     assert found == []
+
+
+async def test_where_there_is_much_the_codes_find_what_looking_at_each_finds(
+    store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((30, 384))
+    vectors = [centre + 0.6 * rng.standard_normal(384) for centre in centres for _ in range(20)]
+    places = [make_place(project=f"/p{number % 3}") for number in range(len(vectors))]
+    await store.write(
+        [make_experience(embedding=tuple(vector), place=place) for vector, place in zip(vectors, places, strict=True)]
+    )
+    query = tuple(centres[7] + 0.6 * rng.standard_normal(384))
+
+    async def nearest(project: str | None) -> list[UUID]:
+        found = await store.similar(query, project=project, language="python", limit=5, min_similarity=0.0)
+        return [one.experience_id for one in found]
+
+    exact = await nearest("/p1")
+    monkeypatch.setattr(similarity, "EXACT_BELOW", 1)
+    monkeypatch.setattr(similarity, "CANDIDATES", 60)
+    assert await nearest("/p1") == exact and len(exact) == 5
+    assert len(set(await nearest(None)) - set(exact)) > 0, "of all projects"
+    monkeypatch.setattr(similarity, "CANDIDATES", 1)
+    assert len(await nearest("/p1")) == 1, "so many are compared, no more"
+
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("VACUUM ANALYZE npllm.experiences")
+        await connection.execute("SET enable_seqscan = off; SET search_path = npllm")
+        plan = await connection.fetch(
+            "EXPLAIN SELECT id FROM experiences WHERE owner = current_user AND language = 'python' "
+            "AND code IS NOT NULL ORDER BY code <~> CAST(repeat('1', 384) AS bit(384)) LIMIT 9"
+        )
+    finally:
+        await connection.close()
+    assert any("Index Only Scan using experiences_codes" in row[0] for row in plan), "no text is read for it"
 
 
 async def test_experiences_by_time_and_context(store: Store) -> None:

@@ -1,8 +1,8 @@
 """The search for what resembles the present: cosine distance over experiences, in PostgreSQL.
 
-Small projects are searched exactly (plain HNSW with a filter finds almost nothing of a project that has 1 % of
-the rows), large ones through the index with iterative scans. What may be offered is what the *person* ended up
-with.
+Small projects are searched exactly. In large ones every row's code (the signs of its numbers, binary quantization) is
+looked at, and the `CANDIDATES` nearest by Hamming distance are compared exactly: no graph that a filter, a million near
+copies, or a team's other members stand in the way of. What may be offered is what the *person* ended up with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from npllm.types import Snippet
 EXACT_BELOW = 20_000  # rows of one project and language
 SPARE = 4  # candidates per wanted snippet, for those that fall to the avoided
 AVOIDED = 2_000  # newest avoided suggestions that are looked at
-INDEX_SETTINGS = "SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 800"  # 1000 at most
+CANDIDATES = 4_000  # nearest by their codes, that are compared exactly
 SHORT = 12  # characters; an avoided text shorter than this is avoided only as a whole
 
 
@@ -60,8 +60,7 @@ async def find_similar(
     if exact:
         search = QUERIES.similar_exact(connection, project_id=project_id, **parameters)
     else:
-        await connection.execute(INDEX_SETTINGS)
-        search = QUERIES.similar_indexed(connection, project_id=project_id, **parameters)
+        search = QUERIES.similar_coded(connection, project_id=project_id, candidates=CANDIDATES, **parameters)
     found = [row async for row in search]
     avoided = await _avoided(connection, parameters["language"]) if found else set()
     snippets = []

@@ -25,7 +25,10 @@ from npllm.types import Place as Where
 WANTED = 10
 PAGE = 10_000  # rows made and copied at a time
 PROJECTS = (("/bench/large", 0.6), ("/bench/tenth", 0.1), ("/bench/hundredth", 0.01), ("/bench/others", 0.29))
-INDEX = "CREATE INDEX experiences_nearest ON experiences USING hnsw (embedding halfvec_cosine_ops)"
+INDEX = (
+    "CREATE INDEX experiences_codes ON experiences (owner, language, project_id) INCLUDE (id, code) "
+    "WHERE code IS NOT NULL"
+)
 NEAREST = """
 SELECT e.id, e.embedding <=> $1 AS distance FROM experiences e
 WHERE $2::text IS NULL OR e.project_id = (SELECT id FROM projects WHERE owner = current_user AND path = $2)
@@ -49,7 +52,7 @@ async def fill(database: Database, store: Store, size: int, real: Numbers, texts
     """Bring the table up to so many rows: what is there already, of this seed or not, stays."""
     there = (await store.counts()).experiences
     async with database.own_connection() as connection:
-        whole = await connection.fetchval("SELECT to_regclass('npllm.experiences_nearest')") is not None
+        whole = await connection.fetchval("SELECT to_regclass('npllm.experiences_codes')") is not None
         if there >= size and whole:
             return Filled(0, 0.0, 0.0)
         from pgvector.asyncpg import register_vector
@@ -57,7 +60,7 @@ async def fill(database: Database, store: Store, size: int, real: Numbers, texts
         await register_vector(connection, schema="npllm")
         numbers = [await _project(connection, path) for path, _ in PROJECTS]
         shares = np.array([share for _, share in PROJECTS])
-        await connection.execute("DROP INDEX IF EXISTS experiences_nearest")
+        await connection.execute("DROP INDEX IF EXISTS experiences_codes")
         began = time.perf_counter()
         for start in range(there, size, PAGE):
             count = min(PAGE, size - start)
@@ -65,15 +68,9 @@ async def fill(database: Database, store: Store, size: int, real: Numbers, texts
             await connection.copy_records_to_table("experiences", records=rows, columns=COLUMNS, timeout=600)
         copied = time.perf_counter() - began
         began = time.perf_counter()
-        await connection.execute(f"SET maintenance_work_mem = '{_for_graph(size)}MB'")
         await connection.execute(INDEX, timeout=7200)
         await connection.execute("VACUUM ANALYZE experiences", timeout=3600)
         return Filled(max(size - there, 0), copied, time.perf_counter() - began)
-
-
-def _for_graph(size: int) -> int:
-    """Megabytes in which the whole graph has room (1.7 KB a row); what has none is built on disk, far slower."""
-    return 128 + size * 25 // 10_000
 
 
 async def _project(connection: asyncpg.Connection, path: str) -> int:
@@ -115,7 +112,7 @@ async def measure(database: Database, store: Store, size: int, queries: Numbers)
     """Latency and recall of each way that a search may go."""
     rows = []
     for path, project in (
-        ("meaning, all projects (HNSW)", None),
+        ("meaning, all projects (by codes)", None),
         ("meaning, a project with 60 %", "/bench/large"),
         ("meaning, a project with 10 %", "/bench/tenth"),
         ("meaning, a project with 1 %", "/bench/hundredth"),
@@ -138,7 +135,6 @@ async def _exactly(database: Database, query: Numbers, project: str | None) -> l
 
     async with database.own_connection() as connection:
         await register_vector(connection, schema="npllm")
-        await connection.execute("SET enable_indexscan = off")
         found = await connection.fetch(NEAREST, HalfVector(query), project, WANTED, timeout=600)
     return [(row["id"], 1.0 - row["distance"]) for row in found]
 

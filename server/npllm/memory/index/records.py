@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from npllm.memory import rows
 from npllm.memory.database import QUERIES, Connection, Database
 from npllm.memory.embeddings import Embeddings
 from npllm.memory.places import covered, paths_of
-from npllm.memory.similarity import EXACT_BELOW, INDEX_SETTINGS
+from npllm.memory.similarity import CANDIDATES, EXACT_BELOW
 
 ANNOUNCED = "index:"  # and the project's number; told to those who listen for versions
 
@@ -254,8 +255,7 @@ class ChunkRecords:
     ) -> list[Near]:
         """The chunks of a project that resemble an embedding, the nearest first; none of another embedder.
 
-        By looking at each where a project has few (a filter leaves plain HNSW with almost none of those), else through
-        the index with iterative scans.
+        By looking at each where a project has few, else at their codes first (see `similarity`).
 
         Args:
             without: the path of a file that does not count.
@@ -272,19 +272,18 @@ class ChunkRecords:
             )
             if size is None or not size["size"]:
                 return []
-            search = QUERIES.nearest_chunks_exact
-            if size["size"] >= EXACT_BELOW:
-                await connection.execute(INDEX_SETTINGS)
-                search = QUERIES.nearest_chunks_indexed
-            found = search(
-                connection,
-                embedding=vector,
-                project_id=size["id"],
-                languages=list(languages),
-                without=rows.text(without),
-                max_distance=1.0 - min_similarity,
-                limit=limit,
-            )
+            parameters: dict[str, Any] = {
+                "embedding": vector,
+                "project_id": size["id"],
+                "languages": list(languages),
+                "without": rows.text(without),
+                "max_distance": 1.0 - min_similarity,
+                "limit": limit,
+            }
+            if size["size"] < EXACT_BELOW:
+                found = QUERIES.nearest_chunks_exact(connection, **parameters)
+            else:
+                found = QUERIES.nearest_chunks_coded(connection, candidates=CANDIDATES, **parameters)
             return [Near(bytes(row["hash"]), row["path"], 1.0 - row["distance"]) async for row in found]
 
         return await self._database.run(operation)

@@ -90,15 +90,20 @@ WITH near AS MATERIALIZED (
       AND f.path <> :without AND t.embedding IS NOT NULL)
 SELECT hash, path, distance FROM near WHERE distance <= :max_distance ORDER BY distance LIMIT :limit;
 
--- name: nearest_chunks_indexed
--- Through the index of all texts, with iterative scans; for projects that hold a good part of them.
-WITH near AS MATERIALIZED (
-    SELECT t.hash, t.embedding <=> CAST(:embedding AS halfvec) AS distance FROM chunk_texts t
-    WHERE t.owner = current_user AND t.embedding IS NOT NULL AND EXISTS (
-        SELECT 1 FROM chunks c JOIN indexed_files f ON f.id = c.file_id AND f.owner = current_user
-        WHERE c.owner = current_user AND c.hash = t.hash AND f.project_id = :project_id
-          AND f.language = ANY(CAST(:languages AS text[])) AND f.path <> :without)
-    ORDER BY t.embedding <=> CAST(:embedding AS halfvec) LIMIT :limit)
+-- name: nearest_chunks_coded
+-- In a project with many: all codes of its chunks are looked at, and so many of the nearest by those (Hamming distance) are
+-- compared exactly.
+WITH held AS MATERIALIZED (
+    SELECT DISTINCT c.hash FROM chunks c JOIN indexed_files f ON f.id = c.file_id AND f.owner = current_user
+    WHERE c.owner = current_user AND f.project_id = :project_id AND f.language = ANY(CAST(:languages AS text[]))
+      AND f.path <> :without),
+likely AS MATERIALIZED (
+    SELECT t.hash FROM held JOIN chunk_texts t ON t.owner = current_user AND t.hash = held.hash AND t.code IS NOT NULL
+    ORDER BY t.code <~> CAST(binary_quantize(CAST(:embedding AS halfvec)) AS bit(384)) LIMIT :candidates),
+near AS (
+    SELECT t.hash, t.embedding <=> CAST(:embedding AS halfvec) AS distance
+    FROM likely JOIN chunk_texts t ON t.owner = current_user AND t.hash = likely.hash
+    ORDER BY distance LIMIT :limit)
 SELECT DISTINCT ON (near.distance, near.hash) near.hash, f.path, near.distance
 FROM near JOIN chunks c ON c.owner = current_user AND c.hash = near.hash
 JOIN indexed_files f ON f.id = c.file_id AND f.owner = current_user AND f.project_id = :project_id AND f.path <> :without

@@ -88,16 +88,19 @@ WHERE near.distance <= :max_distance AND btrim(e.final_text, E' \t\r\n') <> ''
   AND (e.decision IN ('keep', 'low') OR btrim(e.final_text) <> btrim(e.suggested))
 ORDER BY near.distance, e.created_at DESC LIMIT :limit;
 
--- name: similar_indexed
--- The nearest experiences of one project or of all (null), through the HNSW index; run with
--- hnsw.iterative_scan = relaxed_order, so that filtering does not leave too few.
-WITH near AS MATERIALIZED (
+-- name: similar_coded
+-- The nearest experiences of one project or of all (null), where there are many: all codes are looked at, and so many of
+-- the nearest by those (Hamming distance) are compared exactly.
+WITH likely AS MATERIALIZED (
+    SELECT e.id FROM experiences e
+    WHERE e.owner = current_user AND e.language = :language AND e.code IS NOT NULL
+      AND (CAST(:project_id AS bigint) IS NULL OR e.project_id = :project_id)
+    ORDER BY e.code <~> CAST(binary_quantize(CAST(:embedding AS halfvec)) AS bit(384)) LIMIT :candidates),
+near AS MATERIALIZED (
     SELECT e.id, e.path, e.uri, e.project_id, e.prefix, e.suggested, e.final_text, e.decision, e.reward, e.created_at,
            e.embedding <=> CAST(:embedding AS halfvec) AS distance
-    FROM experiences e
-    WHERE e.owner = current_user AND e.language = :language
-      AND (CAST(:project_id AS bigint) IS NULL OR e.project_id = :project_id)
-      AND NOT (e.id = ANY(CAST(:exclude AS uuid[])))
+    FROM likely JOIN experiences e ON e.id = likely.id
+    WHERE e.owner = current_user AND NOT (e.id = ANY(CAST(:exclude AS uuid[])))
       AND btrim(e.final_text, E' \t\r\n') <> ''
       AND (e.decision IN ('keep', 'low') OR btrim(e.final_text) <> btrim(e.suggested))
     ORDER BY e.embedding <=> CAST(:embedding AS halfvec) LIMIT :limit)
