@@ -220,7 +220,7 @@ async def test_a_branch_that_comes_back_is_not_embedded_again(store: Store, proj
 async def test_nearest_is_of_the_project_alone_and_not_of_the_open_file(
     store: Store, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact_below: int
 ) -> None:
-    """By looking at each, and (where a project counts as large) through the index."""
+    """By looking at each, and (where a project counts as large) at their codes first."""
     monkeypatch.setattr(records, "EXACT_BELOW", exact_below)
     other = Project(tmp_path / "other")
     other.write("same.py", HERD + "\n\ndef more_of_it(herd):\n    return herd + 1234567890\n")
@@ -242,6 +242,9 @@ async def test_nearest_is_of_the_project_alone_and_not_of_the_open_file(
         return [one.path for one in near]
 
     assert await paths("") == ["herd.py", "src/boat.py"]
+    monkeypatch.setattr(records, "CANDIDATES", 1)
+    assert await paths("") == (["herd.py"] if exact_below == 1 else ["herd.py", "src/boat.py"])
+    monkeypatch.setattr(records, "CANDIDATES", 100)
     assert await paths("herd.py") == ["src/boat.py"]
     assert await paths("", 0.5) == ["herd.py"]
 

@@ -485,6 +485,59 @@ async def test_rewards_of_earlier_versions_keep_their_meaning(store_config: conf
     await connection.close()
 
 
+async def test_what_an_earlier_version_embedded_has_its_code_and_a_code_follows_its_embedding(
+    store_config: config.Config, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    await migrate(connection, [m for m in load() if m.number < 21])
+    made = make_experience(embedding=None)
+    vector = str(list(unit_vector(3)))
+    await connection.execute("SET search_path = npllm; INSERT INTO projects (path) VALUES ('/project')")
+    await connection.execute(
+        "INSERT INTO experiences (id, project_id, uri, path, language, cursor_offset, prefix, suffix, context, suggested,"
+        " final_text, outcome, implicit, reward, relevance, decision, created_at, revision, contexts, embedding) "
+        "SELECT $1, id, '', 'app.py', 'python', 0, '', '', 'language:python', '', 'x = 1', 'edited', 0, 0, 1, 'keep',"
+        " now(), 0, '{}', $2::text::halfvec FROM projects",
+        *(made.id, vector),
+    )
+    await connection.execute(
+        "INSERT INTO chunk_texts (hash, content, terms, embedding) VALUES ('h', 'x', '', $1::text::halfvec)", vector
+    )
+    store = await Store.connect(store_config)
+    monkeypatch.setattr(similarity, "EXACT_BELOW", 0)
+
+    async def found() -> list[UUID]:
+        near = await store.similar(unit_vector(3), project="/project", language="python", limit=5, min_similarity=0.5)
+        return [one.experience_id for one in near]
+
+    assert await found() == [made.id]
+    assert await connection.fetchval("SELECT count(*) FROM chunk_texts WHERE code IS NOT NULL") == 1
+    assert await connection.fetchval("SELECT relallvisible > 0 FROM pg_class WHERE oid = 'experiences'::regclass")
+    await connection.execute("UPDATE experiences SET embedding = NULL")
+    assert await found() == []
+    await connection.execute("UPDATE experiences SET embedding = $1::text::halfvec", vector)
+    assert await found() == [made.id]
+    await store.close()
+    await connection.close()
+
+
+async def test_a_migration_that_takes_too_long_or_too_much_room_is_said(
+    store_config: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await Store.connect(store_config)).close()
+    slow = [*load(), Migration(9999, "slow", "SELECT pg_sleep(5)")]
+    monkeypatch.setattr("npllm.memory.migrate.load", lambda: slow)
+    monkeypatch.setattr("npllm.memory.migrate.REWRITING_S", 0.2)
+    with pytest.raises(StoreError, match="could not be brought up to date"):
+        await Store.connect(store_config)
+    full = "DO $$ BEGIN RAISE disk_full USING MESSAGE = 'no room'; END $$"
+    monkeypatch.setattr("npllm.memory.migrate.load", lambda: [*load(), Migration(9999, "large", full)])
+    with pytest.raises(StoreError, match="Make room"):
+        await Store.connect(store_config)
+    monkeypatch.undo()
+    await (await Store.connect(store_config)).close()
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [

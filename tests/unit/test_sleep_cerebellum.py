@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from npllm.models.base import Base
 from npllm.sleep.calibration import calibrate, lower_bound
-from npllm.sleep.cerebellum_learner import MOST_WORSE, Verdict
+from npllm.sleep.cerebellum_learner import MOST_WORSE, MOST_WORSE_ALONE, Verdict
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.gate import Judgement
 from npllm.sleep.interruption import Interrupted
@@ -126,6 +127,10 @@ def test_it_is_published_where_one_of_its_two_ways_of_serving_is_better_and_none
     refused = Verdict(better, False, {}, worse)
     assert not refused.passed and "beside the base: no" in refused.reason
     assert not Verdict(unclear, False, {}, unclear).passed
+    much_worse = word(False, -2 * MOST_WORSE_ALONE)
+    assert not Verdict(much_worse, False, {}, better).passed, "it would give reflexes, too"
+    broken = replace(unclear, nll_after=math.nan)
+    assert not Verdict(broken, False, {}, better).passed
 
 
 def test_mas_holds_what_mattered(tiny_model: Path, tmp_path: Path) -> None:

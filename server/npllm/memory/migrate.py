@@ -7,6 +7,7 @@ checkout. Knows nothing of what is in them.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,14 @@ import asyncpg
 import npllm
 from npllm.types import StoreError
 
+log = logging.getLogger(__name__)
+
 SCHEMA = "npllm"
+REWRITTEN = ("experiences", "chunk_texts")  # by 0021
 LOCK = 0x6E706C6C6D  # "npllm": any number, the same for everybody
-PATIENCE_S = 120  # with another process that migrates
-MIN_VECTOR = (0, 8)  # halfvec and iterative index scans
+PATIENCE_S = 100  # with another process that migrates; below the connections' own limit, so that this is what is said
+REWRITING_S = 3600  # a migration may write every row anew
+MIN_VECTOR = (0, 8)  # what is tested; halfvec and binary_quantize
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,16 @@ async def migrate(connection: asyncpg.Connection, migrations: Sequence[Migration
             f"This database user may not set up npllm's tables: {error}. Let an administrator run "
             f"'CREATE EXTENSION IF NOT EXISTS vector' and grant CREATE on the database, or, for a team, run "
             "`npllm team setup`; then try again."
+        ) from error
+    except asyncpg.DiskFullError as error:
+        raise StoreError(
+            "The disk under the database is too full to bring its tables up to date: all is written anew, which "
+            f"needs as much room once more ({error}). Nothing was changed. Make room; it is tried again."
+        ) from error
+    except TimeoutError as error:
+        raise StoreError(
+            f"The tables could not be brought up to date within {REWRITING_S // 60} minutes. Nothing was changed; it "
+            "is tried again."
         ) from error
     except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
         raise StoreError(
@@ -166,7 +181,7 @@ async def _apply(connection: asyncpg.Connection, wanted: Sequence[Migration]) ->
             await connection.execute(f"SET LOCAL search_path = {SCHEMA}, public")
             if await _has(connection, "open_for_migration"):
                 await connection.execute(f"SELECT {SCHEMA}.open_for_migration()")
-            await connection.execute(migration.sql)
+            await connection.execute(migration.sql, timeout=REWRITING_S)
             await connection.execute(
                 f"INSERT INTO {SCHEMA}.schema_migrations (number, name, sha256) VALUES ($1, $2, $3)",
                 migration.number,
@@ -177,7 +192,18 @@ async def _apply(connection: asyncpg.Connection, wanted: Sequence[Migration]) ->
                 await connection.execute(f"SELECT {SCHEMA}.secure()")
         applied += 1
     await _check_vector(connection)
+    if applied:
+        await _tidy(connection)
     return applied
+
+
+async def _tidy(connection: asyncpg.Connection) -> None:
+    """Let what searches read an index alone where all rows were written anew; that this cannot be harms nothing."""
+    for table in REWRITTEN:
+        try:
+            await connection.execute(f"VACUUM (ANALYZE) {SCHEMA}.{table}", timeout=REWRITING_S)
+        except (asyncpg.PostgresError, TimeoutError) as error:
+            log.info("%s is not tidied up now, autovacuum will: %s", table, error)
 
 
 async def _has(connection: asyncpg.Connection, function: str) -> bool:

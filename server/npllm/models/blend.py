@@ -4,7 +4,7 @@
 
 Linear interpolation of language models (Jelinek & Mercer 1980). The base is frozen and the cerebellum, all of whose
 parameters learn in sleep, is an eighth of its size: it knows less of code in general and more of this person's. lambda
-is chosen in each sleep on lines that nothing has learned (`sleep.confidence`), 0 where it does not help. What the
+is chosen in each sleep on lines that nothing has learned (`sleep.saying`), 0 where it does not help. What the
 project says word for word (`continuations`) is mixed in after that. Both must have the same tokens. Used from the
 engine's thread; nothing here learns.
 """

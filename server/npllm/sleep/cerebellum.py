@@ -336,6 +336,8 @@ def _metrics(made: CerebellumReport, verdict: cerebellum_learner.Verdict, plan: 
     names = ("nll_before", "nll_after", "gain", "gain_low", "gain_high", "steps", "tokens_per_s", "seconds")
     counts = ("new", "old", "held_out", "judged_lines", "answered", "right", "patterns")
     values = {name: float(getattr(made, name)) for name in (*names, *counts)}
+    say = ("beside_before", "beside_after", "beside_low", "beside_high")
+    values |= {name: float(value) for name in say if (value := getattr(made, name)) is not None}
     return values | {f"nll_{name}": value for name, value in verdict.nll.items()} | {"until": plan.until.timestamp()}
 
 

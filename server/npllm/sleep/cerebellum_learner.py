@@ -13,6 +13,7 @@ import gc
 import hashlib
 import itertools
 import logging
+import math
 import shutil
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -56,9 +57,10 @@ from npllm.types import Experience, ModelError, Pattern
 
 log = logging.getLogger(__name__)
 
-ASIDE = 6  # one passage in so many is not learned: confidence is judged by it
-MIN_ASIDE = 20  # such passages choose its say; with fewer the held-out texts do, too
-MOST_WORSE = 0.005  # that the held-out texts may cost beside the base, where it is shown to be better alone
+ASIDE = 6  # one passage in so many is not learned: it chooses its say, and confidence is judged by it
+MIN_ASIDE = 20  # such passages; with fewer the held-out texts choose, too, and show nothing any more
+MOST_WORSE = 0.005  # that the held-out texts may cost more beside the base, where it is shown to be better alone
+MOST_WORSE_ALONE = 0.02  # that they may cost more by itself, where it is shown to be better beside the base
 MOST_MOMENTS = 1000  # the newest ones, of the mornings
 LANGUAGE_OF = {ending: language for language, endings in projects.ENDINGS.items() for ending in endings}
 
@@ -87,16 +89,18 @@ class Verdict:
         """Shown to be better in one of the two ways in which it serves, and not much worse in the other."""
         if self.beside is None:
             return self.alone.passed
-        return self.beside.passed or (self.alone.passed and self.beside.gain >= -MOST_WORSE)
+        if self.alone.passed:
+            return self.beside.gain >= -MOST_WORSE
+        return self.beside.passed and self.alone.gain >= -MOST_WORSE_ALONE and math.isfinite(self.alone.nll_after)
 
     @property
     def reason(self) -> str:
         """Why it is published, or not."""
-        if self.beside is None or self.alone.passed == self.beside.passed:
+        if self.beside is None or self.alone.passed == self.passed:
             return self.alone.reason
-        if self.beside.passed:
+        if self.passed:
             return "Beside the base the held-out texts are likelier than before."
-        return self.alone.reason if self.passed else f"Alone it is better; beside the base: {self.beside.reason}"
+        return f"Alone it is better; beside the base: {self.beside.reason}"
 
 
 class CerebellumLearner:
@@ -214,22 +218,33 @@ class CerebellumLearner:
         return replace(made, share=verdict.share if verdict.passed else 0.0, base=verdict.base)
 
     def _judge_beside(self, verdict: Verdict) -> Verdict:
-        """The gate once more, on what the base writes with the cerebellum's say: with that of the version in use, as it
-        is now, and with the new one's, which is chosen on lines that are not judged by."""
+        """The gate once more, on what the base writes with the cerebellum's say: with that of the version in use, and
+        with the new one's. That is chosen on lines that are not judged by; where there are too few of those, it can
+        only speak against the version. One that is better alone, but for which it was chosen badly, keeps the say that
+        the version in use has."""
         saying = self._saying()
         if saying is None:
             return verdict
         small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
-        choosing = self._passed_over if len(self._passed_over) >= MIN_ASIDE else (*self._passed_over, *self._unseen)
-        share = saying.share(small, choosing, self._meter.step)
+        apart = len(self._passed_over) >= MIN_ASIDE
+        choosing = self._passed_over if apart else (*self._passed_over, *self._unseen)
         former = Cerebellum(self._before, context_tokens=self._builder.context_tokens)
-        ways = [(former, self._share_in_use(saying.fingerprint)), (small, share)]
-        before, after = saying.costs(ways, self._unseen, self._meter.step)
-        scored = [
-            Scored(file_of(item), saying.utf8_bytes(place), one, other)
-            for item, place, one, other in zip(self._held_out, self._unseen, before, after, strict=True)
-        ]
-        return replace(verdict, beside=self._judged(scored), share=share, base=saying.fingerprint)
+        now = self._share_in_use(saying.fingerprint)
+        now = saying.share(former, choosing, self._meter.step) if now is None else now
+        shares = list(dict.fromkeys([saying.share(small, choosing, self._meter.step), now]))
+        ways = [(former, now), *((small, share) for share in shares)]
+        before, *after = saying.costs(ways, self._unseen, self._meter.step)
+        found = []
+        for share, nats in zip(shares, after, strict=True):
+            scored = [
+                Scored(file_of(item), saying.utf8_bytes(place), one, other)
+                for item, place, one, other in zip(self._held_out, self._unseen, before, nats, strict=True)
+            ]
+            beside = self._judged(scored)
+            if not apart and beside.passed:
+                beside = replace(beside, passed=False, reason="Its say was chosen by the texts that would show it.")
+            found.append(replace(verdict, beside=beside, share=share, base=saying.fingerprint))
+        return next((one for one in found if one.passed), found[0])
 
     def _judged(self, scored: Sequence[Scored]) -> Judgement:
         return judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
@@ -252,8 +267,8 @@ class CerebellumLearner:
         builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), most)
         return Saying(base, builder, self._knowledge, self._stop)
 
-    def _share_in_use(self, base: str) -> float:
-        """How much of a say the version in use has beside a base."""
+    def _share_in_use(self, base: str) -> float | None:
+        """How much of a say the version in use has beside a base; None: never asked, since another base wrote."""
         if self._plan.parent is None:
             return 0.0
         try:
@@ -261,7 +276,9 @@ class CerebellumLearner:
             found = Calibration.from_json(manifest.data["calibration"])
         except (ModelError, KeyError, TypeError, ValueError):  # it was damaged, so this began with the model as it came
             return 0.0
-        return found.share if manifest.version_id == self._plan.parent and found.base == base else 0.0
+        if manifest.version_id != self._plan.parent:
+            return 0.0
+        return found.share if found.base == base else None
 
     @property
     def _unseen(self) -> tuple[Unseen, ...]:

@@ -197,6 +197,8 @@ class CerebellumReport:
                 f"Beside the base they went from {before:.3f} to {after:.3f} ({after / before - 1:+.1%}, {low:+.1%} to "
                 f"{high:+.1%}). "
             )
+        if not self.published:
+            return told + "The base writes as before."
         if not self.share:
             return told + "The base writes without it."
         return told + f"In what the base writes it has {self.share:.0%} of the say."

@@ -3,8 +3,8 @@
     p(w) = (1 - lambda) p_base(w) + lambda p_cerebellum(w)        (`models.blend`; continuations come after it)
 
 lambda is what makes lines likeliest that nothing has learned. What a version is worth beside the base is then asked on
-other lines, the held-out ones that the gate judges by: nats with the version in use and its lambda, as it serves now,
-and with the new one. The base has no adapters here, so that its own sleep does not decide about the cerebellum's.
+the held-out ones that the gate judges by: nats with the version in use and its lambda, as it serves now, and with the
+new one. The base has no adapters here, so that its own sleep does not decide about the cerebellum's.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import torch
 from npllm.models.base import Base
 from npllm.models.blend import SHARES, mixed
 from npllm.models.cerebellum import Cerebellum
+from npllm.models.engine import Cancelled
 from npllm.models.fim import PromptBuilder, PromptParts
+from npllm.models.torch_engine import TorchEngine
 from npllm.sleep.confidence import Unseen
-from npllm.sleep.interruption import look
+from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.knowledge import Knowledge
 
 MOST_LINES = 60  # that lambda is chosen by
@@ -37,6 +39,8 @@ class Saying:
 
     def __init__(self, base: Base, builder: PromptBuilder, knowledge: Knowledge | None, stop: threading.Event) -> None:
         self._base, self._builder, self._knowledge, self._stop = base, builder, knowledge, stop
+        self._engine = TorchEngine(base)
+        self._engines: dict[int, TorchEngine] = {}  # by cerebellum
 
     @property
     def fingerprint(self) -> str:
@@ -65,9 +69,9 @@ class Saying:
         found: list[list[float]] = [[] for _ in ways]
         for number, place in enumerate(places, 1):
             answer = self._builder.encode_middle(place.text)[:MOST_ASKED]
-            own = self._rows(self._base, self._builder, place, answer)
+            own = self._rows(self._engine, self._builder, place, answer)
             others = {id(small): small for small, share in ways if share > 0}
-            said = {name: self._rows(one.base, one.builder, place, answer) for name, one in others.items()}
+            said = {name: self._rows(self._of(one), one.builder, place, answer) for name, one in others.items()}
             known = None
             if self._knowledge is not None:
                 sides = (place.prefix, place.suffix)
@@ -86,12 +90,20 @@ class Saying:
         """Of what `costs` asks at a place."""
         return len(self._builder.codec.decode(self._builder.encode_middle(place.text)[:MOST_ASKED]).encode())
 
-    def _rows(self, model: Base, builder: PromptBuilder, place: Unseen, answer: Sequence[int]) -> torch.Tensor:
-        """A model's logits [T, V] for each token of an answer."""
+    def _of(self, small: Cerebellum) -> TorchEngine:
+        if id(small) not in self._engines:
+            self._engines[id(small)] = TorchEngine(small.base)
+        return self._engines[id(small)]
+
+    def _rows(self, engine: TorchEngine, builder: PromptBuilder, place: Unseen, answer: Sequence[int]) -> torch.Tensor:
+        """A model's logits [T, V] for each token of an answer; in pieces, as it serves."""
+        prompt = builder.build(PromptParts(place.path, place.prefix, place.suffix), reserve=len(answer)).ids
         look(self._stop)
-        parts = PromptParts(place.path, place.prefix, place.suffix)
-        ids = torch.tensor([[*builder.build(parts, reserve=len(answer)).ids, *answer]], device=model.device)
-        with torch.inference_mode():
-            logits = model.model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1).logits
-        rows: torch.Tensor = logits[0, :-1].float().cpu()
-        return rows
+        try:
+            first = engine.prefill(prompt, self._stop)
+        except Cancelled:
+            raise Interrupted from None
+        look(self._stop)
+        rows = torch.cat([first[None], engine.verify(answer)])[:-1] if answer else first[None][:0]
+        engine.crop(len(prompt))
+        return rows.float().cpu()
