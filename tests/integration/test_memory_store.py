@@ -494,8 +494,9 @@ async def test_what_an_earlier_version_embedded_has_its_code_and_a_code_follows_
     vector = str(list(unit_vector(3)))
     await connection.execute("SET search_path = npllm; INSERT INTO projects (path) VALUES ('/project')")
     await connection.execute(
-        "INSERT INTO experiences (id, project_id, uri, path, language, cursor_offset, prefix, suffix, context, suggested,"
-        " final_text, outcome, implicit, reward, relevance, decision, created_at, revision, contexts, embedding) "
+        "INSERT INTO experiences (id, project_id, uri, path, language, cursor_offset, prefix, suffix, context,"
+        " suggested, final_text, outcome, implicit, reward, relevance, decision, created_at, revision, contexts,"
+        " embedding) "
         "SELECT $1, id, '', 'app.py', 'python', 0, '', '', 'language:python', '', 'x = 1', 'edited', 0, 0, 1, 'keep',"
         " now(), 0, '{}', $2::text::halfvec FROM projects",
         *(made.id, vector),
