@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import torch
 
 from npllm.models.base import Base
+from npllm.models.cerebellum import Calibration
+from npllm.models.manifest import Manifest, write_manifest
 from npllm.sleep.calibration import calibrate, lower_bound
-from npllm.sleep.cerebellum_learner import MOST_WORSE, MOST_WORSE_ALONE, Verdict
+from npllm.sleep.cerebellum_learner import MOST_WORSE, MOST_WORSE_ALONE, Verdict, share_in_use
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.gate import Judgement
 from npllm.sleep.interruption import Interrupted
@@ -20,6 +23,7 @@ from npllm.sleep.objectives import Sample
 from npllm.sleep.patterns import count, frequent, key, weight_of
 from npllm.sleep.project import Passage
 from npllm.sleep.trainer import Step
+from npllm.types import new_id
 from tests.fixtures_sleep import experience
 
 SAMPLES = [Sample(tuple((7 * k + 3 * i) % 500 + 20 for i in range(24)), 10) for k in range(24)]
@@ -131,6 +135,21 @@ def test_it_is_published_where_one_of_its_two_ways_of_serving_is_better_and_none
     assert not Verdict(much_worse, False, {}, better).passed, "it would give reflexes, too"
     broken = replace(unclear, nll_after=math.nan)
     assert not Verdict(broken, False, {}, better).passed
+
+
+def test_what_the_version_in_use_has_of_the_say_is_its_own_beside_the_base_it_was_found_for(tmp_path: Path) -> None:
+    parent = new_id()
+    calibration = Calibration(None, 9, 0, 0, share=0.3, base="this one")
+    manifest = Manifest(
+        *(parent, "cerebellum", "origin", None, new_id(), "00", datetime.now(UTC)),
+        {"calibration": calibration.to_json()},
+    )
+    write_manifest(tmp_path, manifest)
+    assert share_in_use(tmp_path, parent, "this one") == 0.3
+    assert share_in_use(tmp_path, parent, "another") is None, "to be asked: it may be worth something there, too"
+    assert share_in_use(tmp_path, None, "this one") == 0.0, "before the first sleep nothing is in use"
+    assert share_in_use(tmp_path, new_id(), "this one") == 0.0, "the one in use was damaged"
+    assert share_in_use(tmp_path / "nothing", parent, "this one") == 0.0
 
 
 def test_mas_holds_what_mattered(tiny_model: Path, tmp_path: Path) -> None:

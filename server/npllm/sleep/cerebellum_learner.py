@@ -229,7 +229,7 @@ class CerebellumLearner:
         apart = len(self._passed_over) >= MIN_ASIDE
         choosing = self._passed_over if apart else (*self._passed_over, *self._unseen)
         former = Cerebellum(self._before, context_tokens=self._builder.context_tokens)
-        now = self._share_in_use(saying.fingerprint)
+        now = share_in_use(self._start, self._plan.parent, saying.fingerprint)
         now = saying.share(former, choosing, self._meter.step) if now is None else now
         shares = list(dict.fromkeys([saying.share(small, choosing, self._meter.step), now]))
         ways = [(former, now), *((small, share) for share in shares)]
@@ -266,19 +266,6 @@ class CerebellumLearner:
         most = min(settings.context_tokens, base.info.context_tokens)
         builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), most)
         return Saying(base, builder, self._knowledge, self._stop)
-
-    def _share_in_use(self, base: str) -> float | None:
-        """How much of a say the version in use has beside a base; None: never asked, since another base wrote."""
-        if self._plan.parent is None:
-            return 0.0
-        try:
-            manifest = read_manifest(self._start)
-            found = Calibration.from_json(manifest.data["calibration"])
-        except (ModelError, KeyError, TypeError, ValueError):  # it was damaged, so this began with the model as it came
-            return 0.0
-        if manifest.version_id != self._plan.parent:
-            return 0.0
-        return found.share if found.base == base else None
 
     @property
     def _unseen(self) -> tuple[Unseen, ...]:
@@ -476,3 +463,22 @@ class CerebellumLearner:
             return {}
         placed = {name: tensor.to(self._base.device) for name, tensor in self._plastic.items()}
         return {"plastic": plastic.of(placed), "zeroed": plastic.of(placed, zeroed=True)}
+
+
+def share_in_use(start: Path, parent: UUID | None, base: str) -> float | None:
+    """How much of a say the version in use, `parent`, has beside a base; None: never asked, since another base wrote.
+
+    Args:
+        start: the folder that the sleep begins with; the parent's own, unless that is damaged.
+        base: its fingerprint.
+    """
+    if parent is None:
+        return 0.0
+    try:
+        manifest = read_manifest(start)
+        found = Calibration.from_json(manifest.data["calibration"])
+    except (ModelError, KeyError, TypeError, ValueError):  # it was damaged, so this began with the model as it came
+        return 0.0
+    if manifest.version_id != parent:
+        return 0.0
+    return found.share if found.base == base else None
