@@ -32,8 +32,17 @@ from npllm.sleep.protocol import Ending, Message, Phase, Progress, decode
 from npllm.sleep.report import Report, Verdict
 from npllm.sleep.scheduler import Scheduler
 from npllm.sleep.supervisor import Ended, Sleeper, SleeperState
-from npllm.types import ConsolidationState, ServerState, VersionState, new_id
-from tests.fixtures_sleep import MORNING, PYTHON, SOURCE, config_for, from_source, start_child, write_settings
+from npllm.types import ConsolidationState, Decision, OutcomeKind, ServerState, VersionState, new_id
+from tests.fixtures_sleep import (
+    MORNING,
+    PYTHON,
+    SOURCE,
+    config_for,
+    experience,
+    from_source,
+    start_child,
+    write_settings,
+)
 
 GONE_S = 2.0 + 1.0  # the promise, and what a busy test machine may add
 
@@ -100,7 +109,11 @@ async def consistent(store: Store, config: Config) -> None:
 
 async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: Store, config: Config) -> None:
     morning = from_source(40)
-    await store.write(morning)
+    unwanted = replace(
+        experience(5000, path="types.py", final="", suggested="raise SystemExit(1)", decision=Decision.AVOID),
+        outcome=OutcomeKind.DELETED,
+    )
+    await store.write([*morning, unwanted])
     heard: list[str] = []
     announced = asyncio.Event()
     await store.listen(lambda id: (heard.append(id), announced.set()))  # type: ignore[func-returns-value]
@@ -130,6 +143,7 @@ async def test_a_morning_is_consolidated_then_the_next_day_builds_on_it(store: S
     held_out, learned = set(manifest.data["held_out"]), set(manifest.data["learned"])
     assert held_out.isdisjoint(learned)
     assert held_out | learned | set(manifest.data["validated"]) == {str(item.id) for item in morning}
+    assert manifest.data["negatives"] == [str(unwanted.id)], "what is to be avoided is learned from, as such"
 
     row = await store.last_consolidation()
     assert row is not None
