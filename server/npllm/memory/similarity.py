@@ -16,10 +16,10 @@ from npllm.memory.database import QUERIES, Connection
 from npllm.memory.texts import snippet_text
 from npllm.types import Snippet
 
-EXACT_BELOW = 20_000  # rows of one project and language
 SPARE = 4  # candidates per wanted snippet, for those that fall to the avoided
 AVOIDED = 2_000  # newest avoided suggestions that are looked at
 CANDIDATES = 4_000  # nearest by their codes, that are compared exactly
+EXACT_BELOW = 2 * CANDIDATES  # rows of one project and language; with fewer, codes spare nothing
 SHORT = 12  # characters; an avoided text shorter than this is avoided only as a whole
 
 
