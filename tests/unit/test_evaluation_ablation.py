@@ -184,6 +184,28 @@ def test_shuffled_feedback_is_told_from_the_real_one() -> None:
     as_good = {**found, arms.SHIPPED_PLACEBO: real}  # where it is run, what ships is judged by its own placebo
     made = table.targets(table.Project("p", arms.arms(), 3, [0], as_good), speed=0.9)
     assert next(target for target in made if target.text.startswith("shuffled")).reached is False
+
+    def alone(chain_of: dict[tuple[int, int], Lived], factor: float) -> dict[tuple[int, int], Lived]:
+        """The same, with the cerebellum's own predictions beside: `factor` of the base's nats."""
+        return {
+            (seed, day): Lived(
+                lived.facts,
+                [
+                    *lived.rows,
+                    *(
+                        dataclasses.replace(row, column="cerebellum", nats=row.nats * factor)
+                        for row in base[seed, day].rows
+                        if row.part != "general" and row.slice == day
+                    ),
+                ],
+            )
+            for (seed, day), lived in chain_of.items()
+        }
+
+    both = {**as_good, arms.SHIPPED: alone(real, 0.9), arms.SHIPPED_PLACEBO: alone(real, 1.2)}
+    made = table.targets(table.Project("p", arms.arms(), 3, [0], both), speed=0.9)
+    small = next(target for target in made if "cerebellum" in target.text)
+    assert small.reached is True and small.found.startswith("+10.0%"), "of what ships, not of its placebo"
     swapped = {0: Lived({}, [*base[0, 3].rows, *(dataclasses.replace(r, column="frozen") for r in base[0, 3].rows)])}
     nothing = figures.recovered(real, base, swapped, 3)
     assert nothing is not None and nothing.value == pytest.approx(0.0)

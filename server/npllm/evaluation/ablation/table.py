@@ -77,7 +77,8 @@ def targets(project: Project, speed: float | None) -> list[Target]:
     whole = bool(found.get(SHIPPED) and found.get(SHIPPED_PLACEBO))
     real, shuffled = (SHIPPED, SHIPPED_PLACEBO) if whole else (LEARNS, PLACEBO)
     placebo = figures.difference(found.get(real, {}), found.get(shuffled, {}), found.get(BASE, {}))
-    small = next((one for arm in reversed(project.arms) if (one := project.figures(arm).cerebellum)), None)
+    honest = [arm for arm in reversed(project.arms) if not arm.shuffled]
+    small = made.cerebellum or next((one for arm in honest if (one := project.figures(arm).cerebellum)), None)
     rate, before = made.again, base.again
     share = rate.value / before.value if rate and before and before.value > 0 else None
     return [
