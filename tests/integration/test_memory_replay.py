@@ -172,7 +172,7 @@ async def test_a_large_memory_is_drawn_from_within_the_time_of_a_command(store: 
         row["column_name"]
         for row in await connection.fetch(
             "SELECT column_name FROM information_schema.columns WHERE table_schema = 'npllm' "
-            "AND table_name = 'experiences' AND column_name <> 'id'"
+            "AND table_name = 'experiences' AND column_name <> 'id' AND is_generated = 'NEVER'"
         )
     ]
     columns = ", ".join(names)
