@@ -15,14 +15,15 @@ from npllm.models.base import Base
 from npllm.models.cerebellum import Calibration
 from npllm.models.manifest import Manifest, write_manifest
 from npllm.sleep.calibration import calibrate, lower_bound
-from npllm.sleep.cerebellum_learner import MOST_WORSE, MOST_WORSE_ALONE, Verdict, share_in_use
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.gate import Judgement
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.objectives import Sample
 from npllm.sleep.patterns import count, frequent, key, weight_of
 from npllm.sleep.project import Passage
+from npllm.sleep.saying import share_in_use
 from npllm.sleep.trainer import Step
+from npllm.sleep.verdict import MOST_WORSE, MOST_WORSE_ALONE, Verdict
 from npllm.types import new_id
 from tests.fixtures_sleep import experience
 

@@ -38,8 +38,8 @@ from npllm.types import CerebellumVersion, Consolidation, Experience, ModelError
 
 if TYPE_CHECKING:
     from npllm.models.cerebellum import Calibration
-    from npllm.sleep import cerebellum_learner
     from npllm.sleep.checkpoint import Position
+    from npllm.sleep.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -291,7 +291,7 @@ def _report(
     plan: Plan,
     passages: Sequence[Passage],
     position: Position,
-    verdict: cerebellum_learner.Verdict,
+    verdict: Verdict,
     calibration: Calibration,
     patterns: int,
     seconds: float,
@@ -332,7 +332,7 @@ def _report(
     )
 
 
-def _metrics(made: CerebellumReport, verdict: cerebellum_learner.Verdict, plan: Plan) -> dict[str, float]:
+def _metrics(made: CerebellumReport, verdict: Verdict, plan: Plan) -> dict[str, float]:
     names = ("nll_before", "nll_after", "gain", "gain_low", "gain_high", "steps", "tokens_per_s", "seconds")
     counts = ("new", "old", "held_out", "judged_lines", "answered", "right", "patterns")
     values = {name: float(getattr(made, name)) for name in (*names, *counts)}

@@ -13,11 +13,10 @@ import gc
 import hashlib
 import itertools
 import logging
-import math
 import shutil
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -51,56 +50,17 @@ from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
-from npllm.sleep.saying import Saying
+from npllm.sleep.saying import Saying, share_in_use
 from npllm.sleep.trainer import Step
+from npllm.sleep.verdict import Verdict
 from npllm.types import Experience, ModelError, Pattern
 
 log = logging.getLogger(__name__)
 
 ASIDE = 6  # one passage in so many is not learned: it chooses its say, and confidence is judged by it
 MIN_ASIDE = 20  # such passages; with fewer the held-out texts choose, too, and show nothing any more
-MOST_WORSE = 0.005  # that the held-out texts may cost more beside the base, where it is shown to be better alone
-MOST_WORSE_ALONE = 0.02  # that they may cost more by itself, where it is shown to be better beside the base
 MOST_MOMENTS = 1000  # the newest ones, of the mornings
 LANGUAGE_OF = {ending: language for language, endings in projects.ENDINGS.items() for ending in endings}
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What held-out texts say.
-
-    Attributes:
-        alone: the gate's word on what it predicts by itself.
-        lives: whether the plastic layer serves: only if it beats both none and its own trace zeroed.
-        nll: nats per byte, "plain" without the layer, and with it "plastic" and "zeroed".
-        beside: the gate's word on what the base writes with its say, against what it writes now; None: it has none.
-        share: of the say, and `base`, the fingerprint of the base beside which it was found.
-    """
-
-    alone: Judgement
-    lives: bool
-    nll: Mapping[str, float]
-    beside: Judgement | None = None
-    share: float = 0.0
-    base: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Shown to be better in one of the two ways in which it serves, and not much worse in the other."""
-        if self.beside is None:
-            return self.alone.passed
-        if self.alone.passed:
-            return self.beside.gain >= -MOST_WORSE
-        return self.beside.passed and self.alone.gain >= -MOST_WORSE_ALONE and math.isfinite(self.alone.nll_after)
-
-    @property
-    def reason(self) -> str:
-        """Why it is published, or not."""
-        if self.beside is None or self.alone.passed == self.passed:
-            return self.alone.reason
-        if self.passed:
-            return "Beside the base the held-out texts are likelier than before."
-        return f"Alone it is better; beside the base: {self.beside.reason}"
 
 
 class CerebellumLearner:
@@ -463,22 +423,3 @@ class CerebellumLearner:
             return {}
         placed = {name: tensor.to(self._base.device) for name, tensor in self._plastic.items()}
         return {"plastic": plastic.of(placed), "zeroed": plastic.of(placed, zeroed=True)}
-
-
-def share_in_use(start: Path, parent: UUID | None, base: str) -> float | None:
-    """How much of a say the version in use, `parent`, has beside a base; None: never asked, since another base wrote.
-
-    Args:
-        start: the folder that the sleep begins with; the parent's own, unless that is damaged.
-        base: its fingerprint.
-    """
-    if parent is None:
-        return 0.0
-    try:
-        manifest = read_manifest(start)
-        found = Calibration.from_json(manifest.data["calibration"])
-    except (ModelError, KeyError, TypeError, ValueError):  # it was damaged, so this began with the model as it came
-        return 0.0
-    if manifest.version_id != parent:
-        return 0.0
-    return found.share if found.base == base else None

@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import UUID
 
 import torch
 
 from npllm.models.base import Base
 from npllm.models.blend import SHARES, mixed
-from npllm.models.cerebellum import Cerebellum
+from npllm.models.cerebellum import Calibration, Cerebellum
 from npllm.models.engine import Cancelled
 from npllm.models.fim import PromptBuilder, PromptParts
+from npllm.models.manifest import read_manifest
 from npllm.models.torch_engine import TorchEngine
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.knowledge import Knowledge
+from npllm.types import ModelError
 
 MOST_LINES = 60  # that lambda is chosen by
 MOST_ASKED = 32  # tokens of a text
@@ -107,3 +111,22 @@ class Saying:
         rows = torch.cat([first[None], engine.verify(answer)])[:-1] if answer else first[None][:0]
         engine.crop(len(prompt))
         return rows.float().cpu()
+
+
+def share_in_use(start: Path, parent: UUID | None, base: str) -> float | None:
+    """How much of a say the version in use, `parent`, has beside a base; None: never asked, since another base wrote.
+
+    Args:
+        start: the folder that the sleep begins with; the parent's own, unless that is damaged.
+        base: its fingerprint.
+    """
+    if parent is None:
+        return 0.0
+    try:
+        manifest = read_manifest(start)
+        found = Calibration.from_json(manifest.data["calibration"])
+    except (ModelError, KeyError, TypeError, ValueError):  # it was damaged, so this began with the model as it came
+        return 0.0
+    if manifest.version_id != parent:
+        return 0.0
+    return found.share if found.base == base else None
