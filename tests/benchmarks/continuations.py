@@ -1,13 +1,13 @@
-"""What do continuations gain, and which weights should they have? The next lines of real projects, without a server.
+"""What do continuations gain, and how much should a match count? The next lines of real projects, without a server.
 
     python -m tests.benchmarks.continuations --package textual=0.40.0,0.60.0 --seed 0
     python -m tests.benchmarks.continuations --package flask=2.0.0,3.0.0 --small
-    python -m tests.benchmarks.continuations --fit
+    python -m tests.benchmarks.continuations --fit weighing.safetensors
 
 For each project: bits per UTF-8 byte of held-out lines by the bare base and with what the older release and the rest of
-the document say word for word; `--small` the same for the cerebellum as it came, at some trusts. `--fit` finds the
-weights on the lines of all projects but `JUDGED`, and tells what they gain on those. Releases are downloaded once, into
-`.eval/wheels`.
+the document say word for word; `--small` the same for the cerebellum as it came, at some trusts. `--fit` makes the
+network of `models.weighing` from the lines of `PROJECTS`, as the base and the cerebellum see them, apart and mixed,
+and writes it to a file. Releases are downloaded once, into `.eval/wheels`.
 """
 
 from __future__ import annotations
@@ -21,54 +21,63 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 
 import npllm
 from npllm.evaluation import lines, sources
 from npllm.evaluation import plan as days
 from npllm.models import continuations, examples
 from npllm.models.base import Base
-from npllm.models.continuations import ORDERS, Index
+from npllm.models.blend import mixed
+from npllm.models.continuations import Index
 from npllm.models.fim import PromptBuilder, choose
 from npllm.models.reading import Reader, known_at
+from npllm.models.weighing import LEVELS, Weighing, features
 
-JUDGED = ("textual=0.40.0,0.60.0", "flask=2.0.0,3.0.0", "rich=10.0.0,13.7.0")
+JUDGED = ("textual=0.40.0,0.60.0", "flask=2.0.0,3.0.0", "rich=10.0.0,13.7.0", "httpx=0.22.0,0.28.1")
 PROJECTS = (
-    "trio=0.20.0,0.27.0",
+    "anyio=2.0.0,4.3.0",
+    "attrs=20.1.0,23.2.0",
+    "black=22.1.0,24.1.0",
+    "cherrypy=17.0.0,18.9.0",
     "click=7.1.2,8.1.7",
-    "httpx=0.18.0,0.27.0",
+    "hypothesis=6.0.0,6.100.0",
+    "marshmallow=3.0.0,3.21.0",
+    "poetry=1.2.0,1.8.0",
+    "pytest=6.0.0,8.0.0",
+    "scrapy=2.0.0,2.11.0",
     "starlette=0.20.0,0.37.0",
+    "trio=0.20.0,0.27.0",
     "werkzeug=1.0.1,3.0.0",
 )
+WAYS = (0.0, 0.1, 0.2, 1.0)  # shares of the cerebellum in what a match is weighed against
 SIDE = 40_000  # characters of the document before and after the cursor
-STEPS = 300
-DECAY = 1e-3
+HIDDEN, STEPS, AT_ONCE, RATE, DECAY = 32, 500, 8, 1e-2, 0.1  # chosen on four of `PROJECTS`, by the others
 
 
 @dataclass(frozen=True)
 class Asked:
-    """For each token asked, what the mixture is made of: N tokens, L levels (orders and, in each, sources).
+    """For each token asked, what the mixture is made of: N tokens, L levels.
 
     Attributes:
         probability: the model's own of the token, [N].
         share: the token's among what followed, [N, L].
         found: whether anything followed, [N, L].
-        features: x of the module's equation, [N, L, 4].
-        size: bytes of all.
+        x: `weighing.features` where anything did, [M, F].
     """
 
     probability: torch.Tensor
     share: torch.Tensor
     found: torch.Tensor
-    features: torch.Tensor
-    size: int
+    x: torch.Tensor
 
-    def nats(self, weights: torch.Tensor, biases: torch.Tensor) -> torch.Tensor:
-        """Negative log-likelihood of all: with w [4] and b [L]."""
-        p, gates = self.probability, (biases + self.features @ weights).sigmoid()
-        for level in range(self.share.shape[1]):
-            gate = gates[:, level]
-            p = torch.where(self.found[:, level], (1 - gate) * p + gate * self.share[:, level], p)
-        return -p.clamp(min=1e-12).log().sum()
+    def nats(self, gates: torch.Tensor) -> torch.Tensor:
+        """Negative log-likelihood of each token [N], where a level counts as much as its gate [M] says."""
+        p, every = self.probability, torch.zeros_like(self.share).masked_scatter(self.found, gates)
+        for level in range(LEVELS):
+            mixture = (1 - every[:, level]) * p + every[:, level] * self.share[:, level]
+            p = torch.where(self.found[:, level], mixture, p)
+        return -p.clamp(min=1e-12).log()
 
 
 class Reading:
@@ -87,59 +96,110 @@ class Reading:
             files = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in sorted(root.rglob("*.py"))}
         return Index({name: self.reader.tokens(text) for name, text in files.items()}, self.vocabulary)
 
-    def asked(
+    def rows(self, prefix: str, suffix: str, path: str, truth: str) -> tuple[tuple[int, ...], torch.Tensor]:
+        """The tokens of a text at a place, and what the model expects of each, logits [T, V]."""
+        one = examples.encode(self.builder, prefix[-6000:], suffix[:2000], path, truth)
+        begin, end = one.loss_start, len(one.ids) - (one.ids[-1] == self.builder.end_id)
+        with torch.inference_mode():
+            found = self.base.model(torch.tensor([one.ids])).logits[0, begin - 1 : end - 1].float().clone()
+        return one.ids[begin:end], found
+
+    def nats(
         self, visits: Sequence[days.Visit], index: Index, trusts: Sequence[float]
-    ) -> tuple[Asked, dict[float, float]]:
-        """What all tokens asked are mixed of, and the nats with the weights of now at some trusts."""
-        probabilities, levels, size = list[float](), list[list[list[float]]](), 0
-        nats = dict.fromkeys(trusts, 0.0)
-        for visit in visits:
-            for ask in visit.asks:
-                above, below = visit.change.around(ask.number)
-                line, truth = visit.change.new[ask.number], visit.truth(ask)
-                prefix, suffix = above + line[: ask.column], line[len(lines.content(line)) :] + below
-                one = examples.encode(self.builder, prefix[-6000:], suffix[:2000], visit.path, truth)
-                begin, end = one.loss_start, len(one.ids) - (one.ids[-1] == self.builder.end_id)
-                answer = one.ids[begin:end]
-                with torch.inference_mode():
-                    rows = self.base.model(torch.tensor([one.ids])).logits[0, begin - 1 : end - 1].float()
-                size += len(truth.encode())
-                document = prefix[-SIDE:], suffix[:SIDE]
-                for trust in trusts:
-                    known = known_at(self.reader, *document, self.vocabulary, index, visit.path, trust)
-                    for at, row in enumerate(rows):
-                        nats[trust] -= float(known.mix(row, answer[:at])[answer[at]])
-                known = known_at(self.reader, *document, self.vocabulary, index, visit.path)
-                for at, row in enumerate(rows.softmax(-1).numpy()):
-                    probabilities.append(float(row[answer[at]]))
-                    levels.append(_levels(known.found(answer[:at]), row, answer[at]))
-        table = torch.tensor(levels).double().view(len(levels), -1, 6)
-        asked = Asked(torch.tensor(probabilities).double(), table[..., 1], table[..., 0] > 0, table[..., 2:], size)
-        return asked, nats
+    ) -> tuple[float, dict[float, float], int]:
+        """Of all lines asked: by the model alone, with what is known at some trusts, and their bytes."""
+        alone, nats, size = 0.0, dict.fromkeys(trusts, 0.0), 0
+        for path, prefix, suffix, truth in places(visits):
+            answer, rows = self.rows(prefix, suffix, path, truth)
+            size += len(truth.encode())
+            alone -= float(rows.log_softmax(-1)[range(len(answer)), answer].sum())
+            for trust in trusts:
+                known = known_at(self.reader, prefix[-SIDE:], suffix[:SIDE], self.vocabulary, index, path, trust)
+                for at, row in enumerate(rows):
+                    nats[trust] -= float(known.mix(row, answer[:at])[answer[at]])
+        return alone, nats, size
 
 
-def _levels(found: Sequence[continuations.Followers], row: np.ndarray, token: int) -> list[list[float]]:
-    """For each level whether anything was found, the token's share, and the features."""
-    levels = [[0.0] * 6 for _ in range(2 * len(ORDERS))]
-    for one in found:
-        share = float(one.counts[one.tokens == token].sum()) / one.total
-        levels[2 * one.order + one.source] = [1.0, share, *one.features(float(row.max()), float(row[one.often]))]
-    return levels
+def places(visits: Sequence[days.Visit]) -> list[tuple[str, str, str, str]]:
+    """For each line asked: path, text before and after the cursor, and what was written there."""
+    made = []
+    for visit in visits:
+        for ask in visit.asks:
+            above, below = visit.change.around(ask.number)
+            line = visit.change.new[ask.number]
+            suffix = line[len(lines.content(line)) :] + below
+            made.append((visit.path, above + line[: ask.column], suffix, visit.truth(ask)))
+    return made
 
 
-def fit(sets: Sequence[Asked]) -> tuple[torch.Tensor, torch.Tensor]:
-    """w and b that make tokens likeliest, each project counting alike."""
-    centre = torch.cat([one.features[one.found] for one in sets]).mean(0)
-    weights = torch.zeros(4, dtype=torch.float64, requires_grad=True)
-    biases = torch.full((2 * len(ORDERS),), -1.5, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([weights, biases], lr=0.05)
+def asked(base: Reading, small: Reading, visits: Sequence[days.Visit], index: Index) -> list[Asked]:
+    """What all tokens asked are mixed of, in each of `WAYS`."""
+    made: list[list[tuple[float, np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in WAYS]
+    for path, prefix, suffix, truth in places(visits):
+        answer, rows = base.rows(prefix, suffix, path, truth)
+        beside = small.rows(prefix, suffix, path, truth)[1]
+        known = known_at(base.reader, prefix[-SIDE:], suffix[:SIDE], base.vocabulary, index, path)
+        for at, token in enumerate(answer):
+            found = known.found(answer[:at])
+            share = np.zeros(LEVELS)
+            for one in found:
+                share[one.level] = one.counts[one.tokens == token].sum() / one.total
+            for way, into in zip(WAYS, made, strict=True):
+                row = beside[at].softmax(-1) if way == 1 else mixed(rows[at], beside[at], way).exp()
+                matches, surest, entropy = continuations.levels(found, row.numpy())
+                x = features(matches, surest, entropy)
+                into.append((float(row[token]), share, matches.total > 0, x))
+    return [stacked(*zip(*rows, strict=True)) for rows in made]
+
+
+def stacked(
+    probability: Sequence[float], share: Sequence[np.ndarray], found: Sequence[np.ndarray], x: Sequence[np.ndarray]
+) -> Asked:
+    where = torch.from_numpy(np.stack(found))
+    inputs = torch.from_numpy(np.stack(x)).float()[where]
+    return Asked(torch.tensor(probability), torch.from_numpy(np.stack(share)).float(), where, inputs)
+
+
+class Network(torch.nn.Module):
+    """`weighing.Weighing`, to be fitted; its inputs are standardised."""
+
+    def __init__(self, inputs: torch.Tensor) -> None:
+        super().__init__()
+        self.centre, self.scale = inputs.mean(0), inputs.std(0) + 1e-3
+        self.inner = torch.nn.Linear(inputs.shape[1], HIDDEN)
+        self.outer = torch.nn.Linear(HIDDEN, 1)
+        torch.nn.init.zeros_(self.outer.weight)
+        torch.nn.init.constant_(self.outer.bias, -2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.tanh(self.inner((x - self.centre) / self.scale))
+        return torch.sigmoid(self.outer(hidden))[:, 0]
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """As `weighing` reads it."""
+        scaled = self.inner.weight / self.scale
+        parts = {
+            "A": scaled,
+            "a": self.inner.bias - scaled @ self.centre,
+            "v": self.outer.weight[0],
+            "b": self.outer.bias,
+        }
+        return {name: part.detach().double().numpy() for name, part in parts.items()}
+
+
+def fit(sets: Sequence[Asked], seed: int = 0) -> dict[str, np.ndarray]:
+    """What makes tokens likeliest, each project and each of `WAYS` counting alike."""
+    torch.manual_seed(seed)
+    network = Network(torch.cat([one.x for one in sets]))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS, pct_start=0.1)
     for _ in range(STEPS):
+        chosen = [sets[number] for number in torch.randperm(len(sets))[:AT_ONCE]]
         optimizer.zero_grad()
-        moved = biases - centre @ weights
-        loss = torch.stack([one.nats(weights, moved) / len(one.probability) for one in sets]).mean()
-        (loss + DECAY * (weights**2).sum()).backward()  # type: ignore[no-untyped-call]
+        torch.stack([one.nats(network(one.x)).mean() for one in chosen]).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return weights.detach(), (biases - centre @ weights).detach()
+        schedule.step()
+    return network.parts()
 
 
 def main() -> None:
@@ -148,36 +208,47 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--morning", type=int, default=150)
     parser.add_argument("--heldout", type=int, default=150)
-    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--fit", type=Path, metavar="FILE")
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
     sister = Path(npllm.__file__).parent / "starter" / "cerebellum"
+    if args.fit:
+        write(args.fit, args.package or PROJECTS, sister, args.morning + args.heldout, args.seed)
+        return
     reading = Reading(str(sister), 512) if args.small else Reading("starter", 1024)
     trusts = (1.0, 2.0, 4.0, 8.0) if args.small else (0.5, 1.0, 2.0)
-    learned, judged = list[Asked](), dict[str, Asked]()
-    for spec in args.package or (*(PROJECTS if args.fit else ()), *JUDGED):
-        name, _, versions = spec.partition("=")
-        old, new = versions.split(",")
-        pair = sources.package(name, old, new, Path(".eval/wheels"))
-        parts = days.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
-        index = reading.index(pair)
-        asked, nats = reading.asked(parts.held_out, index, trusts)
-        if args.fit and spec not in JUDGED:
-            learned += [asked, reading.asked(parts.morning, index, ())[0]]
-        else:
-            judged[name] = asked
-        bare = -float(asked.probability.log().sum())
-        scale = math.log(2) * asked.size
-        mixed = ", ".join(f"{nats[t] / scale:.4f} ({nats[t] / bare - 1:+.1%}) at trust {t:g}" for t in trusts)
-        print(f"{name}: {bare / scale:.4f} bits per byte alone; {mixed}; {len(index)} tokens known", flush=True)
-    if args.fit:
-        weights, biases = fit(learned)
-        for name, one in judged.items():
-            gain = float(one.nats(weights, biases)) / -float(one.probability.log().sum()) - 1
-            print(f"{name}: {gain:+.1%} with what was fitted on the others")
-        print("w:", ", ".join(f"{w:.3f}" for w in weights.tolist()))
-        for source, name in enumerate(("project", "document")):
-            print(f"b, {name}:", ", ".join(f"{b:.3f}" for b in biases.tolist()[source::2]))
+    for spec in args.package or JUDGED:
+        name, parts, index = project(reading, spec, args.morning, args.heldout, args.seed)
+        alone, nats, size = reading.nats(parts.held_out, index, trusts)
+        scale = math.log(2) * size
+        shown = ", ".join(f"{nats[t] / scale:.4f} ({nats[t] / alone - 1:+.1%}) at trust {t:g}" for t in trusts)
+        print(f"{name}: {alone / scale:.4f} bits per byte alone; {shown}; {len(index)} tokens known", flush=True)
+
+
+def project(
+    reading: Reading, spec: str, morning: int, held_out: int, seed: int
+) -> tuple[str, days.Plan, continuations.Index]:
+    """Its name, its lines, and what its older release says."""
+    name, _, versions = spec.partition("=")
+    old, new = versions.split(",")
+    pair = sources.package(name, old, new, Path(".eval/wheels"))
+    parts = days.make(lines.changes(pair), morning=morning, held_out=held_out, seed=seed)
+    return name, parts, reading.index(pair)
+
+
+def write(file: Path, specs: Sequence[str], sister: Path, count: int, seed: int) -> None:
+    """Fit on `count` lines of each project, and write what comes of it."""
+    base, small = Reading("starter", 1024), Reading(str(sister), 1024)
+    sets = []
+    for spec in specs:
+        name, parts, index = project(base, spec, count // 3, count - count // 3, seed)
+        sets += asked(base, small, [*parts.morning, *parts.held_out], index)
+        print(f"{name}: {len(sets[-1].probability)} tokens", flush=True)
+    parts_of = fit(sets)
+    save_file(parts_of, file)
+    held = Weighing(parts_of)
+    told = sum(float(one.nats(torch.from_numpy(held(one.x.numpy()))).sum()) for one in sets)
+    print(f"{told / sum(len(one.probability) for one in sets):.4f} nats a token on what it was fitted on", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 
 A tiny base with a tiny cerebellum, a real embedded PostgreSQL, real children. Half of the kills come at a random time
 of a sleep, half some milliseconds after a random phase began, so that the short ones (publishing) are met, too. After
-each kill: every row of `adapter_versions` and `cerebellum_versions` has its whole folder with the sha256 that it says,
-one version of a context is in use, and the base's files are what they were. At the end an undisturbed sleep is done,
-and no folder is without a row. Exit status 1 if not.
+each kill: every row of `adapter_versions` and `cerebellum_versions` has its whole folder with the sha256 that it says
+(no weights where it was rejected before the newest `sleep.keep_rejected`), one version of a context is in use, and the
+base's files are what they were. At the end an undisturbed sleep is done, and no folder is without a row. Exit status 1
+if not.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 from npllm.config import CerebellumConfig, Config
 from npllm.memory.postgres import destroy
@@ -105,12 +108,15 @@ async def problems(store: Store, config: Config, *, at_rest: bool = False) -> li
     found = []
     adapters, small = await store.adapter_versions(), await store.cerebellum.versions()
     versions: list[AdapterVersion | CerebellumVersion] = [*adapters, *small]
+    pruned = without_weights(adapters, config)
     for version in versions:
         folder = config.home / version.folder
         weights = folder / (cerebellum.WEIGHTS if isinstance(version, CerebellumVersion) else WEIGHTS)
         try:
             manifest = read_manifest(folder)
-            if not version.sha256 == manifest.sha256 == sha256_file(weights):
+            if version.sha256 != manifest.sha256 or not (
+                sha256_file(weights) == version.sha256 if weights.exists() else version.id in pruned
+            ):
                 found.append(f"version {version.id}: its weights are not what its row says")
         except Exception as error:  # noqa: BLE001  whatever it is, the version is not whole
             found.append(f"version {version.id} is {version.state.value}, and its folder is not whole: {error}")
@@ -124,6 +130,15 @@ async def problems(store: Store, config: Config, *, at_rest: bool = False) -> li
         left += config.checkpoints_dir.glob("*")
         found += [f"{path.name} is left over" for path in left]
     return found
+
+
+def without_weights(adapters: Sequence[AdapterVersion], config: Config) -> set[UUID]:
+    """Adapters, newest first, that need no weights any more: rejected before the newest `sleep.keep_rejected`."""
+    rejected = defaultdict[str, list[UUID]](list)
+    for version in adapters:
+        if version.state is VersionState.REJECTED:
+            rejected[version.context].append(version.id)
+    return {id for ids in rejected.values() for id in ids[config.sleep.keep_rejected :]}
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -13,7 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npllm.models.continuations import BIASES, ORDERS, WEIGHTS, Continuations, Index
+from npllm.models import weighing
+from npllm.models.continuations import Continuations, Index
+from npllm.models.weighing import LEVELS, ORDERS, Matches, Weighing, features
 
 VOCABULARY = 6
 documents = st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=30), min_size=1, max_size=4)
@@ -30,26 +32,29 @@ def in_project(before: Sequence[int], *indexes: tuple[Index, str | None]) -> Con
 def by_hand(
     project: Sequence[Sequence[int]], document: Sequence[int], context: Sequence[int], base: Sequence[float]
 ) -> list[float]:
-    """The module's equation, by counting."""
-    mixed = list(base)
+    """The module's equation, by counting; lambda is as the network says."""
+    matches, follows = Matches.none(), dict[int, Counter[int]]()
     for number, order in enumerate(ORDERS):
         last = list(context[-order:])
-        for texts, biases in zip((project, [document]), BIASES):
+        for source, texts in enumerate((project, [document])):
             follow = Counter(
                 text[at] for text in texts for at in range(order, len(text)) if list(text[at - order : at]) == last
             )
             if order > len(context) or not follow:
                 continue
-            total, most = sum(follow.values()), max(follow.values())
+            level = 2 * number + source
+            most = max(follow.values())
             often = min(token for token, count in follow.items() if count == most)
-            features = (
-                math.log(total),
-                math.log((total - most + 0.5) / (total + 1)),
-                math.log(max(1 - max(base), 1e-3)),
-                math.log(max(base[often], 1e-4)),
-            )
-            weight = 1 / (1 + math.exp(-biases[number] - sum(w * x for w, x in zip(WEIGHTS, features))))
-            mixed = [(1 - weight) * p + weight * follow[token] / total for token, p in enumerate(mixed)]
+            follows[level] = follow
+            matches.total[level], matches.most[level], matches.often[level] = sum(follow.values()), most, often
+            matches.distinct[level], matches.once[level] = len(follow), list(follow.values()).count(1)
+            matches.expected[level] = base[often]
+    nats = -sum(p * math.log(p) for p in base)
+    weights = weighing.shipped()(features(matches, np.asarray(max(base)), np.asarray(nats)))
+    mixed = list(base)
+    for level, follow in follows.items():
+        weight, total = float(weights[level]), sum(follow.values())
+        mixed = [(1 - weight) * p + weight * follow[token] / total for token, p in enumerate(mixed)]
     return mixed
 
 
@@ -69,6 +74,51 @@ def test_the_mixture_is_the_equation(
     mixed = known.mix(logits, context[cut:]).exp()
     assert mixed.sum().item() == pytest.approx(1.0, abs=1e-5)
     assert mixed.tolist() == pytest.approx(by_hand(texts, document, context, logits.softmax(-1).tolist()), abs=1e-5)
+
+
+def matched(**levels: tuple[int, int, int, float]) -> Matches:
+    """Levels as `document3=(total, most, often, expected)`; all others of it came once."""
+    made = Matches.none()
+    for name, (total, most, often, expected) in levels.items():
+        source = name.rstrip("0123456789")
+        at = 2 * ORDERS.index(int(name.removeprefix(source))) + ("project", "document").index(source)
+        made.total[at], made.most[at], made.often[at], made.expected[at] = total, most, often, expected
+        made.distinct[at], made.once[at] = total - most + 1, total - most
+    return made
+
+
+def weight(matches: Matches, order: int, surest: float = 0.5, nats: float = 2.0) -> float:
+    """lambda of the document's match of an order."""
+    x = features(matches, np.asarray(surest), np.asarray(nats))
+    return float(weighing.shipped()(x)[2 * ORDERS.index(order) + 1])
+
+
+def test_many_that_agree_count_more_and_more_where_the_model_does_not_know() -> None:
+    agreed = weight(matched(document2=(8, 8, 1, 0.1)), 2)
+    assert agreed > weight(matched(document2=(8, 1, 1, 0.1)), 2)
+    assert agreed > weight(matched(document2=(8, 8, 1, 0.1)), 2, surest=0.99, nats=0.1)
+    assert agreed < weight(matched(document2=(8, 8, 1, 0.5)), 2)  # the model expects the same
+
+
+def test_features_are_of_each_place_alone() -> None:
+    one, other = matched(document1=(9, 3, 2, 0.1), project4=(2, 2, 5, 0.3)), matched(project2=(4, 1, 1, 0.2))
+    both = Matches(*(np.stack([getattr(one, name), getattr(other, name)]) for name in Matches.__slots__))
+    together = features(both, np.array([0.4, 0.7]), np.array([2.0, 1.0]))
+    for at, (matches, surest, nats) in enumerate(((one, 0.4, 2.0), (other, 0.7, 1.0))):
+        assert np.allclose(together[at], features(matches, np.asarray(surest), np.asarray(nats)))
+
+
+def test_trust_multiplies_the_odds_of_all_that_followed() -> None:
+    x = features(matched(document1=(9, 3, 2, 0.1)), np.asarray(0.5), np.asarray(2.0))
+    once, twice = (weighing.shipped()(x, trust) for trust in (1.0, 2.0))
+    assert np.allclose(twice / (1 - twice), 2 * once / (1 - once))
+
+
+def test_it_can_be_told_how_much_a_match_counts() -> None:
+    inputs = features(Matches.none(), np.asarray(0.5), np.asarray(1.0)).shape[-1]
+    sure = Weighing({"A": np.zeros((1, inputs)), "a": np.zeros(1), "v": np.zeros(1), "b": np.full(1, 50.0)})
+    said = Continuations([1], project=[(index([1, 4, 1, 4]), None)], weighing=sure).mix(torch.zeros(VOCABULARY), ())
+    assert said.exp()[4].item() == pytest.approx(1.0) and 2 * len(ORDERS) == LEVELS
 
 
 def test_several_indexes_count_as_one() -> None:

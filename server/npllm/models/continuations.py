@@ -7,19 +7,13 @@ tokens that followed the last k tokens,
     p(w) <- (1 - lambda) p(w) + lambda f(w)      where anything followed; p is the model's at first
 
 (interpolation after Jelinek & Mercer 1980, with a neural model in place of the shortest order; related: kNN-LM,
-1911.00172, infini-gram, 2401.17377). How much a match counts is learned from matches (`WEIGHTS`):
-
-    lambda = sigmoid(b + w . x + log trust),   x = (log n, log u, log(1 - max p_0), log p_0(w*))
-
-with n how many tokens followed, w* the one that did most often, u the share of the others among them, p_0 the model's
-own. Many that agree count more, and so they do where the model does not know, or expects the same. b belongs to an
-order and a source, w is one for all. Nothing is trained on the person's code, and the text is found where it lies: what
+1911.00172, infini-gram, 2401.17377). How much a match counts, lambda, was learned from matches in other projects
+(`weighing`). Nothing is trained on the person's code, and the text is found where it lies: what
 was written a minute ago counts at once, what was deleted is gone. Knows tokens alone, not where they come from.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,19 +21,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from npllm.models.weighing import ORDERS, SOURCES, Matches, Numbers, Weighing, features, shipped
+
 Tokens = np.ndarray[Any, np.dtype[np.int32]]
 Counts = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
 
-ORDERS = (1, 2, 3, 4, 6, 8, 12)
-#: w, and b by order in the project and in the document. Fitted on other projects' lines, see docs/experiments.md:
-#: `python -m tests.benchmarks.continuations --fit`.
-WEIGHTS = (-0.041, -0.733, 0.540, 0.149)
-BIASES = (
-    (-2.98, -2.22, -2.27, -2.00, -1.63, -1.31, 0.06),
-    (-2.14, -2.16, -2.20, -2.30, -2.62, -1.95, -0.35),
-)
 LONGEST = ORDERS[-1]
-_LEAST_UNSURE, _LEAST_EXPECTED = 1e-3, 1e-4
 _FEW = 500  # followers; fewer are sorted, more are counted by token
 _MOST = 20_000  # followers of an order that are counted; of more, evenly spaced ones
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
@@ -116,7 +103,8 @@ class Continuations:
         before: the place's last tokens, `LONGEST` or more where there are so many.
         document: what is being written, around the place.
         project: where else to look, each index with the name of the document in it that does not count.
-        trust: the weights' odds are multiplied by this; 0 = the model alone.
+        trust: the odds of what followed are multiplied by this; 0 = the model alone.
+        weighing: how much a match counts; None: as npllm brings it.
     """
 
     def __init__(
@@ -125,7 +113,9 @@ class Continuations:
         document: Index | None = None,
         project: Sequence[tuple[Index, str | None]] = (),
         trust: float = 1.0,
+        weighing: Weighing | None = None,
     ) -> None:
+        self._weighing = weighing or shipped()
         self._before = tuple(before[-LONGEST:])
         self._sources = (tuple(project), () if document is None else ((document, None),))
         self._trust = trust
@@ -137,23 +127,17 @@ class Continuations:
         if not found:
             return said
         mixed = said.float().exp().cpu().numpy()
-        surest = float(mixed.max())
-        weights = [self._weight(one.features(surest, float(mixed[one.often])), one) for one in found]
+        rows = [one.level for one in found]
+        weights = self._weighing(features(*levels(found, mixed))[rows], self._trust)
         kept = 1.0
         shares = []
-        for one, weight in zip(reversed(found), reversed(weights), strict=True):  # the last match has its whole weight
+        for one, weight in zip(reversed(found), reversed(weights.tolist()), strict=True):  # the last has all its weight
             shares.append(kept * weight / one.total * one.counts)
             kept *= 1.0 - weight
         mixed *= kept
         for one, share in zip(reversed(found), shares, strict=True):
             mixed[one.tokens] += share
         return torch.from_numpy(np.log(np.maximum(mixed, np.finfo(np.float32).tiny))).to(said.device, said.dtype)
-
-    def _weight(self, features: Sequence[float], one: Followers) -> float:
-        """lambda."""
-        score = BIASES[one.source][one.order] + math.log(self._trust)
-        score += sum(w * x for w, x in zip(WEIGHTS, features, strict=True))
-        return 1.0 / (1.0 + math.exp(-score))
 
     def found(self, ids: Sequence[int]) -> list[Followers]:
         """What followed the place's last tokens and `ids`, by order and in each by source."""
@@ -175,7 +159,7 @@ class Continuations:
 class Followers:
     """The tokens that followed somewhere, each with how often it did; `often` is the one that did most often.
 
-    `order` is a place in `ORDERS`; `source` is 0 for the project and 1 for the document.
+    `order` is a place in `ORDERS`, `source` one in `SOURCES`.
     """
 
     tokens: Counts
@@ -186,14 +170,21 @@ class Followers:
     order: int
     source: int
 
-    def features(self, surest: float, expected: float) -> tuple[float, float, float, float]:
-        """x, where the model gives its likeliest token the probability `surest`, and `often` `expected`."""
-        return (
-            math.log(self.total),
-            math.log((self.total - self.most + 0.5) / (self.total + 1.0)),
-            math.log(max(1.0 - surest, _LEAST_UNSURE)),
-            math.log(max(expected, _LEAST_EXPECTED)),
-        )
+    @property
+    def level(self) -> int:
+        return self.order * len(SOURCES) + self.source
+
+
+def levels(found: Sequence[Followers], model: np.ndarray[Any, Any]) -> tuple[Matches, Numbers, Numbers]:
+    """What `weighing.features` reads, where the model gives its tokens the probabilities `model` [V]."""
+    matches = Matches.none()
+    for one in found:
+        at = one.level
+        matches.total[at], matches.most[at], matches.often[at] = one.total, one.most, one.often
+        matches.distinct[at], matches.once[at] = len(one.tokens), int((one.counts == 1).sum())
+        matches.expected[at] = model[one.often]
+    nats = -(model * np.log(np.maximum(model, np.finfo(np.float32).tiny))).sum()
+    return matches, np.asarray(model.max()), np.asarray(nats)
 
 
 def _counted(parts: Sequence[Tokens], order: int, source: int) -> Followers:
