@@ -26,12 +26,11 @@ import torch
 
 from npllm.evaluation import lines, sources
 from npllm.evaluation import plan as days
-from npllm.models import examples, plastic
+from npllm.models import plastic
 from npllm.models.base import Base
 from npllm.models.blend import mixed
 from npllm.models.cerebellum import origin
 from npllm.models.continuations import Index
-from npllm.models.fim import PromptBuilder, choose
 from npllm.models.reading import known_at
 from npllm.sleep import plastic_days
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
@@ -39,7 +38,7 @@ from npllm.sleep.learner import control_tokens
 from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.plan import STATE
 from tests.benchmarks.adapter_layers import asked, beside
-from tests.benchmarks.continuations import SIDE, Reading
+from tests.benchmarks.continuations import SIDE, Reading, places
 
 Judged = Sequence[tuple[Sample, int]]
 SHARES = (0.0, 0.1, 0.2, 0.3)
@@ -58,27 +57,18 @@ def bits(base: Base, judged: Judged) -> tuple[float, float]:
     return nats / math.log(2) / sum(size for _, size in judged), right / len(judged)
 
 
-def beside_the_base(reading: Reading, small: Base, builder: PromptBuilder, parts: days.Plan, index: Index) -> str:
+def beside_the_base(reading: Reading, small: Reading, parts: days.Plan, index: Index) -> str:
     """Bits per byte of the next lines by the base with shares of the cerebellum's, alone and with what is known."""
     alone, known, size = dict.fromkeys(SHARES, 0.0), dict.fromkeys(SHARES, 0.0), 0
-    for visit in parts.held_out:
-        for ask in visit.asks:
-            above, below = visit.change.around(ask.number)
-            line, truth = visit.change.new[ask.number], visit.truth(ask)
-            prefix, suffix = above + line[: ask.column], line[len(lines.content(line)) :] + below
-            size += len(truth.encode())
-            rows = []
-            for model, reads in ((reading.base, reading.builder), (small, builder)):
-                one = examples.encode(reads, prefix[-6000:], suffix[:2000], visit.path, truth)
-                begin, end = one.loss_start, len(one.ids) - (one.ids[-1] == reads.end_id)
-                answer = one.ids[begin:end]
-                with torch.inference_mode():
-                    rows.append(model.model(torch.tensor([one.ids])).logits[0, begin - 1 : end - 1].float().clone())
-            said = known_at(reading.reader, prefix[-SIDE:], suffix[:SIDE], reading.vocabulary, index, visit.path)
-            for share in SHARES:
-                for at, row in enumerate(mixed(rows[0], rows[1], share)):
-                    alone[share] -= float(row[answer[at]])
-                    known[share] -= float(said.mix(row, answer[:at])[answer[at]])
+    for path, prefix, suffix, truth in places(parts.held_out):
+        size += len(truth.encode())
+        answer, rows = reading.rows(prefix, suffix, path, truth)
+        beside = small.rows(prefix, suffix, path, truth)[1]
+        said = known_at(reading.reader, prefix[-SIDE:], suffix[:SIDE], reading.vocabulary, index, path)
+        for share in SHARES:
+            for at, row in enumerate(mixed(rows, beside, share)):
+                alone[share] -= float(row[answer[at]])
+                known[share] -= float(said.mix(row, answer[:at])[answer[at]])
     scale = math.log(2) * size
     return ", ".join(f"{share:g}: {alone[share] / scale:.4f} / {known[share] / scale:.4f}" for share in SHARES)
 
@@ -113,14 +103,14 @@ def main() -> None:
     say(f"frozen base, {base.info.parameters / 1e6:.2f}M parameters", frozen, frozen[0])
 
     folder = origin(args.model)
-    small = Base.load(str(folder), device="cpu", shared=False)
-    builder = PromptBuilder(small.tokenizer, choose(small.tokenizer), args.context)
+    sister = Reading(str(folder), args.context)
+    small, builder = sister.base, sister.builder
     judged = asked(builder, parts.held_out)
     say(f"cerebellum as it came, {small.info.parameters / 1e6:.2f}M", bits(small, judged), frozen[0])
     if args.beside:
         index = reading.index(pair)
         print("base, its share: bits alone / with what the project says")
-        print("as it came,", beside_the_base(reading, small, builder, parts, index), flush=True)
+        print("as it came,", beside_the_base(reading, sister, parts, index), flush=True)
 
     morning = [sample for sample, _ in asked(builder, parts.morning)]
     count = round(len(morning) * args.project_share / (1 - args.project_share))
@@ -143,7 +133,7 @@ def main() -> None:
     say(f"after a sleep of {seconds:.0f} s, {position.tokens} tokens", bits(small, judged), frozen[0])
 
     if args.beside:
-        print("after the sleep,", beside_the_base(reading, small, builder, parts, index))
+        print("after the sleep,", beside_the_base(reading, sister, parts, index))
         return
     episode = [plastic_days.moment(small, sample, 0.0) for sample in morning]
     for name, retroactive in (("retroactive", True), ("simple", False)):
