@@ -39,7 +39,6 @@ PROJECTS = (
     "anyio=2.0.0,4.3.0",
     "attrs=20.1.0,23.2.0",
     "black=22.1.0,24.1.0",
-    "cherrypy=17.0.0,18.9.0",
     "click=7.1.2,8.1.7",
     "hypothesis=6.0.0,6.100.0",
     "marshmallow=3.0.0,3.21.0",

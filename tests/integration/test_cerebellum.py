@@ -31,7 +31,7 @@ from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.protocol import Ending, Phase
-from npllm.sleep.saying import Saying
+from npllm.sleep.saying import FEWEST_LINES, UNCHOSEN, Saying
 from npllm.sleep.supervisor import Ended, Sleeper
 from npllm.types import Place, VersionState, new_id
 from tests.fixtures_sleep import MORNING, config_for, experience, from_source
@@ -293,7 +293,7 @@ def test_a_sleep_chooses_how_much_of_a_say_it_has(tiny_model: Path, practised_mo
         for at in [PRACTICE.index(line)]
     ]
 
-    def share(base: Path, small: Path) -> float:
+    def share(base: Path, small: Path, places: Sequence[Unseen] = (places * FEWEST_LINES)[:FEWEST_LINES]) -> float:
         one = Base.load(str(base), shared=False)
         builder = PromptBuilder(one.tokenizer, choose(one.tokenizer), 512)
         other = Cerebellum(Base.load(str(small), shared=False), context_tokens=256)
@@ -301,6 +301,7 @@ def test_a_sleep_chooses_how_much_of_a_say_it_has(tiny_model: Path, practised_mo
 
     assert share(tiny_model, practised_model) == max(SHARES), "it knows, the base does not"
     assert share(practised_model, tiny_model) == 0.0, "the base knows, it does not"
+    assert share(practised_model, tiny_model, places[:3]) == UNCHOSEN, "too few lines to choose by"
 
 
 def test_what_its_say_is_worth_is_asked_as_it_will_write(tiny_model: Path, practised_model: Path) -> None:

@@ -21,7 +21,7 @@ from npllm.sleep.interruption import Interrupted
 from npllm.sleep.objectives import Sample
 from npllm.sleep.patterns import count, frequent, key, weight_of
 from npllm.sleep.project import Passage
-from npllm.sleep.saying import cross_fitted, share_in_use
+from npllm.sleep.saying import share_in_use
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import MOST_WORSE, MOST_WORSE_ALONE, Verdict
 from npllm.types import new_id
@@ -167,23 +167,3 @@ def test_mas_holds_what_mattered(tiny_model: Path, tmp_path: Path) -> None:
         return sum(float((p.detach() - start[n]).square().sum()) for n, p in base.model.named_parameters())
 
     assert moved(100.0) < 0.5 * moved(0.0)
-
-
-def test_a_line_is_never_judged_in_the_way_that_its_own_file_has_chosen() -> None:
-    """Chance alone: each file's lines are cheap in a way of their own, so what fits all others is dear for them."""
-    files = ["a", "a", "b", "c"]
-    costs = [[1.0, 1.0, 5.0, 5.0], [5.0, 5.0, 1.0, 5.0], [5.0, 5.0, 5.0, 1.0]]
-    best, judged = cross_fitted(costs, files, [0.0, 0.0, 0.0])
-    assert best == 0 and judged == [5.0, 5.0, 5.0, 5.0]
-
-
-def test_what_helps_in_all_files_is_seen_with_few_lines() -> None:
-    costs = [[2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, 4.0]]
-    assert cross_fitted(costs, ["a", "a", "b", "c"], [0.0, 0.0]) == (1, costs[1])
-
-
-def test_lines_that_only_choose_count_and_one_file_cannot_choose_for_itself() -> None:
-    costs = [[2.0, 2.0], [1.0, 1.0]]
-    assert cross_fitted(costs, ["a", "a"], [0.0, 0.0]) == (1, costs[0])
-    assert cross_fitted(costs, ["a", "a"], [1.0, 0.0]) == (1, costs[1])
-    assert cross_fitted(costs, ["a", "b"], [9.0, 0.0]) == (1, costs[1])

@@ -6,7 +6,7 @@ for each level, that is, for each number of same tokens ("order") in each source
 about the level's match, the longest one, its neighbours (the next shorter and longer one, the other source's), and how
 sure the model is. Many that agree count more, and so they do where the model does not know, or expects the same; a
 match counts less where a longer one says something else. The numbers lie beside this file: a gating network after
-Jacobs et al. 1991, of 1,217 parameters. Nothing here is trained on the person's code.
+Jacobs et al. 1991, of 961 parameters. Nothing here is trained on the person's code.
 """
 
 from __future__ import annotations

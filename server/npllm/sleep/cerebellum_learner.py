@@ -30,7 +30,6 @@ from npllm import projects
 from npllm.config import Config
 from npllm.models import examples, hub, plastic
 from npllm.models.base import Base
-from npllm.models.blend import SHARES
 from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration, Cerebellum
 from npllm.models.fim import PromptBuilder, choose
 from npllm.models.manifest import Manifest, publish_folder, read_manifest, sha256_file, write_manifest
@@ -51,7 +50,7 @@ from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
-from npllm.sleep.saying import Saying, cross_fitted, share_in_use
+from npllm.sleep.saying import Saying, share_in_use
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import Verdict
 from npllm.types import Experience, ModelError, Pattern
@@ -59,7 +58,6 @@ from npllm.types import Experience, ModelError, Pattern
 log = logging.getLogger(__name__)
 
 ASIDE = 6  # one passage in so many is not learned: it chooses its say, and confidence is judged by it
-MIN_ASIDE = 20  # such passages; with fewer the held-out texts choose its say, too
 MOST_MOMENTS = 1000  # the newest ones, of the mornings
 LANGUAGE_OF = {ending: language for language, endings in projects.ENDINGS.items() for ending in endings}
 
@@ -180,35 +178,25 @@ class CerebellumLearner:
 
     def _judge_beside(self, verdict: Verdict) -> Verdict:
         """The gate once more, on what the base writes with the cerebellum's say: with that of the version in use, and
-        with the new one's. That is chosen on lines that are not judged by; where there are too few of those, it is
-        cross-fitted. One that is better alone, but for which it was chosen badly, keeps the say that the version in
-        use has."""
+        with the new one's, which lines have chosen that are not judged by. One that is better alone, but for which it
+        was chosen badly, keeps the say that the version in use has."""
         saying = self._saying()
         if saying is None:
             return verdict
         small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
         former = Cerebellum(self._before, context_tokens=self._builder.context_tokens)
-        aside, step = self._passed_over, self._meter.step
         now = share_in_use(self._start, self._plan.parent, saying.fingerprint)
-        if now is None:
-            now = saying.share(former, aside if len(aside) >= MIN_ASIDE else (*aside, *self._unseen), step)
-        ways = [(former, now), (small, now)]
-        if len(aside) >= MIN_ASIDE:
-            share = saying.share(small, aside, step)
-            before, kept, chosen = saying.costs([*ways, (small, share)], self._unseen, step)
-        else:
-            each = [(small, share) for share in SHARES]
-            before, kept, *costs = saying.costs([*ways, *each], self._unseen, step)
-            few = [sum(nats) for nats in saying.costs(each, aside, step)]
-            best, chosen = cross_fitted(costs, [file_of(item) for item in self._held_out], few)
-            share = SHARES[best]
+        now = saying.share(former, self._passed_over, self._meter.step) if now is None else now
+        shares = list(dict.fromkeys([saying.share(small, self._passed_over, self._meter.step), now]))
+        ways = [(former, now), *((small, share) for share in shares)]
+        before, *after = saying.costs(ways, self._unseen, self._meter.step)
         found = []
-        for say, nats in ((share, chosen), (now, kept)):
+        for share, nats in zip(shares, after, strict=True):
             scored = [
                 Scored(file_of(item), saying.utf8_bytes(place), one, other)
                 for item, place, one, other in zip(self._held_out, self._unseen, before, nats, strict=True)
             ]
-            found.append(replace(verdict, beside=self._judged(scored), share=say, base=saying.fingerprint))
+            found.append(replace(verdict, beside=self._judged(scored), share=share, base=saying.fingerprint))
         return next((one for one in found if one.passed), found[0])
 
     def _judged(self, scored: Sequence[Scored]) -> Judgement:
