@@ -3,11 +3,12 @@
     python -m tests.benchmarks.continuations --package textual=0.40.0,0.60.0 --seed 0
     python -m tests.benchmarks.continuations --package flask=2.0.0,3.0.0 --small
     python -m tests.benchmarks.continuations --fit weighing.safetensors
+    python -m tests.benchmarks.continuations --weighing weighing.safetensors
 
 For each project: bits per UTF-8 byte of held-out lines by the bare base and with what the older release and the rest of
 the document say word for word; `--small` the same for the cerebellum as it came, at some trusts. `--fit` makes the
 network of `models.weighing` from the lines of `PROJECTS`, as the base and the cerebellum see them, apart and mixed,
-and writes it to a file. Releases are downloaded once, into `.eval/wheels`.
+and writes it to a file, which `--weighing` judges. Releases are downloaded once, into `.eval/wheels`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import npllm
 from npllm.evaluation import lines, sources
@@ -104,7 +105,7 @@ class Reading:
         return one.ids[begin:end], found
 
     def nats(
-        self, visits: Sequence[days.Visit], index: Index, trusts: Sequence[float]
+        self, visits: Sequence[days.Visit], index: Index, trusts: Sequence[float], weighing: Weighing | None = None
     ) -> tuple[float, dict[float, float], int]:
         """Of all lines asked: by the model alone, with what is known at some trusts, and their bytes."""
         alone, nats, size = 0.0, dict.fromkeys(trusts, 0.0), 0
@@ -113,7 +114,8 @@ class Reading:
             size += len(truth.encode())
             alone -= float(rows.log_softmax(-1)[range(len(answer)), answer].sum())
             for trust in trusts:
-                known = known_at(self.reader, prefix[-SIDE:], suffix[:SIDE], self.vocabulary, index, path, trust)
+                sides = prefix[-SIDE:], suffix[:SIDE]
+                known = known_at(self.reader, *sides, self.vocabulary, index, path, trust, weighing)
                 for at, row in enumerate(rows):
                     nats[trust] -= float(known.mix(row, answer[:at])[answer[at]])
         return alone, nats, size
@@ -144,10 +146,10 @@ def asked(base: Reading, small: Reading, visits: Sequence[days.Visit], index: In
             for one in found:
                 share[one.level] = one.counts[one.tokens == token].sum() / one.total
             for way, into in zip(WAYS, made, strict=True):
-                row = beside[at].softmax(-1) if way == 1 else mixed(rows[at], beside[at], way).exp()
-                matches, surest, entropy = continuations.levels(found, row.numpy())
+                logs = beside[at].log_softmax(-1) if way == 1 else mixed(rows[at], beside[at], way)
+                matches, surest, entropy = continuations.levels(found, logs.exp().numpy(), logs.numpy())
                 x = features(matches, surest, entropy)
-                into.append((float(row[token]), share, matches.total > 0, x))
+                into.append((float(logs[token].exp()), share, matches.total > 0, x))
     return [stacked(*zip(*rows, strict=True)) for rows in made]
 
 
@@ -208,6 +210,7 @@ def main() -> None:
     parser.add_argument("--morning", type=int, default=150)
     parser.add_argument("--heldout", type=int, default=150)
     parser.add_argument("--fit", type=Path, metavar="FILE")
+    parser.add_argument("--weighing", type=Path, metavar="FILE", help="what --fit wrote, in place of what is shipped")
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
     sister = Path(npllm.__file__).parent / "starter" / "cerebellum"
@@ -215,10 +218,11 @@ def main() -> None:
         write(args.fit, args.package or PROJECTS, sister, args.morning + args.heldout, args.seed)
         return
     reading = Reading(str(sister), 512) if args.small else Reading("starter", 1024)
+    weighing = Weighing(load_file(args.weighing)) if args.weighing else None
     trusts = (1.0, 2.0, 4.0, 8.0) if args.small else (0.5, 1.0, 2.0)
     for spec in args.package or JUDGED:
         name, parts, index = project(reading, spec, args.morning, args.heldout, args.seed)
-        alone, nats, size = reading.nats(parts.held_out, index, trusts)
+        alone, nats, size = reading.nats(parts.held_out, index, trusts, weighing)
         scale = math.log(2) * size
         shown = ", ".join(f"{nats[t] / scale:.4f} ({nats[t] / alone - 1:+.1%}) at trust {t:g}" for t in trusts)
         print(f"{name}: {alone / scale:.4f} bits per byte alone; {shown}; {len(index)} tokens known", flush=True)
@@ -244,9 +248,9 @@ def write(file: Path, specs: Sequence[str], sister: Path, count: int, seed: int)
         sets += asked(base, small, [*parts.morning, *parts.held_out], index)
         print(f"{name}: {len(sets[-1].probability)} tokens", flush=True)
     parts_of = fit(sets)
-    save_file(parts_of, file)
+    save_file(parts_of, file, metadata={"projects": ", ".join(specs), "licence": "as npllm's", "seed": str(seed)})
     held = Weighing(parts_of)
-    told = sum(float(one.nats(torch.from_numpy(held(one.x.numpy()))).sum()) for one in sets)
+    told = sum(float(one.nats(torch.from_numpy(held(one.x.numpy())).float()).sum()) for one in sets)
     print(f"{told / sum(len(one.probability) for one in sets):.4f} nats a token on what it was fitted on", flush=True)
 
 

@@ -134,10 +134,10 @@ async def problems(store: Store, config: Config, *, at_rest: bool = False) -> li
 
 def without_weights(adapters: Sequence[AdapterVersion], config: Config) -> set[UUID]:
     """Adapters, newest first, that need no weights any more: rejected before the newest `sleep.keep_rejected`."""
-    rejected = defaultdict[str, list[UUID]](list)
+    rejected = defaultdict[tuple[str, str], list[UUID]](list)
     for version in adapters:
         if version.state is VersionState.REJECTED:
-            rejected[version.context].append(version.id)
+            rejected[version.context, version.base_fingerprint].append(version.id)
     return {id for ids in rejected.values() for id in ids[config.sleep.keep_rejected :]}
 
 

@@ -100,6 +100,34 @@ def test_many_that_agree_count_more_and_more_where_the_model_does_not_know() -> 
     assert agreed < weight(matched(document2=(8, 8, 1, 0.5)), 2)  # the model expects the same
 
 
+def test_a_match_counts_less_where_a_longer_one_says_something_else() -> None:
+    def beside(often: int) -> float:
+        return weight(matched(document1=(6, 5, 1, 0.2), document3=(3, 3, often, 0.2)), 1)
+
+    assert beside(1) > beside(2)
+
+
+def test_features_by_hand() -> None:
+    matches = matched(project1=(4, 2, 7, 0.2), document1=(3, 3, 7, 0.2), document2=(2, 1, 5, 0.1))
+    x = features(matches, np.asarray(0.6), np.asarray(1.5))
+    log = math.log
+    of_longest = [log(2), log(1.5 / 3), log(0.1)]
+    assert x[1].tolist() == pytest.approx(
+        [
+            *(log(3), log(0.5 / 4), log(0.4), log(0.2), 1.0, log(1), log(0.5 / 4), 0.0, 4 / 14),
+            *(*of_longest, 0.0, 1.0, 0.0, log(1.5 / 3), 1.0, log(2.5 / 5), 1.0, 1.5),  # no shorter one, a longer one
+            *(1, 0, 0, 0, 0, 0, 0, 1),  # of one token, in the document
+        ]
+    )
+    assert x[3].tolist() == pytest.approx(
+        [
+            *(log(2), log(1.5 / 3), log(0.4), log(0.1), 0.5, log(2), log(1.5 / 3), 1.0, 4 / 14),
+            *(*of_longest, 1.0, 0.0, log(0.5 / 4), 0.0, 0.0, 0.0, 0.0, 1.5),  # a shorter one, no longer one
+            *(0, 1, 0, 0, 0, 0, 0, 1),
+        ]
+    )
+
+
 def test_features_are_of_each_place_alone() -> None:
     one, other = matched(document1=(9, 3, 2, 0.1), project4=(2, 2, 5, 0.3)), matched(project2=(4, 1, 1, 0.2))
     both = Matches(*(np.stack([getattr(one, name), getattr(other, name)]) for name in Matches.__slots__))

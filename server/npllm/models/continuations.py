@@ -8,8 +8,8 @@ tokens that followed the last k tokens,
 
 (interpolation after Jelinek & Mercer 1980, with a neural model in place of the shortest order; related: kNN-LM,
 1911.00172, infini-gram, 2401.17377). How much a match counts, lambda, was learned from matches in other projects
-(`weighing`). Nothing is trained on the person's code, and the text is found where it lies: what
-was written a minute ago counts at once, what was deleted is gone. Knows tokens alone, not where they come from.
+(`weighing`). Nothing is trained on the person's code, and the text is found where it lies: what was written a minute
+ago counts at once, what was deleted is gone. Knows tokens alone, not where they come from.
 """
 
 from __future__ import annotations
@@ -126,9 +126,10 @@ class Continuations:
         found = self.found(ids) if self._trust > 0 else []
         if not found:
             return said
-        mixed = said.float().exp().cpu().numpy()
+        logs = said.float().cpu().numpy()
+        mixed = np.exp(logs)
         rows = [one.level for one in found]
-        weights = self._weighing(features(*levels(found, mixed))[rows], self._trust)
+        weights = self._weighing(features(*levels(found, mixed, logs))[rows], self._trust)
         kept = 1.0
         shares = []
         for one, weight in zip(reversed(found), reversed(weights.tolist()), strict=True):  # the last has all its weight
@@ -175,15 +176,18 @@ class Followers:
         return self.order * len(SOURCES) + self.source
 
 
-def levels(found: Sequence[Followers], model: np.ndarray[Any, Any]) -> tuple[Matches, Numbers, Numbers]:
-    """What `weighing.features` reads, where the model gives its tokens the probabilities `model` [V]."""
+def levels(
+    found: Sequence[Followers], model: np.ndarray[Any, Any], logs: np.ndarray[Any, Any]
+) -> tuple[Matches, Numbers, Numbers]:
+    """What `weighing.features` reads, where the model gives its tokens the probabilities `model` [V], `logs` their
+    logarithms."""
     matches = Matches.none()
     for one in found:
         at = one.level
         matches.total[at], matches.most[at], matches.often[at] = one.total, one.most, one.often
         matches.distinct[at], matches.once[at] = len(one.tokens), int((one.counts == 1).sum())
         matches.expected[at] = model[one.often]
-    nats = -(model * np.log(np.maximum(model, np.finfo(np.float32).tiny))).sum()
+    nats = -(model * np.where(model > 0, logs, 0.0)).sum()
     return matches, np.asarray(model.max()), np.asarray(nats)
 
 

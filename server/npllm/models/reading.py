@@ -13,6 +13,7 @@ import numpy as np
 
 from npllm.models.codec import TextCodec
 from npllm.models.continuations import LONGEST, Continuations, Index, Tokens
+from npllm.models.weighing import Weighing
 
 _BLOCK_CHARS = 4000
 _BLOCKS = 512
@@ -62,15 +63,16 @@ def known_at(
     index: Index | None = None,
     without: str | None = None,
     trust: float = 1.0,
+    weighing: Weighing | None = None,
 ) -> Continuations:
     """What is known at a place: from the document around the cursor, and from an index.
 
     Args:
         above, below: the document's text before and after the cursor, with plain line ends.
         without: the name of a document in the index that does not count: this one.
-        trust: see `Continuations`.
+        trust, weighing: see `Continuations`.
     """
     tokens = reader.tokens(above)
     document = Index({"above": tokens, "below": reader.tokens(below)}, vocabulary)
     project = [] if index is None else [(index, without)]
-    return Continuations(tokens[-LONGEST:].tolist(), document, project, trust)
+    return Continuations(tokens[-LONGEST:].tolist(), document, project, trust, weighing)

@@ -41,10 +41,11 @@ class Matches:
 
     Attributes:
         total: how many tokens followed; 0 where there is no match.
-        most: how many of them are `often`, the one that is most often.
+        most: how many of them are the most frequent one.
         distinct: different ones.
         once: those that came once.
-        expected: the model's probability of `often`.
+        often: the most frequent one's id.
+        expected: the model's probability of it.
     """
 
     total: Whole
@@ -65,7 +66,7 @@ def features(matches: Matches, surest: Numbers, entropy: Numbers) -> Numbers:
     """x, [..., LEVELS, F]; what stands where there is no match means nothing.
 
     Args:
-        surest, entropy: of the model, [...]: its highest probability, and nats.
+        surest, entropy: of the model, [...]: its highest probability, and its entropy in nats.
     """
     found = matches.total > 0
     total = np.maximum(matches.total, 1)

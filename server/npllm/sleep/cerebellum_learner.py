@@ -50,7 +50,7 @@ from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
-from npllm.sleep.saying import Saying, share_in_use
+from npllm.sleep.saying import FEWEST_LINES, Saying, share_in_use
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import Verdict
 from npllm.types import Experience, ModelError, Pattern
@@ -179,17 +179,22 @@ class CerebellumLearner:
     def _judge_beside(self, verdict: Verdict) -> Verdict:
         """The gate once more, on what the base writes with the cerebellum's say: with that of the version in use, and
         with the new one's, which lines have chosen that are not judged by. One that is better alone, but for which it
-        was chosen badly, keeps the say that the version in use has."""
+        was chosen badly, keeps the say that the version in use has. Where nothing could choose, these texts have a
+        veto: the say is 0 if the base alone costs less."""
         saying = self._saying()
         if saying is None:
             return verdict
         small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
         former = Cerebellum(self._before, context_tokens=self._builder.context_tokens)
         now = share_in_use(self._start, self._plan.parent, saying.fingerprint)
-        now = saying.share(former, self._passed_over, self._meter.step) if now is None else now
-        shares = list(dict.fromkeys([saying.share(small, self._passed_over, self._meter.step), now]))
+        few = len(self._passed_over) < FEWEST_LINES
+        if now is None:
+            now = 0.0 if few else saying.share(former, self._passed_over, self._meter.step)
+        shares = list(dict.fromkeys([saying.share(small, self._passed_over, self._meter.step), now, *[0.0] * few]))
         ways = [(former, now), *((small, share) for share in shares)]
         before, *after = saying.costs(ways, self._unseen, self._meter.step)
+        if few and sum(after[0]) > sum(after[shares.index(0.0)]):
+            shares, after = [0.0], [after[shares.index(0.0)]]
         found = []
         for share, nats in zip(shares, after, strict=True):
             scored = [

@@ -103,5 +103,7 @@ def _trust(small: Cerebellum, places: Sequence[Unseen], knowledge: Knowledge, st
             rows = small.base.model(input_ids=ids, use_cache=False).logits[0, begin - 1 : end - 1]
             for trust in TRUSTS:
                 known = knowledge.at(place.project, place.language, place.path, (place.prefix, place.suffix), trust)
-                nats[trust] -= sum(float(known.mix(row, answer[:at])[answer[at]]) for at, row in enumerate(rows))
+                for at, row in enumerate(rows):
+                    look(stop)
+                    nats[trust] -= float(known.mix(row, answer[:at])[answer[at]])
     return min(TRUSTS, key=lambda trust: nats[trust])
