@@ -160,6 +160,22 @@ def test_figures_are_those_of_their_formulas() -> None:
     assert same.forgetting is None, "where nothing was gained nothing can be forgotten"
 
 
+def test_what_an_arm_that_never_sleeps_loses_is_not_forgotten() -> None:
+    base = chain((10.0, 10.0, 10.0), (10.0, 10.0, 10.0))
+    learned = chain((10.0, 8.0, 5.0), (8.0, 5.0, 6.0))
+    still = chain((10.0, 10.0, 10.0), (9.0, 9.0, 9.5))
+    made = figures.beyond(learned, still, base, 3)
+    assert made is not None and made.value == pytest.approx((1.0 - 0.5) / 5.0)
+    assert figures.beyond(learned, {key: cell for key, cell in still.items() if key[1] < 3}, base, 3) is None
+    found = {arms.BASE: base, arms.LEARNS: learned, "+ continuations": still}
+    text = table.as_markdown([table.Project("p", arms.arms(), 3, [0], found)], "the command", None, [])
+    assert "beyond what an arm loses that never sleeps: –" in text, "the arm that is judged was not run"
+    text = table.as_markdown(
+        [table.Project("p", arms.arms(), 3, [0], found | {arms.SHIPPED: learned})], "the command", None, []
+    )
+    assert "beyond what an arm loses that never sleeps: +10.0%" in text and "| +50.0%" in text
+
+
 def test_an_unfinished_chain_has_no_final_state() -> None:
     base = chain((10.0, 10.0, 10.0), (10.0, 10.0, 10.0))
     learned = chain((10.0, 8.0, 5.0), (8.0, 5.0, 6.0))

@@ -6,6 +6,7 @@ With N(a, k, S) the nats that arm a spends on the lines S after its k-th sleep, 
     step               (N(before, k, S) - N(a, k, S)) / N(base, k, S), against the arm before
     forgetting         sum_i (max_k G(i, k) - G(i, T)) / sum_i max_k G(i, k)
                        G(i, k) = N(base, S_i) - N(a, k, S_i) on the apart lines S_i of day i < T, k from i to T
+    beyond             the same, less what an arm that never sleeps loses there, as the project itself goes on
     backward transfer  mean over i < T of gain(T, S_i) - gain(i, S_i)      (Lopez-Paz & Ranzato 2017, 1706.08840)
     general code       N(a, T, general) / N(base, T, general) - 1
 
@@ -209,6 +210,19 @@ def recovered(chain: Found, base: Found, swapped: Mapping[int, Lived], last: int
     return sums.figure(lambda of: (1 - of("new") / of("new_base")) / (1 - of("old") / of("base")))
 
 
+def beyond(arm: Found, still: Found, base: Found, last: int) -> Figure | None:
+    """What an arm has forgotten, as a share of its best gain, beyond what is lost by one that has not slept."""
+    whole = {seed for seed, _ in arm if all((seed, day) in both for both in (arm, still) for day in range(1, last + 1))}
+    arm, still = ({key: cell for key, cell in cells.items() if key[0] in whole} for cells in (arm, still))
+    sums = _older(still, base, last, "still", _older(arm, base, last))
+
+    def statistic(of: Callable[[Any], Any]) -> Any:
+        best, lost = _lost(of, last, "arm")
+        return numpy.where(numpy.asarray(best) > 0, (lost - _lost(of, last, "still")[1]) / best, numpy.nan)
+
+    return sums.figure(statistic)
+
+
 def _rows(lived: Lived, column: str = "") -> dict[tuple[str, int, str, int], Row]:
     return {row.key: row for row in lived.rows if row.column == column}
 
@@ -218,9 +232,15 @@ def _told(row: Row, frozen: Row) -> dict[str, float]:
     return {"arm": row.nats, "base": frozen.nats, "bytes": float(row.utf8_bytes), "lines": 1.0, **exact}
 
 
-def _older(arm: Found, base: Found, last: int) -> Sums:
-    """Of the apart lines of each day i before the last: the base's nats, and the arm's after each sleep k >= i."""
-    sums = Sums()
+def _older(arm: Found, base: Found, last: int, name: str = "arm", sums: Sums | None = None) -> Sums:
+    """Of the apart lines of each day i before the last: the base's nats, and the arm's after each sleep k >= i.
+
+    Args:
+        name: the arm's, in the sums.
+        sums: to which the arm's are added, where the base's are already.
+    """
+    alone = sums is None
+    sums = Sums() if sums is None else sums
     seeds = {seed for seed, _ in arm}
     for seed in sorted(seeds):
         if not all((seed, day) in arm for day in range(1, last + 1)):
@@ -228,20 +248,26 @@ def _older(arm: Found, base: Found, last: int) -> Sums:
         for day in range(1, last + 1):
             for row in _rows(arm[seed, day]).values():
                 if row.part == "apart" and 0 < row.slice < last:
-                    sums.put(row.cluster, {("arm", row.slice, day): row.nats})
-                    if day == row.slice:
+                    sums.put(row.cluster, {(name, row.slice, day): row.nats})
+                    if alone and day == row.slice:
                         frozen = _rows(base[seed, day])[row.key]
                         sums.put(row.cluster, {("base", row.slice): frozen.nats})
     return sums
 
 
 def _forgetting(of: Callable[[Any], Any], last: int) -> Any:
+    best, lost = _lost(of, last, "arm")
+    return numpy.where(numpy.asarray(best) > 0, lost / best, numpy.nan)
+
+
+def _lost(of: Callable[[Any], Any], last: int, name: str) -> tuple[Any, Any]:
+    """Nats: the best gains on the older slices, and how much of them is gone in the end."""
     best, final = 0.0, 0.0
     for slice in range(1, last):
-        gains = [of(("base", slice)) - of(("arm", slice, day)) for day in range(slice, last + 1)]
+        gains = [of(("base", slice)) - of((name, slice, day)) for day in range(slice, last + 1)]
         best = best + numpy.max(gains, axis=0)
         final = final + gains[-1]
-    return numpy.where(numpy.asarray(best) > 0, (best - final) / best, numpy.nan)
+    return best, best - final
 
 
 def _backward(of: Callable[[Any], Any], last: int) -> Any:

@@ -50,6 +50,15 @@ class Project:
         before = self.found.get(arm.before) if arm.before else None
         return figures.figures(self.found.get(arm.name, {}), self.found.get(BASE, {}), before, self.days)
 
+    @property
+    def beyond(self) -> Figure | None:
+        """What the arm that must reach the targets forgets beyond the last one that never sleeps."""
+        still = [arm.name for arm in self.arms if not arm.sleeps and arm.before and self.found.get(arm.name)]
+        if not still:
+            return None
+        arm, same, base = (self.found.get(name, {}) for name in (judged(self.arms).name, still[-1], BASE))
+        return figures.beyond(arm, same, base, self.days)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -85,6 +94,7 @@ def targets(project: Project, speed: float | None) -> list[Target]:
         _target(f"next lines at least 20 % likelier (nats) after {project.days} sleeps", made.gain_last, 0.20),
         _target("exact lines at least 1.75 times the frozen base's", made.exact_times_last, 1.75, _times),
         _target("at most 2 % of the gain on older slices forgotten", made.forgetting, 0.02, most=True),
+        _target("the same, beyond what an arm loses that never sleeps", project.beyond, 0.02, most=True),
         _target("general code at most 1 % less likely", made.general, 0.01, most=True),
         Target(
             "shuffled feedback worse, by an interval without zero",
@@ -190,8 +200,8 @@ def _learning(project: Project) -> list[str]:
                 _percent(made.step) if arm.before not in (None, BASE) else "",
                 _plainly(made.exact, "{:.1%}"),
                 _times(made.exact_times) if arm.name != BASE else "",
-                _percent(made.forgetting) if arm.sleeps else "",
-                _percent(made.backward) if arm.sleeps else "",
+                _percent(made.forgetting) if arm.name != BASE else "",
+                _percent(made.backward) if arm.name != BASE else "",
                 _percent(made.general) if arm.sleeps else "",
                 _plainly(made.again, "{:.0%}"),
             ]
