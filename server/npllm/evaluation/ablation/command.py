@@ -166,7 +166,7 @@ class Run:
             "Square brackets: 95 % bootstrap intervals that draw whole commits (files, where releases are replayed).",
             "Gain: how many fewer nats than the frozen base's the person's next lines cost, over all days. Forgetting: "
             "best minus final gain on older slices, as a share of the best; less is better, as for general code. What "
-            "an arm that never sleeps loses there is no forgetting: the project went on, and says less about older lines.",
+            "an arm that never sleeps loses there is no forgetting: its project went on, and says less about them.",
         ]
 
 
