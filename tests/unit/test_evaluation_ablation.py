@@ -167,7 +167,7 @@ def test_what_an_arm_that_never_sleeps_loses_is_not_forgotten() -> None:
     made = figures.beyond(learned, still, base, 3)
     assert made is not None and made.value == pytest.approx((1.0 - 0.5) / 5.0)
     assert figures.beyond(learned, {key: cell for key, cell in still.items() if key[1] < 3}, base, 3) is None
-    found = {arms.BASE: base, arms.LEARNS: learned, "+ continuations": still}
+    found = {arms.BASE: base, arms.LEARNS: learned, arms.AWAKE: still}
     text = table.as_markdown([table.Project("p", arms.arms(), 3, [0], found)], "the command", None, [])
     assert "beyond what an arm loses that never sleeps: –" in text, "the arm that is judged was not run"
     text = table.as_markdown(

@@ -18,9 +18,10 @@ Settings = Mapping[str, Any]  # "section.key" -> value
 BASE = "base"
 LEARNS = "+ replay"  # the arm that the placebo is the placebo of, and that is carried over to another base
 PLACEBO = "placebo: shuffled feedback"
+AWAKE = "+ refusals kept in mind"  # the last arm that never sleeps, with which what ships is compared
 SHIPPED = "as shipped"  # this version's own defaults
 SHIPPED_PLACEBO = "placebo: as shipped"
-QUICK = (BASE, "+ retrieval", "+ continuations", "+ refusals kept in mind", "+ LoRA", LEARNS, PLACEBO, SHIPPED)
+QUICK = (BASE, "+ retrieval", "+ continuations", AWAKE, "+ LoRA", LEARNS, PLACEBO, SHIPPED)
 
 #: Everything that an arm can switch on, switched off. Keys that this version does not have are left out.
 OFF: Settings = {
@@ -59,7 +60,7 @@ STEPS: tuple[Step, ...] = (
     Step("+ retrieval", ({"memory.enabled": True},), sleeps=False),
     Step("+ continuations", ({"memory.continuations": True},), sleeps=False),
     Step("index of the project's code", ({"memory.index": "identifiers+meaning"},), sleeps=False, aside=True),
-    Step("+ refusals kept in mind", ({"feedback.avoid_refused": True},), sleeps=False),
+    Step(AWAKE, ({"feedback.avoid_refused": True},), sleeps=False),
     Step("+ LoRA", ({"adapters.enabled": True},)),
     Step("replay, uniform", ({"sleep.replay": "uniform"},), aside=True),
     Step(LEARNS, ({"sleep.replay": "prioritised"}, {"sleep.new_share": 0.7})),
@@ -111,7 +112,7 @@ def arms() -> list[Arm]:
         made.append(Arm(step.name, settings, step.sleeps, before, shuffled=step.shuffled))
         if not step.aside:
             present, before = settings, step.name
-    return [*made, Arm(SHIPPED, {}, True, BASE), Arm(SHIPPED_PLACEBO, {}, True, SHIPPED, shuffled=True)]
+    return [*made, Arm(SHIPPED, {}, True, AWAKE), Arm(SHIPPED_PLACEBO, {}, True, SHIPPED, shuffled=True)]
 
 
 def known(settings: Settings) -> bool:

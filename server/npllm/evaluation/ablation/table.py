@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from npllm.evaluation.ablation import figures
-from npllm.evaluation.ablation.arms import BASE, LEARNS, PLACEBO, SHIPPED, SHIPPED_PLACEBO, Arm
+from npllm.evaluation.ablation.arms import AWAKE, BASE, LEARNS, PLACEBO, SHIPPED, SHIPPED_PLACEBO, Arm
 from npllm.evaluation.ablation.figures import Figure, Figures
 from npllm.evaluation.ablation.life import Lived
 from npllm.evaluation.sources import EvaluationError
@@ -53,11 +53,8 @@ class Project:
     @property
     def beyond(self) -> Figure | None:
         """What the arm that must reach the targets forgets beyond the last one that never sleeps."""
-        still = [arm.name for arm in self.arms if not arm.sleeps and arm.before and self.found.get(arm.name)]
-        if not still:
-            return None
-        arm, same, base = (self.found.get(name, {}) for name in (judged(self.arms).name, still[-1], BASE))
-        return figures.beyond(arm, same, base, self.days)
+        arm, still, base = (self.found.get(name, {}) for name in (judged(self.arms).name, AWAKE, BASE))
+        return figures.beyond(arm, still, base, self.days)
 
 
 @dataclass(frozen=True, slots=True)
