@@ -197,7 +197,8 @@ def fit(sets: Sequence[Asked], seed: int = 0) -> dict[str, np.ndarray]:
     for _ in range(STEPS):
         chosen = [sets[number] for number in torch.randperm(len(sets))[:AT_ONCE]]
         optimizer.zero_grad()
-        torch.stack([one.nats(network(one.x)).mean() for one in chosen]).mean().backward()  # type: ignore[no-untyped-call]
+        loss = torch.stack([one.nats(network(one.x)).mean() for one in chosen]).mean()
+        torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
     return network.parts()

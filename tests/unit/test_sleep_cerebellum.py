@@ -21,7 +21,7 @@ from npllm.sleep.interruption import Interrupted
 from npllm.sleep.objectives import Sample
 from npllm.sleep.patterns import count, frequent, key, weight_of
 from npllm.sleep.project import Passage
-from npllm.sleep.saying import share_in_use
+from npllm.sleep.saying import share_in_use, unless_harmful
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import MOST_WORSE, MOST_WORSE_ALONE, Verdict
 from npllm.types import new_id
@@ -167,3 +167,10 @@ def test_mas_holds_what_mattered(tiny_model: Path, tmp_path: Path) -> None:
         return sum(float((p.detach() - start[n]).square().sum()) for n, p in base.model.named_parameters())
 
     assert moved(100.0) < 0.5 * moved(0.0)
+
+
+def test_a_say_that_nothing_chose_is_taken_back_where_the_base_alone_is_better() -> None:
+    shares = [0.1, 0.2, 0.0]
+    assert unless_harmful(shares, [[3.0, 2.0], [1.0, 1.0], [2.0, 2.0]]) == ([0.0], [[2.0, 2.0]])
+    helps = [[1.0, 2.0], [9.0, 9.0], [2.0, 2.0]]
+    assert unless_harmful(shares, helps) == (shares, helps)

@@ -50,7 +50,7 @@ from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
-from npllm.sleep.saying import FEWEST_LINES, Saying, share_in_use
+from npllm.sleep.saying import FEWEST_LINES, Saying, share_in_use, unless_harmful
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import Verdict
 from npllm.types import Experience, ModelError, Pattern
@@ -193,10 +193,8 @@ class CerebellumLearner:
         shares = list(dict.fromkeys([saying.share(small, self._passed_over, self._meter.step), now, *[0.0] * few]))
         ways = [(former, now), *((small, share) for share in shares)]
         before, *after = saying.costs(ways, self._unseen, self._meter.step)
-        if few and sum(after[0]) > sum(after[shares.index(0.0)]):
-            shares, after = [0.0], [after[shares.index(0.0)]]
         found = []
-        for share, nats in zip(shares, after, strict=True):
+        for share, nats in zip(*(unless_harmful(shares, after) if few else (shares, after)), strict=True):
             scored = [
                 Scored(file_of(item), saying.utf8_bytes(place), one, other)
                 for item, place, one, other in zip(self._held_out, self._unseen, before, nats, strict=True)

@@ -3,9 +3,9 @@
     p(w) = (1 - lambda) p_base(w) + lambda p_cerebellum(w)        (`models.blend`; continuations come after it)
 
 lambda is what makes lines likeliest that nothing has learned, or `UNCHOSEN` where there are too few of those to choose.
-What a version is worth beside the base is asked on the held-out ones that the gate judges by, which do not choose: nats
-with the version in use and its lambda, as it serves now, and with the new one. The base has no adapters here, so that
-its own sleep does not decide about the cerebellum's.
+What a version is worth beside the base is asked on the held-out ones that the gate judges by, which do not choose (but
+have a veto on `UNCHOSEN`): nats with the version in use and its lambda, as it serves now, and with the new one. The
+base has no adapters here, so that its own sleep does not decide about the cerebellum's.
 """
 
 from __future__ import annotations
@@ -116,6 +116,17 @@ class Saying:
         rows = torch.cat([first[None], engine.verify(answer)])[:-1] if answer else first[None][:0]
         engine.crop(len(prompt))
         return rows.float().cpu()
+
+
+def unless_harmful(
+    shares: Sequence[float], costs: Sequence[Sequence[float]]
+) -> tuple[Sequence[float], Sequence[Sequence[float]]]:
+    """Shares and the nats of each line with them, of which the first was not chosen by any line: only the base alone is
+    left, whose share is 0, if that costs less than the first."""
+    alone = shares.index(0.0)
+    if sum(costs[0]) > sum(costs[alone]):
+        return [0.0], [costs[alone]]
+    return shares, costs
 
 
 def share_in_use(start: Path, parent: UUID | None, base: str) -> float | None:
