@@ -34,6 +34,7 @@ from npllm.sleep.confidence import Unseen
 from npllm.sleep.protocol import Ending, Phase
 from npllm.sleep.saying import FEWEST_LINES, UNCHOSEN, Saying
 from npllm.sleep.supervisor import Ended, Sleeper
+from npllm.sleep.ways import ways
 from npllm.types import Place, VersionState, new_id
 from tests.fixtures_sleep import MORNING, config_for, experience, from_source
 from tests.tiny import PRACTICE, make_tiny_model
@@ -286,23 +287,46 @@ def by_hand(desk: Desk, parts: PromptParts, text: str) -> float:
     return -float(both[range(len(answer)), answer].log().sum())
 
 
-def test_a_sleep_chooses_how_much_of_a_say_it_has(tiny_model: Path, practised_model: Path) -> None:
-    lines = [line for line in PRACTICE.splitlines() if line.strip()]
-    places = [
-        Unseen("/w", "python", "shapes.py", PRACTICE[:at], PRACTICE[at + len(line) :], line)
-        for line in lines
-        for at in [PRACTICE.index(line)]
-    ]
+PLACES = [
+    Unseen("/w", "python", "shapes.py", PRACTICE[:at], PRACTICE[at + len(line) :], line)
+    for line in PRACTICE.splitlines()
+    if line.strip()
+    for at in [PRACTICE.index(line)]
+]
+ENOUGH = (PLACES * FEWEST_LINES)[:FEWEST_LINES]
 
-    def share(base: Path, small: Path, places: Sequence[Unseen] = (places * FEWEST_LINES)[:FEWEST_LINES]) -> float:
-        one = Base.load(str(base), shared=False)
-        builder = PromptBuilder(one.tokenizer, choose(one.tokenizer), 512)
+
+def saying_of(model: Path) -> Saying:
+    base = Base.load(str(model), shared=False)
+    return Saying(base, PromptBuilder(base.tokenizer, choose(base.tokenizer), 512), None, NEVER)
+
+
+def test_a_sleep_chooses_how_much_of_a_say_it_has(tiny_model: Path, practised_model: Path) -> None:
+    def share(base: Path, small: Path, places: Sequence[Unseen] = ENOUGH) -> float:
         other = Cerebellum(Base.load(str(small), shared=False), context_tokens=256)
-        return Saying(one, builder, None, NEVER).share(other, places)
+        way, found = saying_of(base).chosen(other, places)
+        assert way == 1
+        return found
 
     assert share(tiny_model, practised_model) == max(SHARES), "it knows, the base does not"
     assert share(practised_model, tiny_model) == 0.0, "the base knows, it does not"
-    assert share(practised_model, tiny_model, places[:3]) == UNCHOSEN, "too few lines to choose by"
+    assert share(practised_model, tiny_model, PLACES[:3]) == UNCHOSEN, "too few lines to choose by"
+
+
+@pytest.mark.parametrize("blind", [False, True], ids=["what it learned helps", "what it learned harms"])
+def test_a_sleep_chooses_how_far_of_its_way_it_goes(tiny_model: Path, practised_model: Path, blind: bool) -> None:
+    before, after = (practised_model, tiny_model) if blind else (tiny_model, practised_model)
+    origin, small = Base.load(str(before), shared=False), Base.load(str(after), shared=False)
+    learned = {name: tensor.clone() for name, tensor in small.model.named_parameters()}
+    there = ways(small.model, origin.model)
+    way, share = saying_of(tiny_model).chosen(Cerebellum(small, context_tokens=256), ENOUGH, ways=there)
+    assert (way, share) == (0.25 if blind else 1.0, max(SHARES))
+    for name, tensor in small.model.named_parameters():
+        began = origin.model.get_parameter(name)
+        assert torch.allclose(tensor, began + way * (learned[name] - began), atol=1e-6), "it is left there"
+    few = saying_of(tiny_model).chosen(Cerebellum(small, context_tokens=256), PLACES[:3], ways=there)
+    assert few == (1.0, UNCHOSEN)
+    assert all(torch.equal(tensor, learned[name]) for name, tensor in small.model.named_parameters()), "all of it"
 
 
 def test_what_its_say_is_worth_is_asked_as_it_will_write(tiny_model: Path, practised_model: Path) -> None:

@@ -95,13 +95,13 @@ def test_a_pattern_is_counted_in_experiences_and_project_and_weighs_by_its_frequ
         Passage("/p", "b.py", "def g():\n    ", "return self.value", "\n"),
         Passage("/p", "c.txt", "", "zz", ""),
     ]
-    seen = count([*items, rare], passages, {".py": "python"})
+    seen = count([*items, rare], passages)
     assert seen[key("python", "return self.value")].count == 4
     assert weight_of(items[0], seen) > 2 * weight_of(rare, seen)
     ((pattern, last),) = frequent(seen)
     assert (pattern.language, pattern.text, pattern.count) == ("python", "return self.value", 4)
     assert last.id == items[2].id and pattern.last_seen == items[2].created_at
-    only_project = count([rare], [passages[0]] * 2, {".py": "python"})
+    only_project = count([rare], [passages[0]] * 2)
     assert frequent(only_project) == [], "what the person never wrote is no pattern of theirs"
 
 

@@ -65,19 +65,33 @@ def test_a_passage_is_the_files_own_text_around_one_line(tmp_path: Path) -> None
     assert any(passage.prefix.endswith("    ") for passage in found)
 
 
-def test_files_of_this_sleeps_experiences_are_left_out(tmp_path: Path) -> None:
+def test_files_of_this_sleeps_experiences_come_last(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "b.py", "held/out.py")
-    assert files(draw(tmp_path, [lies_in(tmp_path, "a.py"), lies_in(tmp_path, "held/out.py")])) == {"b.py"}
+    held_out = lies_in(tmp_path, "held/out.py")
+    learned = [lies_in(tmp_path, "a.py"), held_out]
+    assert files(draw(tmp_path, learned, held_out=[held_out], count=2)) == {"b.py"}, "the others suffice"
+    assert files(draw(tmp_path, learned, held_out=[held_out])) == {"a.py", "b.py"}
+    again = [*learned, lies_in(tmp_path, "held/out.py")]
+    assert files(draw(tmp_path, again, held_out=[held_out])) == {"a.py", "b.py", "held/out.py"}, "more of it is learned"
 
 
-def test_they_are_left_out_by_whatever_way_their_file_is_reached(tmp_path: Path) -> None:
+def test_of_a_file_that_is_learned_from_no_piece_around_a_held_out_line_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", text=TEXT.replace("return value + 7\n", "x = 7\n"))
+    held_out = dataclasses.replace(lies_in(tmp_path, "a.py"), prefix="def number_7(value):\n    x", final_text=" = 7")
+    learned = [lies_in(tmp_path, "a.py"), held_out]
+    assert any("x = 7" in one.prefix + one.line + one.suffix for one in draw(tmp_path, learned))
+    found = draw(tmp_path, learned, held_out=[held_out])
+    assert found and not any("x = 7" in one.prefix + one.line + one.suffix for one in found)
+
+
+def test_a_file_of_held_out_lines_alone_is_known_by_whatever_way_it_is_reached(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "package/b.py", "package/c.py")
     (tmp_path.parent / f"{tmp_path.name}-link").symlink_to(tmp_path)
     nested = lies_in(tmp_path / "package", "b.py")  # a workspace folder in a workspace folder
     alone = lies_in(tmp_path, "a.py")  # opened without its folder
     alone = dataclasses.replace(alone, place=dataclasses.replace(alone.place, project="", path="a.py"))
     linked = lies_in(tmp_path.parent / f"{tmp_path.name}-link", "package/c.py")
-    assert draw(tmp_path, [nested, alone, linked]) == []
+    assert draw(tmp_path, [nested, alone, linked], held_out=[nested, alone, linked]) == []
 
 
 def test_a_copy_of_what_is_held_out_is_not_read(tmp_path: Path) -> None:

@@ -320,6 +320,7 @@ def _report(
         answered=calibration.answered,
         right=calibration.right,
         share=calibration.share,
+        way=verdict.way,
         beside_before=beside.nll_before if beside else None,
         beside_after=beside.nll_after if beside else None,
         beside_low=beside.gain_low if beside else None,
@@ -333,7 +334,7 @@ def _report(
 
 
 def _metrics(made: CerebellumReport, verdict: Verdict, plan: Plan) -> dict[str, float]:
-    names = ("nll_before", "nll_after", "gain", "gain_low", "gain_high", "steps", "tokens_per_s", "seconds")
+    names = ("nll_before", "nll_after", "gain", "gain_low", "gain_high", "way", "steps", "tokens_per_s", "seconds")
     counts = ("new", "old", "held_out", "judged_lines", "answered", "right", "patterns")
     values = {name: float(getattr(made, name)) for name in (*names, *counts)}
     say = ("beside_before", "beside_after", "beside_low", "beside_high")

@@ -1,56 +1,47 @@
 """The cerebellum's part of a sleep where torch is: train it, let its plastic layer live through the day, judge it.
 
 In this order: all parameters learn (`cerebellum_trainer`); over the network as it then is, the plastic layer learns
-through the mornings and is rolled through the newest one (`backpropamine`); held-out texts decide whether the new
-network is better than the one in use, alone and beside the base (`saying`), and whether the layer is better than none
-and than its own trace zeroed; held-out lines tell what its confidence is worth (`calibration`). Runs in a thread of the
+through the mornings and is rolled through the newest one (`backpropamine`); what it has not learned decides how far it
+goes, whether it is published and what its confidence is worth (`cerebellum_exam`). Runs in a thread of the
 child, looks at `stop` between any two pieces of work, and does not touch the database.
 """
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import itertools
 import logging
 import shutil
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import torch
 from safetensors.torch import save_file
 
-from npllm import projects
 from npllm.config import Config
 from npllm.models import examples, hub, plastic
 from npllm.models.base import Base
-from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration, Cerebellum
+from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration
 from npllm.models.fim import PromptBuilder, choose
 from npllm.models.manifest import Manifest, publish_folder, read_manifest, sha256_file, write_manifest
-from npllm.sleep import confidence, mas, patterns, plastic_days
+from npllm.sleep import mas, patterns, plastic_days
 from npllm.sleep.backpropamine import Moment
+from npllm.sleep.cerebellum_exam import CerebellumExam
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.checkpoint import Position
-from npllm.sleep.confidence import Unseen
-from npllm.sleep.dataset import file_of
 from npllm.sleep.files import TEMPORARY
-from npllm.sleep.gate import Judgement, Scored, judge
-from npllm.sleep.interruption import Interrupted, look
-from npllm.sleep.knowledge import Knowledge, same_tokens
+from npllm.sleep.interruption import look
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.meter import Meter
-from npllm.sleep.objectives import Sample, answer_nats
+from npllm.sleep.objectives import Sample
 from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
-from npllm.sleep.saying import FEWEST_LINES, Saying, share_in_use, unless_harmful
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import Verdict
 from npllm.types import Experience, ModelError, Pattern
@@ -59,7 +50,6 @@ log = logging.getLogger(__name__)
 
 ASIDE = 6  # one passage in so many is not learned: it chooses its say, and confidence is judged by it
 MOST_MOMENTS = 1000  # the newest ones, of the mornings
-LANGUAGE_OF = {ending: language for language, endings in projects.ENDINGS.items() for ending in endings}
 
 
 class CerebellumLearner:
@@ -95,13 +85,20 @@ class CerebellumLearner:
         self._builder = PromptBuilder(self._base.tokenizer, choose(self._base.tokenizer), most)
         self._learn = [experiences[id] for id in plan.learn]
         self._replay = [experiences[id] for id in plan.replay]
-        self._held_out = [experiences[id] for id in plan.held_out]
         self._aside = tuple(passages[::ASIDE])
         self.passages = tuple(passage for number, passage in enumerate(passages) if number % ASIDE)
         ordered = sorted((*self._replay, *self._learn), key=lambda item: (item.created_at, item.id))
         self._mornings = ordered[-MOST_MOMENTS:]
-        self._seen = patterns.count(ordered, self.passages, LANGUAGE_OF)
-        self._off_limits = off_limits
+        self._seen = patterns.count(ordered, self.passages)
+        self._exam = CerebellumExam(
+            config,
+            *(start, plan.parent, self._before, self._base, self._builder),
+            held_out=[experiences[id] for id in plan.held_out],
+            passed_over=passages[::ASIDE],
+            off_limits=off_limits,
+            stop=stop,
+            meter=meter,
+        )
         self._importance: mas.Importance | None = None
         self._plastic: dict[str, torch.Tensor] | None = None
 
@@ -138,123 +135,11 @@ class CerebellumLearner:
 
     def judge(self) -> Verdict:
         """The gate; afterwards the model serves as it will. Raises Interrupted."""
-        self._meter.phase(Phase.JUDGING)
-        model = self._base.model
-        sizes = [len(item.final_text.encode()) for item in self._held_out]
-        plastic.attach(self._before.model, plastic_days.layer_in(self._start))
-        before = self._nats(self._before)
-        layers = {"plain": None, **self._layers()}
-        nats: dict[str, list[float]] = {}
-        for name, layer in layers.items():
-            plastic.attach(model, layer)
-            nats[name] = self._nats(self._base)
-        mean = {name: sum(found) / max(1, sum(sizes)) for name, found in nats.items()}
-        lives = len(layers) > 1 and mean["plastic"] < min(mean["plain"], mean["zeroed"])
-        chosen = "plastic" if lives else "plain"
-        plastic.attach(model, layers[chosen])
-        scored = [
-            Scored(file_of(item), size, one, other)
-            for item, size, one, other in zip(self._held_out, sizes, before, nats[chosen], strict=True)
-        ]
-        verdict = Verdict(self._judged(scored), lives, mean)
-        if not (self._config.cerebellum.blend and self._same_tokens):
-            return verdict
-        try:
-            return self._judge_beside(verdict)
-        except Interrupted:
-            raise
-        except Exception:  # no memory for the base, too: what was learned is worth more than this
-            log.exception("the cerebellum gets no say in what the base writes")
-            return verdict
+        return self._exam.judge(self._layers())
 
     def calibrate(self, verdict: Verdict) -> Calibration:
         """What its confidence is worth on lines that it has not learned. Raises Interrupted."""
-        small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
-        places = (*self._unseen, *self._passed_over)
-        made = confidence.calibrated(
-            *(small, places, self._knowledge, self._config.cerebellum.precision, self._stop), on_step=self._meter.step
-        )
-        return replace(made, share=verdict.share if verdict.passed else 0.0, base=verdict.base)
-
-    def _judge_beside(self, verdict: Verdict) -> Verdict:
-        """The gate once more, on what the base writes with the cerebellum's say: with that of the version in use, and
-        with the new one's, which lines have chosen that are not judged by. One that is better alone, but for which it
-        was chosen badly, keeps the say that the version in use has. Where nothing could choose, these texts have a
-        veto: the say is 0 if the base alone costs less."""
-        saying = self._saying()
-        if saying is None:
-            return verdict
-        small = Cerebellum(self._base, context_tokens=self._builder.context_tokens)
-        former = Cerebellum(self._before, context_tokens=self._builder.context_tokens)
-        now = share_in_use(self._start, self._plan.parent, saying.fingerprint)
-        few = len(self._passed_over) < FEWEST_LINES
-        if now is None:
-            now = 0.0 if few else saying.share(former, self._passed_over, self._meter.step)
-        shares = list(dict.fromkeys([saying.share(small, self._passed_over, self._meter.step), now, *[0.0] * few]))
-        ways = [(former, now), *((small, share) for share in shares)]
-        before, *after = saying.costs(ways, self._unseen, self._meter.step)
-        found = []
-        for share, nats in zip(*(unless_harmful(shares, after) if few else (shares, after)), strict=True):
-            scored = [
-                Scored(file_of(item), saying.utf8_bytes(place), one, other)
-                for item, place, one, other in zip(self._held_out, self._unseen, before, nats, strict=True)
-            ]
-            found.append(replace(verdict, beside=self._judged(scored), share=share, base=saying.fingerprint))
-        return next((one for one in found if one.passed), found[0])
-
-    def _judged(self, scored: Sequence[Scored]) -> Judgement:
-        return judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
-
-    def _saying(self) -> Saying | None:
-        """The base as it serves; None: it has other tokens."""
-        settings = self._config.base
-        gc.collect()  # the base that an adapter was learned for
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        base = Base.load(
-            settings.model,
-            device=settings.device,
-            threads=threads(self._config.sleep.threads),
-            cache=self._config.home / "cache",
-        )
-        if int(base.model.config.vocab_size) != int(self._base.model.config.vocab_size):
-            return None
-        most = min(settings.context_tokens, base.info.context_tokens)
-        builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), most)
-        return Saying(base, builder, self._knowledge, self._stop)
-
-    @property
-    def _unseen(self) -> tuple[Unseen, ...]:
-        """The held-out texts."""
-        return tuple(
-            Unseen(item.place.project, item.place.language, item.place.path, item.prefix, item.suffix, item.final_text)
-            for item in self._held_out
-        )
-
-    @property
-    def _passed_over(self) -> tuple[Unseen, ...]:
-        """Lines of the project that were set aside."""
-        return tuple(
-            Unseen(
-                one.project,
-                LANGUAGE_OF.get(PurePosixPath(one.path).suffix, ""),
-                *(one.path, one.prefix, one.suffix, one.line),
-            )
-            for one in self._aside
-        )
-
-    @cached_property
-    def _same_tokens(self) -> bool:
-        return same_tokens(self._start, self._config.base.model)
-
-    @cached_property
-    def _knowledge(self) -> Knowledge | None:
-        """What the project says word for word, where that is looked up and can be read."""
-        memory = self._config.memory
-        if not (memory.enabled and memory.continuations and self._same_tokens):
-            return None
-        vocabulary = int(self._base.model.config.vocab_size)
-        return Knowledge(self._builder.codec, vocabulary, self._off_limits, self._stop, ignore=memory.ignore)
+        return self._exam.calibrate(verdict)
 
     def known(self) -> list[Pattern]:
         """The frequent patterns that it would now write itself, token by token, where the person wrote them last."""
@@ -296,6 +181,7 @@ class CerebellumLearner:
                 "validated": [str(id) for id in plan.inner],
                 "held_out": [str(id) for id in plan.held_out],
                 "project_files": files_of((*self.passages, *self._aside)),
+                "way": metrics["way"],
                 "calibration": calibration.to_json(),
             }
             if self._importance is not None:
@@ -378,16 +264,6 @@ class CerebellumLearner:
     def _sample(self, prefix: str, suffix: str, path: str, text: str, weight: float = 1.0) -> Sample:
         made = examples.encode(self._builder, prefix, suffix, path, text)
         return Sample(made.ids, made.loss_start, weight)
-
-    def _nats(self, base: Base) -> list[float]:
-        """Of each held-out text, the token that ends it left out."""
-        found = []
-        for item in self._held_out:
-            look(self._stop)
-            sample = self._sample(item.prefix, item.suffix, item.place.path, item.final_text)
-            text = len(sample.ids) - sample.loss_start - (sample.ids[-1] == self._builder.end_id)
-            found.append(answer_nats(base.model, sample, last=text))
-        return found
 
     def _stepped(self, step: Step) -> None:
         self._meter.step(step.step, step.total, step.loss, step.tokens_per_s)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from npllm import projects
 from npllm.sleep.dataset import weight
 from npllm.sleep.project import Passage
 from npllm.types import Experience, Pattern
@@ -34,24 +35,15 @@ def key(language: str, text: str) -> Key:
     return language, " ".join(lines[0].split()) if lines else ""
 
 
-def count(
-    experiences: Iterable[Experience], passages: Sequence[Passage], language_of: dict[str, str]
-) -> dict[Key, Seen]:
-    """How often each was written by the person, and stands in the project.
-
-    Args:
-        experiences: in order of time.
-        language_of: of passages, by their path's ending.
-    """
+def count(experiences: Iterable[Experience], passages: Sequence[Passage]) -> dict[Key, Seen]:
+    """How often each was written by the person (`experiences` are in order of time), and stands in the project."""
     seen: dict[Key, Seen] = {}
     for item in experiences:
         found = seen.setdefault(key(item.place.language, item.final_text), Seen())
         found.count += 1
         found.last = item
     for passage in passages:
-        at = passage.path.rfind(".")
-        language = language_of.get(passage.path[at:] if at >= 0 else "", "")
-        seen.setdefault(key(language, passage.line), Seen()).count += 1
+        seen.setdefault(key(projects.language(passage.path) or "", passage.line), Seen()).count += 1
     return {name: found for name, found in seen.items() if len(name[1]) >= SHORTEST}
 
 

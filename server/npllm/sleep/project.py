@@ -2,11 +2,13 @@
 
 What a person writes tomorrow leans on their whole project, of which a day's experiences show a few files. Read are the
 files that git tracks (where no repository knows the folder: all but hidden folders and those of tools), in the
-context's language. Left out are files in which an experience of this sleep lies, by their real paths, and files that
-hold a held-out line together with the line above it: the gate's texts must not be seen. Of files that hold what an
-earlier sleep held out, the pieces around it are left out. A passage has the shape of an
-experience: text, a line to be written in it, text. Nothing is written to the database; the passages of a sleep are kept
-beside its checkpoint, so that it can go on, and removed with it. Knows no model.
+context's language. First those in which no experience of this sleep lies, by their real paths, unless they hold a
+held-out line together with the line above it: the gate's texts must not be seen. Where these do not suffice (of a small
+project all are soon opened), those from which something is learned, without the pieces in which a held-out line stands;
+never a file from which nothing is learned, since all is held out. Of files that hold what an earlier sleep held out,
+the pieces around it are left out. A passage has the shape of an experience: text, a line to be written in it, text.
+Nothing is written to the database; the passages of a sleep are kept beside its checkpoint, so that it can go on, and
+removed with it. Knows no model.
 """
 
 from __future__ import annotations
@@ -84,7 +86,6 @@ def passages(
         return ()
     chance = random.Random(seed)
     until = time.monotonic() + ALL_S
-    taken = {path for item in experiences for path in real_paths(item)}
     needles = [one for item in held_out if (one := needle(item))]
     kept_apart = [one for item in apart if (one := needle(item))]
     every: list[tuple[str, str]] = []
@@ -93,18 +94,29 @@ def passages(
         every += [(project, path) for path in chance.sample(files, min(len(files), MOST_FILES))]
     chance.shuffle(every)
     count = min(count, MOST)
+    judged = {item.id for item in held_out}
+    opened = {path for item in experiences for path in real_paths(item)}
+    unlearned = opened - {path for item in experiences if item.id not in judged for path in real_paths(item)}
+    shown = {line for item in held_out if (line := _line(item).strip())}
     made: list[Passage] = []
-    for project, path in every:
+    others = [(*file, False) for file in every]
+    among = [(*file, True) for file in every]  # the files in which experiences lie
+    for project, path, written_in in (*others, *among):
         look(stop)
         if len(made) >= count or time.monotonic() > until:
             break
         if off_limits and covered(paths_of(project, path, ""), off_limits):
             continue
-        text = redact(projects.text(Path(project), path, taken) or "", language)
-        if any(one in text for one in needles):
+        if written_in and os.path.realpath(Path(project) / path) not in opened:
+            continue
+        avoided = unlearned if written_in else opened
+        text = redact(projects.text(Path(project), path, avoided) or "", language)
+        if not written_in and any(one in text for one in needles):
             continue
         lines = {one.rpartition("\n")[2].strip() for one in kept_apart if one in text}
         found = [piece for piece in pieces(text, characters) if not any(line in piece for line in lines)]
+        if written_in:
+            found = [piece for piece in found if shown.isdisjoint(map(str.strip, piece.split("\n")))]
         chance.shuffle(found)
         made += [it for piece in found[:PER_FILE] if (it := cut(project, path, piece, chance)) is not None]
     log.info("%d passages from %d files in %s", min(len(made), count), len(every), ", ".join(folders) or "no project")
@@ -145,10 +157,15 @@ def real_paths(experience: Experience) -> set[str]:
 
 def needle(experience: Experience) -> str:
     """What would give a held-out text away: its line and the one above; "" if that stands everywhere."""
-    above, _, begun = experience.prefix.replace("\r\n", "\n").rpartition("\n")
-    line = begun + experience.final_text.replace("\r\n", "\n").split("\n")[0].rstrip()
-    above = above.rpartition("\n")[2]
+    above = experience.prefix.replace("\r\n", "\n").rpartition("\n")[0].rpartition("\n")[2]
+    line = _line(experience)
     return f"{above}\n{line}" if len(above.strip()) + len(line.strip()) >= TELLING else ""
+
+
+def _line(experience: Experience) -> str:
+    """The line that was written, whole, without white space at its end."""
+    begun = experience.prefix.replace("\r\n", "\n").rpartition("\n")[2]
+    return begun + experience.final_text.replace("\r\n", "\n").split("\n")[0].rstrip()
 
 
 def pieces(text: str, characters: int) -> Iterator[str]:

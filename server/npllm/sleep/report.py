@@ -127,6 +127,7 @@ class CerebellumReport:
         threshold: the least confidence of a reflex, None: no reflexes; of `judged_lines` unseen lines `answered` were
             as sure, `right` of them exactly what was written.
         share: of its prediction that is mixed into the base's.
+        way: how far it goes of what it learned.
         beside_before, beside_after: nats per byte of the held-out text as the base writes it, with the say of what was
             in use and with that of the new version; `beside_low` and `beside_high` the interval of the gain. None: it
             has no say.
@@ -156,6 +157,7 @@ class CerebellumReport:
     answered: int = 0
     right: int = 0
     share: float = 0.0
+    way: float = 1.0
     beside_before: float | None = None
     beside_after: float | None = None
     beside_low: float | None = None
@@ -173,6 +175,7 @@ class CerebellumReport:
             return f"cerebellum: {self.reason}"
         before, after = self.nll_before / math.log(2), self.nll_after / math.log(2)
         layer = "with" if self.plastic else "without"
+        reason = self.reason if self.way == 1 else f"It goes {self.way:.0%} of the way it learned. {self.reason}"
         reflexes = (
             f"Reflexes from a confidence of {self.threshold:.2f} on ({self.right} of {self.answered} right, among "
             f"{self.judged_lines} unseen lines)."
@@ -183,7 +186,7 @@ class CerebellumReport:
             f"cerebellum: {'published' if self.published else 'rejected'}. Learned from {self.new} new and {self.old} "
             f"old experiences and {self.passages} passages; {self.held_out} held-out texts went from {before:.3f} to "
             f"{after:.3f} bits per byte ({-self.gain:+.1%}, {LEVEL:.0%} interval {-self.gain_high:+.1%} to "
-            f"{-self.gain_low:+.1%}), {layer} its plastic layer, in {self.seconds:.0f} s. {self.reason} {reflexes} "
+            f"{-self.gain_low:+.1%}), {layer} its plastic layer, in {self.seconds:.0f} s. {reason} {reflexes} "
             f"{self._say} It knows {self.patterns} frequent patterns."
         )
 

@@ -1,17 +1,20 @@
-"""How much of a say the cerebellum gets in what the base writes, and what that is worth on unseen lines.
+"""How far of its way a cerebellum goes, how much of a say it gets in what the base writes, and what that is worth.
 
+    W = W0 + s (W1 - W0)                                          s of `WAYS` (`ways`)
     p(w) = (1 - lambda) p_base(w) + lambda p_cerebellum(w)        (`models.blend`; continuations come after it)
 
-lambda is what makes lines likeliest that nothing has learned, or `UNCHOSEN` where there are too few of those to choose.
-What a version is worth beside the base is asked on the held-out ones that the gate judges by, which do not choose (but
-have a veto on `UNCHOSEN`): nats with the version in use and its lambda, as it serves now, and with the new one. The
-base has no adapters here, so that its own sleep does not decide about the cerebellum's.
+s and lambda are what make lines likeliest that nothing has learned, as the cerebellum says them alone and as the base
+does beside it, added up, since it serves in both ways. Where too few are there to choose by, s is 1 and lambda
+`UNCHOSEN`. What a version is worth beside the base is asked on the held-out ones that the gate judges by, which do not
+choose (but have a veto on `UNCHOSEN`): nats with the version in use and its lambda, as it serves now, and with the new
+one. The base has no adapters here, so that its own sleep does not decide about the cerebellum's.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -20,6 +23,7 @@ import torch
 from npllm.models.base import Base
 from npllm.models.blend import SHARES, mixed
 from npllm.models.cerebellum import Calibration, Cerebellum
+from npllm.models.decoding import Known
 from npllm.models.engine import Cancelled
 from npllm.models.fim import PromptBuilder, PromptParts
 from npllm.models.manifest import read_manifest
@@ -33,6 +37,7 @@ MOST_LINES = 60  # that lambda is chosen by
 FEWEST_LINES = 20  # with less it is not chosen
 UNCHOSEN = 0.1  # better than 0 and 0.2 for the shipped pair as it came, on four projects (docs/experiments.md)
 MOST_ASKED = 32  # tokens of a text
+AS_IT_IS: Mapping[float, Callable[[], None]] = {1.0: lambda: None}
 
 
 class Saying:
@@ -54,19 +59,40 @@ class Saying:
         """The base's."""
         return self._base.info.fingerprint
 
-    def share(
-        self, small: Cerebellum, places: Sequence[Unseen], on_step: Callable[[int, int], None] = lambda *_: None
-    ) -> float:
-        """lambda, of `blend.SHARES`, by up to `MOST_LINES` of the places; of fewer than `FEWEST_LINES`, `UNCHOSEN`.
+    def chosen(
+        self,
+        small: Cerebellum,
+        places: Sequence[Unseen],
+        on_step: Callable[[int, int], None] = lambda *_: None,
+        ways: Mapping[float, Callable[[], None]] = AS_IT_IS,
+    ) -> tuple[float, float]:
+        """(s, lambda), of `ways` and `blend.SHARES`, by up to `MOST_LINES` of the places; of fewer than `FEWEST_LINES`
+        (1, `UNCHOSEN`). The cerebellum is left there.
 
         Args:
             on_step: told of the lines done, of how many.
+            ways: s -> what brings the cerebellum there.
         """
         if len(places) < FEWEST_LINES:
-            return UNCHOSEN
+            ways[1.0]()
+            return 1.0, UNCHOSEN
         few = places[:: -(-len(places) // MOST_LINES) or 1]
-        costs = self.costs([(small, share) for share in SHARES], few, on_step)
-        return min(zip(SHARES, costs, strict=True), key=lambda pair: sum(pair[1]))[0]
+        nats: dict[tuple[float, float], float] = dict.fromkeys(itertools.product(ways, SHARES), 0.0)
+        for number, place in enumerate(few, 1):
+            answer, own, known = self._asked(place)
+            for way, go in ways.items():
+                go()
+                self._of(small).forget()  # keys and values of other weights
+                said = self._rows(self._of(small), small.builder, place, answer)
+                alone = _cost(said.log_softmax(-1), answer, None)
+                for share in SHARES:
+                    look(self._stop)
+                    nats[way, share] += alone + _cost(mixed(own, said, share), answer, known)
+            on_step(number, len(few))
+        best = min(nats, key=lambda one: nats[one])
+        ways[best[0]]()
+        self._of(small).forget()
+        return best
 
     def costs(
         self,
@@ -77,23 +103,23 @@ class Saying:
         """Nats of each place's text (its first `MOST_ASKED` tokens) in each way: a cerebellum and its lambda."""
         found: list[list[float]] = [[] for _ in ways]
         for number, place in enumerate(places, 1):
-            answer = self._builder.encode_middle(place.text)[:MOST_ASKED]
-            own = self._rows(self._engine, self._builder, place, answer)
+            answer, own, known = self._asked(place)
             others = {id(small): small for small, share in ways if share > 0}
             said = {name: self._rows(self._of(one), one.builder, place, answer) for name, one in others.items()}
-            known = None
-            if self._knowledge is not None:
-                sides = (place.prefix, place.suffix)
-                known = self._knowledge.at(place.project, place.language, place.path, sides, 1.0)
             for nats, (small, share) in zip(found, ways, strict=True):
-                total = 0.0
-                for at, token in enumerate(answer):
-                    look(self._stop)
-                    row = mixed(own[at], said[id(small)][at], share) if share > 0 else own[at].log_softmax(-1)
-                    total -= float((known.mix(row, answer[:at]) if known is not None else row)[token])
-                nats.append(total)
+                look(self._stop)
+                nats.append(_cost(mixed(own, said.get(id(small), own), share), answer, known))
             on_step(number, len(places))
         return found
+
+    def _asked(self, place: Unseen) -> tuple[list[int], torch.Tensor, Known | None]:
+        """The first tokens of a place's text, the base's logits [T, V] for them, and what is known there."""
+        answer = list(self._builder.encode_middle(place.text)[:MOST_ASKED])
+        own = self._rows(self._engine, self._builder, place, answer)
+        if self._knowledge is None:
+            return answer, own, None
+        sides = (place.prefix, place.suffix)
+        return answer, own, self._knowledge.at(place.project, place.language, place.path, sides, 1.0)
 
     def utf8_bytes(self, place: Unseen) -> int:
         """Of what `costs` asks at a place."""
@@ -116,6 +142,13 @@ class Saying:
         rows = torch.cat([first[None], engine.verify(answer)])[:-1] if answer else first[None][:0]
         engine.crop(len(prompt))
         return rows.float().cpu()
+
+
+def _cost(rows: torch.Tensor, answer: Sequence[int], known: Known | None) -> float:
+    """Nats of an answer by log-probabilities [T, V], and what is known after them."""
+    if known is None:
+        return -float(rows[range(len(answer)), list(answer)].sum())
+    return -sum(float(known.mix(row, answer[:at])[answer[at]]) for at, row in enumerate(rows))
 
 
 def unless_harmful(

@@ -25,6 +25,7 @@ class Verdict:
         nll: nats per byte, "plain" without the layer, and with it "plastic" and "zeroed".
         beside: the gate's word on what the base writes with its say, against what it writes now; None: it has none.
         share: of the say, and `base`, the fingerprint of the base beside which it was found.
+        way: how far it goes of what it learned (`ways`).
     """
 
     alone: Judgement
@@ -33,6 +34,7 @@ class Verdict:
     beside: Judgement | None = None
     share: float = 0.0
     base: str = ""
+    way: float = 1.0
 
     @property
     def passed(self) -> bool:

@@ -1,0 +1,212 @@
+"""The gate's questions to a cerebellum that has learned, on texts that it has not.
+
+How far of its way it goes and how much of a say it gets is chosen on lines of the project that were set aside
+(`saying`); held-out texts, which choose nothing, decide whether it is then better than the version in use, alone and
+beside the base, and whether its plastic layer is better than none and than its own trace zeroed; both together tell
+what its confidence is worth (`confidence`). Runs in a thread of the child; does not touch the database.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from uuid import UUID
+
+import torch
+
+from npllm import projects
+from npllm.config import Config
+from npllm.models import examples, plastic
+from npllm.models.base import Base
+from npllm.models.cerebellum import Calibration, Cerebellum
+from npllm.models.fim import PromptBuilder, choose
+from npllm.sleep import confidence, plastic_days
+from npllm.sleep.confidence import Unseen
+from npllm.sleep.dataset import file_of
+from npllm.sleep.gate import Judgement, Scored, judge
+from npllm.sleep.interruption import look
+from npllm.sleep.knowledge import Knowledge, same_tokens
+from npllm.sleep.meter import Meter
+from npllm.sleep.objectives import Sample, answer_nats
+from npllm.sleep.process import threads
+from npllm.sleep.project import Passage
+from npllm.sleep.protocol import Phase
+from npllm.sleep.saying import FEWEST_LINES, Saying, share_in_use, unless_harmful
+from npllm.sleep.verdict import Verdict
+from npllm.sleep.ways import ways
+from npllm.types import Experience
+
+log = logging.getLogger(__name__)
+
+
+class CerebellumExam:
+    """One sleep's.
+
+    Args:
+        start: the folder that it began with; `parent`: the version in use, if there is one.
+        before, base: the model as it began, and (in float32) as it is now; `builder` is of both.
+        held_out: what the gate judges by; `passed_over`: passages that were not learned either.
+        off_limits: files and folders that are never read.
+        stop: set when the person is back; every method then raises Interrupted.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        start: Path,
+        parent: UUID | None,
+        before: Base,
+        base: Base,
+        builder: PromptBuilder,
+        *,
+        held_out: Sequence[Experience],
+        passed_over: Sequence[Passage],
+        off_limits: Collection[str],
+        stop: threading.Event,
+        meter: Meter,
+    ) -> None:
+        self._config, self._start, self._parent = config, start, parent
+        self._before, self._base, self._builder = before, base, builder
+        self._held_out, self._off_limits, self._stop, self._meter = held_out, off_limits, stop, meter
+        self._unseen = tuple(
+            Unseen(item.place.project, item.place.language, item.place.path, item.prefix, item.suffix, item.final_text)
+            for item in held_out
+        )
+        self._passed_over = tuple(
+            Unseen(
+                one.project,
+                projects.language(one.path) or "",
+                *(one.path, one.prefix, one.suffix, one.line),
+            )
+            for one in passed_over
+        )
+        self._small = Cerebellum(base, context_tokens=builder.context_tokens)
+
+    def judge(self, layers: Mapping[str, plastic.PlasticLayer]) -> Verdict:
+        """The gate; afterwards the model serves as it will.
+
+        Args:
+            layers: the plastic layer as "plastic", and with its trace "zeroed"; or none.
+        """
+        self._meter.phase(Phase.JUDGING)
+        model = self._base.model
+        plastic.attach(model, None)
+        saying = self._saying()
+        way, share = self._choose(saying)
+        sizes = [len(place.text.encode()) for place in self._unseen]
+        plastic.attach(self._before.model, plastic_days.layer_in(self._start))
+        before = self._nats(self._before, self._unseen)
+        tried = {"plain": None, **(layers if way == 1 else {})}  # the layer learned over all of what was learned
+        nats: dict[str, list[float]] = {}
+        for name, layer in tried.items():
+            plastic.attach(model, layer)
+            nats[name] = self._nats(self._base, self._unseen)
+        mean = {name: sum(found) / max(1, sum(sizes)) for name, found in nats.items()}
+        lives = len(tried) > 1 and mean["plastic"] < min(mean["plain"], mean["zeroed"])
+        chosen = "plastic" if lives else "plain"
+        plastic.attach(model, tried[chosen])
+        verdict = Verdict(self._judged(sizes, before, nats[chosen]), lives, mean, way=way)
+        return verdict if saying is None else self._judge_beside(verdict, saying, share)
+
+    def calibrate(self, verdict: Verdict) -> Calibration:
+        """What its confidence is worth on lines that it has not learned."""
+        places = (*self._unseen, *self._passed_over)
+        precision, step = self._config.cerebellum.precision, self._meter.step
+        made = confidence.calibrated(self._small, places, self._knowledge, precision, self._stop, on_step=step)
+        return replace(made, share=verdict.share if verdict.passed else 0.0, base=verdict.base)
+
+    def _choose(self, saying: Saying | None) -> tuple[float, float]:
+        """How far of its way the model goes, where it then is, and its share of the say."""
+        there = ways(self._base.model, self._before.model)
+        if saying is not None:
+            return saying.chosen(self._small, self._passed_over, self._meter.step, there)
+        if len(self._passed_over) < FEWEST_LINES:
+            return 1.0, 0.0
+        nats: dict[float, float] = {}
+        for way, go in there.items():
+            go()
+            nats[way] = sum(self._nats(self._base, self._passed_over))
+        best = min(nats, key=lambda way: nats[way])
+        there[best]()
+        return best, 0.0
+
+    def _judge_beside(self, verdict: Verdict, saying: Saying, chosen: float) -> Verdict:
+        """The gate once more, on what the base writes with the cerebellum's say: with that of the version in use, and
+        with the new one's, which lines have chosen that are not judged by. One that is better alone, but for which it
+        was chosen badly, keeps the say that the version in use has. Where nothing could choose, these texts have a
+        veto: the say is 0 if the base alone costs less."""
+        former = Cerebellum(self._before, context_tokens=self._builder.context_tokens)
+        now = share_in_use(self._start, self._parent, saying.fingerprint)
+        few = len(self._passed_over) < FEWEST_LINES
+        if now is None:
+            now = 0.0 if few else saying.chosen(former, self._passed_over, self._meter.step)[1]
+        shares = list(dict.fromkeys([chosen, now, *[0.0] * few]))
+        before, *after = saying.costs(
+            [(former, now), *((self._small, share) for share in shares)], self._unseen, self._meter.step
+        )
+        sizes = [saying.utf8_bytes(place) for place in self._unseen]
+        found = []
+        for share, nats in zip(*(unless_harmful(shares, after) if few else (shares, after)), strict=True):
+            beside = self._judged(sizes, before, nats)
+            found.append(replace(verdict, beside=beside, share=share, base=saying.fingerprint))
+        return next((one for one in found if one.passed), found[0])
+
+    def _judged(self, sizes: Sequence[int], before: Sequence[float], after: Sequence[float]) -> Judgement:
+        scored = [
+            Scored(file_of(item), size, one, other)
+            for item, size, one, other in zip(self._held_out, sizes, before, after, strict=True)
+        ]
+        return judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
+
+    def _nats(self, base: Base, places: Sequence[Unseen]) -> list[float]:
+        """Of each text, the token that ends it left out."""
+        found = []
+        for place in places:
+            look(self._stop)
+            made = examples.encode(self._builder, place.prefix, place.suffix, place.path, place.text)
+            text = len(made.ids) - made.loss_start - (made.ids[-1] == self._builder.end_id)
+            found.append(answer_nats(base.model, Sample(made.ids, made.loss_start), last=text))
+        return found
+
+    def _saying(self) -> Saying | None:
+        """The base as it serves; None: the cerebellum has no say, since it is off, has other tokens, or there is no
+        memory for both."""
+        if not (self._config.cerebellum.blend and self._same_tokens):
+            return None
+        settings = self._config.base
+        gc.collect()  # the base that an adapter was learned for
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            base = Base.load(
+                settings.model,
+                device=settings.device,
+                threads=threads(self._config.sleep.threads),
+                cache=self._config.home / "cache",
+            )
+        except Exception:  # what was learned is worth more than this
+            log.exception("the cerebellum gets no say in what the base writes")
+            return None
+        if int(base.model.config.vocab_size) != int(self._base.model.config.vocab_size):
+            return None
+        most = min(settings.context_tokens, base.info.context_tokens)
+        builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), most)
+        return Saying(base, builder, self._knowledge, self._stop)
+
+    @cached_property
+    def _same_tokens(self) -> bool:
+        return same_tokens(self._start, self._config.base.model)
+
+    @cached_property
+    def _knowledge(self) -> Knowledge | None:
+        """What the project says word for word, where that is looked up and can be read."""
+        memory = self._config.memory
+        if not (memory.enabled and memory.continuations and self._same_tokens):
+            return None
+        vocabulary = int(self._base.model.config.vocab_size)
+        return Knowledge(self._builder.codec, vocabulary, self._off_limits, self._stop, ignore=memory.ignore)
