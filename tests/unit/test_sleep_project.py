@@ -14,7 +14,7 @@ import pytest
 
 from npllm.sleep import project
 from npllm.sleep.interruption import Interrupted
-from npllm.sleep.project import Passage, passages
+from npllm.sleep.project import Passage, passages, set_aside
 from npllm.types import Experience
 from tests.fixtures_sleep import experience
 
@@ -92,6 +92,17 @@ def test_a_file_of_held_out_lines_alone_is_known_by_whatever_way_it_is_reached(t
     alone = dataclasses.replace(alone, place=dataclasses.replace(alone.place, project="", path="a.py"))
     linked = lies_in(tmp_path.parent / f"{tmp_path.name}-link", "package/c.py")
     assert draw(tmp_path, [nested, alone, linked], held_out=[nested, alone, linked]) == []
+
+
+def test_what_is_set_aside_stands_in_nothing_that_is_learned(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", "b.py")
+    found = draw(tmp_path)
+    aside, others = set_aside(found, [], 3)
+    assert aside == tuple(found[::3]) and sorted(map(str, (*aside, *others))) == sorted(map(str, found))
+    around = dataclasses.replace(lies_in(tmp_path, "a.py"), prefix="", final_text="import x\n", suffix=TEXT)
+    aside, others = set_aside(found, [around], 3)
+    assert aside and files(aside) == {"b.py"}, "every line of a.py stands around what is learned there"
+    assert len(aside) + len(others) == len(found)
 
 
 def test_a_copy_of_what_is_held_out_is_not_read(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from npllm.sleep.meter import Meter
 from npllm.sleep.objectives import Sample
 from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
-from npllm.sleep.project import Passage, files_of
+from npllm.sleep.project import Passage, files_of, set_aside
 from npllm.sleep.protocol import Phase
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import Verdict
@@ -85,8 +85,7 @@ class CerebellumLearner:
         self._builder = PromptBuilder(self._base.tokenizer, choose(self._base.tokenizer), most)
         self._learn = [experiences[id] for id in plan.learn]
         self._replay = [experiences[id] for id in plan.replay]
-        self._aside = tuple(passages[::ASIDE])
-        self.passages = tuple(passage for number, passage in enumerate(passages) if number % ASIDE)
+        self._aside, self.passages = set_aside(passages, [*self._learn, *self._replay], ASIDE)
         ordered = sorted((*self._replay, *self._learn), key=lambda item: (item.created_at, item.id))
         self._mornings = ordered[-MOST_MOMENTS:]
         self._seen = patterns.count(ordered, self.passages)
@@ -94,7 +93,7 @@ class CerebellumLearner:
             config,
             *(start, plan.parent, self._before, self._base, self._builder),
             held_out=[experiences[id] for id in plan.held_out],
-            passed_over=passages[::ASIDE],
+            passed_over=self._aside,
             off_limits=off_limits,
             stop=stop,
             meter=meter,

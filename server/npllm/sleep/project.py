@@ -97,7 +97,7 @@ def passages(
     judged = {item.id for item in held_out}
     opened = {path for item in experiences for path in real_paths(item)}
     unlearned = opened - {path for item in experiences if item.id not in judged for path in real_paths(item)}
-    shown = {line for item in held_out if (line := _line(item).strip())}
+    hidden = {line for item in held_out if (line := _line(item).strip())}
     made: list[Passage] = []
     others = [(*file, False) for file in every]
     among = [(*file, True) for file in every]  # the files in which experiences lie
@@ -116,7 +116,7 @@ def passages(
         lines = {one.rpartition("\n")[2].strip() for one in kept_apart if one in text}
         found = [piece for piece in pieces(text, characters) if not any(line in piece for line in lines)]
         if written_in:
-            found = [piece for piece in found if shown.isdisjoint(map(str.strip, piece.split("\n")))]
+            found = [piece for piece in found if hidden.isdisjoint(map(str.strip, piece.split("\n")))]
         chance.shuffle(found)
         made += [it for piece in found[:PER_FILE] if (it := cut(project, path, piece, chance)) is not None]
     log.info("%d passages from %d files in %s", min(len(made), count), len(every), ", ".join(folders) or "no project")
@@ -160,6 +160,24 @@ def needle(experience: Experience) -> str:
     above = experience.prefix.replace("\r\n", "\n").rpartition("\n")[0].rpartition("\n")[2]
     line = _line(experience)
     return f"{above}\n{line}" if len(above.strip()) + len(line.strip()) >= TELLING else ""
+
+
+def set_aside(
+    passages: Sequence[Passage], learned: Sequence[Experience], one_in: int
+) -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
+    """One passage in so many, but none whose line (below the same one) stands in or around an experience of its file
+    that is learned; and all others."""
+    texts: dict[tuple[str, str], list[str]] = {}
+    for item in learned:
+        text = (item.prefix + item.final_text + item.suffix).replace("\r\n", "\n")
+        texts.setdefault((item.place.project, item.place.path), []).append(text)
+    aside: list[Passage] = []
+    others: list[Passage] = []
+    for number, one in enumerate(passages):
+        line = "\n".join(one.prefix.split("\n")[-2:]) + one.line
+        seen = any(line in text for text in texts.get((one.project, one.path), ()))
+        (others if number % one_in or seen else aside).append(one)
+    return tuple(aside), tuple(others)
 
 
 def _line(experience: Experience) -> str:
