@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-WAYS = (1.0, 0.5, 0.25)  # s
+WAYS = (1.0, 0.75, 0.5, 0.25)  # s
 
 
 def ways(model: Any, origin: Any) -> Mapping[float, Callable[[], None]]:
