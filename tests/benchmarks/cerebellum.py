@@ -8,7 +8,8 @@ sleep's trainer on the morning and on passages of the project's other files, the
 morning. Prints bits per UTF-8 byte of the next lines: frozen base, cerebellum as it came, after the sleep, with the
 plastic layer (retroactive and simple), and with its trace zeroed; and how many lines are right exactly. `--beside`
 prints instead what the base gains where the cerebellum has its say (`models.blend`), as it came and after the sleep,
-alone and with what the older release says word for word. Releases are downloaded once, into `.eval/wheels`. The reward
+alone and with what the older release says word for word. `--ways` prints both at each part of the way (`sleep.ways`),
+`--seconds` bounds the training. Releases are downloaded once, into `.eval/wheels`. The reward
 of a line is 0: nobody was there to judge.
 """
 
@@ -37,6 +38,7 @@ from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.plan import STATE
+from npllm.sleep.ways import ways
 from tests.benchmarks.adapter_layers import asked, beside
 from tests.benchmarks.continuations import SIDE, Reading, places
 
@@ -92,6 +94,8 @@ def main() -> None:
     parser.add_argument("--morning", type=int, default=200)
     parser.add_argument("--heldout", type=int, default=200)
     parser.add_argument("--beside", action="store_true", help="what the base gains by it")
+    parser.add_argument("--ways", action="store_true", help="the same, at each part of the way that it learned")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="of training, at most")
     args = parser.parse_args()
     pair = sources.package(args.package, args.old, args.new, Path(".eval/wheels"))
     parts = days.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
@@ -107,7 +111,7 @@ def main() -> None:
     small, builder = sister.base, sister.builder
     judged = asked(builder, parts.held_out)
     say(f"cerebellum as it came, {small.info.parameters / 1e6:.2f}M", bits(small, judged), frozen[0])
-    if args.beside:
+    if args.beside or args.ways:
         index = reading.index(pair)
         print("base, its share: bits alone / with what the project says")
         print("as it came,", beside_the_base(reading, sister, parts, index), flush=True)
@@ -128,12 +132,19 @@ def main() -> None:
             file=Path(temporary) / STATE,
             stop=stop,
         )
-        position = trainer.run(3600.0)
+        position = trainer.run(args.seconds)
     seconds = time.monotonic() - began
     say(f"after a sleep of {seconds:.0f} s, {position.tokens} tokens", bits(small, judged), frozen[0])
 
-    if args.beside:
-        print("after the sleep,", beside_the_base(reading, sister, parts, index))
+    if args.beside or args.ways:
+        print("after the sleep,", beside_the_base(reading, sister, parts, index), flush=True)
+        there = ways(small.model, Base.load(str(folder), shared=False).model) if args.ways else {}
+        for way, go in there.items():
+            if way == 1:
+                continue
+            go()
+            say(f"{way:.0%} of the way", bits(small, judged), frozen[0])
+            print(f"{way:.0%} of the way,", beside_the_base(reading, sister, parts, index), flush=True)
         return
     episode = [plastic_days.moment(small, sample, 0.0) for sample in morning]
     for name, retroactive in (("retroactive", True), ("simple", False)):
