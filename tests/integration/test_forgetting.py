@@ -357,8 +357,9 @@ def test_the_sleep_reads_nothing_that_is_off_limits(tmp_path: Path) -> None:
         )
         return {passage.path for passage in found}
 
-    assert read() == {"open.py", "closed/secret.py"}
-    assert read(str(tmp_path / "closed")) == {"open.py"}
+    assert read() == {"open.py", "closed/secret.py", "a.py"}
+    assert read(str(tmp_path / "closed")) == {"open.py", "a.py"}
+    assert read(str(tmp_path / "a.py")) == {"open.py", "closed/secret.py"}, "also where it was written in"
     assert read(str(tmp_path)) == set()
 
 

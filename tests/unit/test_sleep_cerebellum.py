@@ -92,7 +92,7 @@ def test_a_pattern_is_counted_in_experiences_and_project_and_weighs_by_its_frequ
     items = [experience(n, final="return  self.value\nmore", prefix=f"def f{n}():\n    ") for n in range(3)]
     rare = experience(9, final="raise KeyError(name)")
     passages = [
-        Passage("/p", "b.py", "def g():\n    ", "return self.value", "\n"),
+        Passage("/p", "b.py", "def g():\n    ", "return self.value", "\n", "python"),
         Passage("/p", "c.txt", "", "zz", ""),
     ]
     seen = count([*items, rare], passages)

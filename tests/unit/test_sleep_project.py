@@ -15,7 +15,7 @@ import pytest
 from npllm.sleep import project
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.project import Passage, passages, set_aside
-from npllm.types import Experience
+from npllm.types import Decision, Experience
 from tests.fixtures_sleep import experience
 
 TEXT = "".join(f"def number_{n}(value):\n    return value + {n}\n\n\n" for n in range(40))
@@ -33,13 +33,14 @@ def draw(
     experiences: Collection[Experience] = (),
     *,
     held_out: Sequence[Experience] = (),
+    apart: Sequence[Experience] = (),
     count: int = 1000,
     seed: str = "1",
 ) -> list[Passage]:
     given = [*experiences, lies_in(root, "elsewhere.py")]
     stop = threading.Event()
     return list(
-        passages("python", given, held_out=held_out, count=count, characters=600, seed=seed, stop=stop),
+        passages("python", given, held_out=held_out, apart=apart, count=count, characters=600, seed=seed, stop=stop),
     )
 
 
@@ -65,23 +66,32 @@ def test_a_passage_is_the_files_own_text_around_one_line(tmp_path: Path) -> None
     assert any(passage.prefix.endswith("    ") for passage in found)
 
 
-def test_files_of_this_sleeps_experiences_come_last(tmp_path: Path) -> None:
+def test_files_of_this_sleeps_experiences_come_last_and_those_with_a_held_out_one_never(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "b.py", "held/out.py")
     held_out = lies_in(tmp_path, "held/out.py")
-    learned = [lies_in(tmp_path, "a.py"), held_out]
-    assert files(draw(tmp_path, learned, held_out=[held_out], count=2)) == {"b.py"}, "the others suffice"
-    assert files(draw(tmp_path, learned, held_out=[held_out])) == {"a.py", "b.py"}
-    again = [*learned, lies_in(tmp_path, "held/out.py")]
-    assert files(draw(tmp_path, again, held_out=[held_out])) == {"a.py", "b.py", "held/out.py"}, "more of it is learned"
+    given = [lies_in(tmp_path, "a.py"), held_out, lies_in(tmp_path, "held/out.py")]  # of which one is learned
+    assert files(draw(tmp_path, given, held_out=[held_out], count=2)) == {"b.py"}, "the others suffice"
+    assert files(draw(tmp_path, given, held_out=[held_out])) == {"a.py", "b.py"}
 
 
-def test_of_a_file_that_is_learned_from_no_piece_around_a_held_out_line_is_read(tmp_path: Path) -> None:
-    write(tmp_path, "a.py", text=TEXT.replace("return value + 7\n", "x = 7\n"))
-    held_out = dataclasses.replace(lies_in(tmp_path, "a.py"), prefix="def number_7(value):\n    x", final_text=" = 7")
-    learned = [lies_in(tmp_path, "a.py"), held_out]
-    assert any("x = 7" in one.prefix + one.line + one.suffix for one in draw(tmp_path, learned))
-    found = draw(tmp_path, learned, held_out=[held_out])
-    assert found and not any("x = 7" in one.prefix + one.line + one.suffix for one in found)
+def test_a_file_in_which_a_disliked_suggestion_was_left_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", "b.py")
+    left = lies_in(tmp_path, "a.py")
+    left = dataclasses.replace(left, decision=Decision.AVOID, suggested=left.final_text)
+    assert files(draw(tmp_path, [left])) == {"b.py"}
+
+
+def test_what_an_earlier_sleep_held_out_is_not_read_where_it_stands(tmp_path: Path) -> None:
+    """Also where the line above it is another one by now, in a file that is read since the others do not suffice."""
+    write(tmp_path, "a.py", text=TEXT.replace("return value + 7\n", "some(value, 7)\n"))
+    apart = dataclasses.replace(lies_in(tmp_path, "a.py"), prefix="def other(value):\n    some(", final_text="value, 7")
+
+    def shown(apart: Sequence[Experience]) -> bool:
+        found = draw(tmp_path, [lies_in(tmp_path, "a.py")], apart=apart)
+        assert found
+        return any("some(value, 7)" in one.prefix + one.line + one.suffix for one in found)
+
+    assert shown([]) and not shown([apart])
 
 
 def test_a_file_of_held_out_lines_alone_is_known_by_whatever_way_it_is_reached(tmp_path: Path) -> None:
@@ -94,15 +104,24 @@ def test_a_file_of_held_out_lines_alone_is_known_by_whatever_way_it_is_reached(t
     assert draw(tmp_path, [nested, alone, linked], held_out=[nested, alone, linked]) == []
 
 
-def test_what_is_set_aside_stands_in_nothing_that_is_learned(tmp_path: Path) -> None:
-    write(tmp_path, "a.py", "b.py")
-    found = draw(tmp_path)
+def test_what_is_set_aside_stands_in_nothing_that_is_learned_and_is_the_same_each_night(tmp_path: Path) -> None:
+    text = "".join(f"def function_{n}(value):\n    return value + {n}\n\n\n" for n in range(200))
+    write(tmp_path, "a.py", "b.py", text=text)
+    found, again = draw(tmp_path), draw(tmp_path, seed="2")
     aside, others = set_aside(found, [], 3)
-    assert aside == tuple(found[::3]) and sorted(map(str, (*aside, *others))) == sorted(map(str, found))
-    around = dataclasses.replace(lies_in(tmp_path, "a.py"), prefix="", final_text="import x\n", suffix=TEXT)
-    aside, others = set_aside(found, [around], 3)
-    assert aside and files(aside) == {"b.py"}, "every line of a.py stands around what is learned there"
-    assert len(aside) + len(others) == len(found)
+    assert len(found) / 6 < len(aside) < len(found) / 2
+    assert sorted(map(str, (*aside, *others))) == sorted(map(str, found))
+
+    def pieces(given: Collection[Passage]) -> set[tuple[str, str]]:
+        return {(one.path, one.prefix + one.line + one.suffix) for one in given}
+
+    assert pieces(set_aside(again, [], 3)[0]).isdisjoint(pieces(others)), "another draw asks for other lines of them"
+    around = dataclasses.replace(lies_in(tmp_path, "a.py"), prefix="", final_text="import x\n", suffix=text)
+    nested = dataclasses.replace(around, place=dataclasses.replace(around.place, project="", path="elsewhere"))
+    for learned in (around, nested):
+        aside, others = set_aside(found, [learned], 3)
+        assert aside and files(aside) == {"b.py"}, "every line of a.py stands around what is learned there"
+        assert len(aside) + len(others) == len(found)
 
 
 def test_a_copy_of_what_is_held_out_is_not_read(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """The gate's questions to a cerebellum that has learned, on texts that it has not.
 
 How far of its way it goes and how much of a say it gets is chosen on lines of the project that were set aside
-(`saying`); held-out texts, which choose nothing, decide whether it is then better than the version in use, alone and
-beside the base, and whether its plastic layer is better than none and than its own trace zeroed; both together tell
-what its confidence is worth (`confidence`). Runs in a thread of the child; does not touch the database.
+(`saying`); held-out texts decide whether it is then better than the version in use, alone and beside the base, and
+whether its plastic layer is better than none and than its own trace zeroed; both together tell what its confidence is
+worth (`confidence`; of the lines set aside, up to 60 had a word in which of four s it is). Runs in a thread of the
+child; does not touch the database.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 import torch
 
-from npllm import projects
 from npllm.config import Config
 from npllm.models import examples, plastic
 from npllm.models.base import Base
@@ -29,19 +30,21 @@ from npllm.sleep import confidence, plastic_days
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.dataset import file_of
 from npllm.sleep.gate import Judgement, Scored, judge
-from npllm.sleep.interruption import look
+from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.knowledge import Knowledge, same_tokens
 from npllm.sleep.meter import Meter
 from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Phase
-from npllm.sleep.saying import FEWEST_LINES, Saying, share_in_use, unless_harmful
+from npllm.sleep.saying import FEWEST_LINES, MOST_LINES, Saying, share_in_use, unless_harmful
 from npllm.sleep.verdict import Verdict
 from npllm.sleep.ways import ways
 from npllm.types import Experience
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class CerebellumExam:
@@ -78,12 +81,7 @@ class CerebellumExam:
             for item in held_out
         )
         self._passed_over = tuple(
-            Unseen(
-                one.project,
-                projects.language(one.path) or "",
-                *(one.path, one.prefix, one.suffix, one.line),
-            )
-            for one in passed_over
+            Unseen(one.project, one.language, one.path, one.prefix, one.suffix, one.line) for one in passed_over
         )
         self._small = Cerebellum(base, context_tokens=builder.context_tokens)
 
@@ -96,12 +94,18 @@ class CerebellumExam:
         self._meter.phase(Phase.JUDGING)
         model = self._base.model
         plastic.attach(model, None)
-        saying = self._saying()
-        way, share = self._choose(saying)
+        there = ways(model, self._before.model)
+        saying = self._spared(self._saying)
+        choice = None
+        if saying is not None:
+            choice = self._spared(partial(saying.chosen, self._small, self._passed_over, self._meter.step, there))
+        if choice is None:
+            saying, choice = None, (self._way(there), 0.0)
+        way, share = choice
         sizes = [len(place.text.encode()) for place in self._unseen]
         plastic.attach(self._before.model, plastic_days.layer_in(self._start))
         before = self._nats(self._before, self._unseen)
-        tried = {"plain": None, **(layers if way == 1 else {})}  # the layer learned over all of what was learned
+        tried = {"plain": None, **(layers if way == 1 else {})}  # over other weights it has learned nothing
         nats: dict[str, list[float]] = {}
         for name, layer in tried.items():
             plastic.attach(model, layer)
@@ -111,7 +115,10 @@ class CerebellumExam:
         chosen = "plastic" if lives else "plain"
         plastic.attach(model, tried[chosen])
         verdict = Verdict(self._judged(sizes, before, nats[chosen]), lives, mean, way=way)
-        return verdict if saying is None else self._judge_beside(verdict, saying, share)
+        if saying is None:
+            return verdict
+        saying.anew(self._small)
+        return self._spared(partial(self._judge_beside, verdict, saying, None if lives else share)) or verdict
 
     def calibrate(self, verdict: Verdict) -> Calibration:
         """What its confidence is worth on lines that it has not learned."""
@@ -120,26 +127,38 @@ class CerebellumExam:
         made = confidence.calibrated(self._small, places, self._knowledge, precision, self._stop, on_step=step)
         return replace(made, share=verdict.share if verdict.passed else 0.0, base=verdict.base)
 
-    def _choose(self, saying: Saying | None) -> tuple[float, float]:
-        """How far of its way the model goes, where it then is, and its share of the say."""
-        there = ways(self._base.model, self._before.model)
-        if saying is not None:
-            return saying.chosen(self._small, self._passed_over, self._meter.step, there)
-        if len(self._passed_over) < FEWEST_LINES:
-            return 1.0, 0.0
+    def _spared(self, ask: Callable[[], T]) -> T | None:
+        """What is asked beside the base; None where that fails: there is no memory for it, too, and what was learned is
+        worth more than this."""
+        try:
+            return ask()
+        except Interrupted:
+            raise
+        except Exception:
+            log.exception("the cerebellum gets no say in what the base writes")
+            return None
+
+    def _way(self, there: Mapping[float, Callable[[], None]]) -> float:
+        """How far of its way the model goes, where it then is, by what it says alone."""
+        there[1.0]()
+        few = self._passed_over[:MOST_LINES]
+        if len(few) < FEWEST_LINES:
+            return 1.0
         nats: dict[float, float] = {}
         for way, go in there.items():
             go()
-            nats[way] = sum(self._nats(self._base, self._passed_over))
+            nats[way] = sum(self._nats(self._base, few))
         best = min(nats, key=lambda way: nats[way])
         there[best]()
-        return best, 0.0
+        return best
 
-    def _judge_beside(self, verdict: Verdict, saying: Saying, chosen: float) -> Verdict:
+    def _judge_beside(self, verdict: Verdict, saying: Saying, chosen: float | None) -> Verdict:
         """The gate once more, on what the base writes with the cerebellum's say: with that of the version in use, and
         with the new one's, which lines have chosen that are not judged by. One that is better alone, but for which it
         was chosen badly, keeps the say that the version in use has. Where nothing could choose, these texts have a
         veto: the say is 0 if the base alone costs less."""
+        if chosen is None:  # it was, without the layer that is in it now
+            chosen = saying.chosen(self._small, self._passed_over, self._meter.step)[1]
         former = Cerebellum(self._before, context_tokens=self._builder.context_tokens)
         now = share_in_use(self._start, self._parent, saying.fingerprint)
         few = len(self._passed_over) < FEWEST_LINES
@@ -174,24 +193,19 @@ class CerebellumExam:
         return found
 
     def _saying(self) -> Saying | None:
-        """The base as it serves; None: the cerebellum has no say, since it is off, has other tokens, or there is no
-        memory for both."""
+        """The base as it serves; None: the cerebellum has no say, since that is off or it has other tokens."""
         if not (self._config.cerebellum.blend and self._same_tokens):
             return None
         settings = self._config.base
         gc.collect()  # the base that an adapter was learned for
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        try:
-            base = Base.load(
-                settings.model,
-                device=settings.device,
-                threads=threads(self._config.sleep.threads),
-                cache=self._config.home / "cache",
-            )
-        except Exception:  # what was learned is worth more than this
-            log.exception("the cerebellum gets no say in what the base writes")
-            return None
+        base = Base.load(
+            settings.model,
+            device=settings.device,
+            threads=threads(self._config.sleep.threads),
+            cache=self._config.home / "cache",
+        )
         if int(base.model.config.vocab_size) != int(self._base.model.config.vocab_size):
             return None
         most = min(settings.context_tokens, base.info.context_tokens)

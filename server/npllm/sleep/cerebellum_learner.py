@@ -126,15 +126,16 @@ class CerebellumLearner:
         )
         self._meter.phase(Phase.LEARNING)
         position = trainer.run(self._plan.budget_s)
-        if settings.mas_lambda > 0:
-            self._importance = self._measure_importance()
         if settings.plastic and self._base.model.get_output_embeddings() is not None:
             self._plastic = self._live_through()
         return position
 
     def judge(self) -> Verdict:
         """The gate; afterwards the model serves as it will. Raises Interrupted."""
-        return self._exam.judge(self._layers())
+        verdict = self._exam.judge(self._layers())
+        if self._config.cerebellum.mas_lambda > 0 and verdict.passed:
+            self._importance = self._measure_importance()
+        return verdict
 
     def calibrate(self, verdict: Verdict) -> Calibration:
         """What its confidence is worth on lines that it has not learned. Raises Interrupted."""

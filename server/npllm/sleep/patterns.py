@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from npllm import projects
 from npllm.sleep.dataset import weight
 from npllm.sleep.project import Passage
 from npllm.types import Experience, Pattern
@@ -43,7 +42,7 @@ def count(experiences: Iterable[Experience], passages: Sequence[Passage]) -> dic
         found.count += 1
         found.last = item
     for passage in passages:
-        seen.setdefault(key(projects.language(passage.path) or "", passage.line), Seen()).count += 1
+        seen.setdefault(key(passage.language, passage.line), Seen()).count += 1
     return {name: found for name, found in seen.items() if len(name[1]) >= SHORTEST}
 
 

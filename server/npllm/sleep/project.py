@@ -2,13 +2,12 @@
 
 What a person writes tomorrow leans on their whole project, of which a day's experiences show a few files. Read are the
 files that git tracks (where no repository knows the folder: all but hidden folders and those of tools), in the
-context's language. First those in which no experience of this sleep lies, by their real paths, unless they hold a
-held-out line together with the line above it: the gate's texts must not be seen. Where these do not suffice (of a small
-project all are soon opened), those from which something is learned, without the pieces in which a held-out line stands;
-never a file from which nothing is learned, since all is held out. Of files that hold what an earlier sleep held out,
-the pieces around it are left out. A passage has the shape of an experience: text, a line to be written in it, text.
-Nothing is written to the database; the passages of a sleep are kept beside its checkpoint, so that it can go on, and
-removed with it. Knows no model.
+context's language, by their real paths: first those in which no experience of this sleep lies, then, where these do not
+suffice (of a small project all are soon opened), those in which nothing of this sleep is held out. Never those in which
+something is, or a disliked suggestion was left, nor one that holds a held-out line together with the line above it: the
+gate's texts must not be seen. Of files that hold what an earlier sleep held out, the pieces around it are left out. A
+passage has the shape of an experience: text, a line to be written in it, text. Nothing is written to the database; the
+passages of a sleep are kept beside its checkpoint, so that it can go on, and removed with it. Knows no model.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ import os
 import random
 import threading
 import time
+import zlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -28,6 +28,7 @@ from urllib.request import url2pathname
 from npllm import projects
 from npllm.memory.places import covered, paths_of
 from npllm.memory.redaction import redact
+from npllm.sleep.dataset import teaches
 from npllm.sleep.files import sync_folder
 from npllm.sleep.interruption import look
 from npllm.types import Experience
@@ -40,6 +41,7 @@ MOST_FILES = 20_000  # of a project that are looked at
 PER_FILE = 12  # passages of one file in a sleep, so that no file rules
 SHORTEST = 200  # characters of a passage
 ALL_S = 60.0  # for finding and reading, then what was found is all: somebody opened their whole home
+SHORTEST_LINE = 10  # characters of what was held out of the very file; less stands everywhere
 TELLING = 30  # characters of a held-out line and the one above it; fewer stand everywhere
 
 
@@ -52,6 +54,7 @@ class Passage:
     prefix: str
     line: str
     suffix: str
+    language: str = ""  # that it was looked for in
 
 
 def passages(
@@ -71,7 +74,7 @@ def passages(
 
     Args:
         language: LSP language id.
-        held_out: those of the experiences that the gate judges by.
+        held_out: those of the experiences that decide something; their files are not read.
         off_limits: files and folders that are never read.
         apart: what earlier sleeps held out.
         ignore: patterns of files that are never read, beside those that never are.
@@ -94,31 +97,34 @@ def passages(
         every += [(project, path) for path in chance.sample(files, min(len(files), MOST_FILES))]
     chance.shuffle(every)
     count = min(count, MOST)
-    judged = {item.id for item in held_out}
+    barred = {
+        path for item in (*held_out, *(one for one in experiences if not teaches(one))) for path in real_paths(item)
+    }
     opened = {path for item in experiences for path in real_paths(item)}
-    unlearned = opened - {path for item in experiences if item.id not in judged for path in real_paths(item)}
-    hidden = {line for item in held_out if (line := _line(item).strip())}
+    stood: dict[str, set[str]] = {}  # what earlier sleeps held out, by its file
+    for item in apart:
+        if len(line := _line(item).strip()) >= SHORTEST_LINE:
+            for path in real_paths(item):
+                stood.setdefault(path, set()).add(line)
     made: list[Passage] = []
-    others = [(*file, False) for file in every]
-    among = [(*file, True) for file in every]  # the files in which experiences lie
-    for project, path, written_in in (*others, *among):
+    read: set[str] = set()
+    for (project, path), avoided in (*((it, opened | barred) for it in every), *((it, barred) for it in every)):
         look(stop)
         if len(made) >= count or time.monotonic() > until:
             break
         if off_limits and covered(paths_of(project, path, ""), off_limits):
             continue
-        if written_in and os.path.realpath(Path(project) / path) not in opened:
+        real = os.path.realpath(Path(project) / path)
+        text = "" if real in read else redact(projects.text(Path(project), path, avoided) or "", language)
+        if not text or any(one in text for one in needles):
             continue
-        avoided = unlearned if written_in else opened
-        text = redact(projects.text(Path(project), path, avoided) or "", language)
-        if not written_in and any(one in text for one in needles):
-            continue
+        read.add(real)
         lines = {one.rpartition("\n")[2].strip() for one in kept_apart if one in text}
+        lines |= stood.get(real, set())
         found = [piece for piece in pieces(text, characters) if not any(line in piece for line in lines)]
-        if written_in:
-            found = [piece for piece in found if hidden.isdisjoint(map(str.strip, piece.split("\n")))]
         chance.shuffle(found)
-        made += [it for piece in found[:PER_FILE] if (it := cut(project, path, piece, chance)) is not None]
+        cuts = (cut(project, path, piece, chance) for piece in found[:PER_FILE])
+        made += [replace(it, language=language) for it in cuts if it is not None]
     log.info("%d passages from %d files in %s", min(len(made), count), len(every), ", ".join(folders) or "no project")
     return tuple(made[:count])
 
@@ -165,18 +171,23 @@ def needle(experience: Experience) -> str:
 def set_aside(
     passages: Sequence[Passage], learned: Sequence[Experience], one_in: int
 ) -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
-    """One passage in so many, but none whose line (below the same one) stands in or around an experience of its file
-    that is learned; and all others."""
-    texts: dict[tuple[str, str], list[str]] = {}
+    """One passage in so many, in each sleep the same while its file stays as it is, but none whose line stands in or
+    around an experience of its file that is learned; and all others.
+
+    A line of less than `TELLING` characters, which stands everywhere, counts together with the one above it.
+    """
+    texts: dict[str, list[str]] = {}
     for item in learned:
         text = (item.prefix + item.final_text + item.suffix).replace("\r\n", "\n")
-        texts.setdefault((item.place.project, item.place.path), []).append(text)
+        for path in real_paths(item):
+            texts.setdefault(path, []).append(text)
     aside: list[Passage] = []
     others: list[Passage] = []
-    for number, one in enumerate(passages):
-        line = "\n".join(one.prefix.split("\n")[-2:]) + one.line
-        seen = any(line in text for text in texts.get((one.project, one.path), ()))
-        (others if number % one_in or seen else aside).append(one)
+    for one in passages:
+        line = one.line if len(one.line) >= TELLING else "\n".join(one.prefix.split("\n")[-2:]) + one.line
+        drawn = zlib.crc32("\n".join((one.path, one.prefix + one.line + one.suffix)).encode()) % one_in == 0
+        seen = any(line in text for text in texts.get(os.path.realpath(Path(one.project) / one.path), ()))
+        (aside if drawn and not seen else others).append(one)
     return tuple(aside), tuple(others)
 
 

@@ -3,11 +3,12 @@
     W = W0 + s (W1 - W0)                                          s of `WAYS` (`ways`)
     p(w) = (1 - lambda) p_base(w) + lambda p_cerebellum(w)        (`models.blend`; continuations come after it)
 
-s and lambda are what make lines likeliest that nothing has learned, as the cerebellum says them alone and as the base
-does beside it, added up, since it serves in both ways. Where too few are there to choose by, s is 1 and lambda
-`UNCHOSEN`. What a version is worth beside the base is asked on the held-out ones that the gate judges by, which do not
-choose (but have a veto on `UNCHOSEN`): nats with the version in use and its lambda, as it serves now, and with the new
-one. The base has no adapters here, so that its own sleep does not decide about the cerebellum's.
+s and lambda are what make lines likeliest that this sleep has not learned, as the cerebellum says them alone and as the
+base does beside it (continuations in both), added up, since it serves in both ways. Where too few are there to choose
+by, s is 1 and lambda `UNCHOSEN`. What a version is worth beside the base is asked on the held-out ones that the gate
+judges by, which do not choose (but have a veto on `UNCHOSEN`): nats with the version in use and its lambda, as it
+serves now, and with the new one. The base has no adapters here, so that its own sleep does not decide about the
+cerebellum's.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Saying:
                 go()
                 self._of(small).forget()  # keys and values of other weights
                 said = self._rows(self._of(small), small.builder, place, answer)
-                alone = _cost(said.log_softmax(-1), answer, None)
+                alone = _cost(said.log_softmax(-1), answer, known)
                 for share in SHARES:
                     look(self._stop)
                     nats[way, share] += alone + _cost(mixed(own, said, share), answer, known)
@@ -120,6 +121,10 @@ class Saying:
             return answer, own, None
         sides = (place.prefix, place.suffix)
         return answer, own, self._knowledge.at(place.project, place.language, place.path, sides, 1.0)
+
+    def anew(self, small: Cerebellum) -> None:
+        """After a layer was put into a cerebellum or taken out of it, which a forward would not see."""
+        self._engines.pop(id(small), None)
 
     def utf8_bytes(self, place: Unseen) -> int:
         """Of what `costs` asks at a place."""
