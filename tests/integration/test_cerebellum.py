@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,6 @@ from npllm.config import CerebellumConfig, Config
 from npllm.memory.store import Store
 from npllm.models import plastic
 from npllm.models.base import Base, fingerprint
-from npllm.models.blend import SHARES
 from npllm.models.cerebellum import MOST_TOKENS, Calibration, Cerebellum
 from npllm.models.decoding import complete
 from npllm.models.drafting import Costs, Drafting, ModelDrafter, PromptLookup, Source, set_up
@@ -32,9 +30,8 @@ from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.protocol import Ending, Phase
-from npllm.sleep.saying import FEWEST_LINES, UNCHOSEN, Saying
+from npllm.sleep.saying import Saying
 from npllm.sleep.supervisor import Ended, Sleeper
-from npllm.sleep.ways import ways
 from npllm.types import Place, VersionState, new_id
 from tests.fixtures_sleep import MORNING, config_for, experience, from_source
 from tests.tiny import PRACTICE, make_tiny_model
@@ -285,48 +282,6 @@ def by_hand(desk: Desk, parts: PromptParts, text: str) -> float:
         rows.append(model(torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].softmax(-1))
     both = 0.6 * rows[0] + 0.4 * rows[1]
     return -float(both[range(len(answer)), answer].log().sum())
-
-
-PLACES = [
-    Unseen("/w", "python", "shapes.py", PRACTICE[:at], PRACTICE[at + len(line) :], line)
-    for line in PRACTICE.splitlines()
-    if line.strip()
-    for at in [PRACTICE.index(line)]
-]
-ENOUGH = (PLACES * FEWEST_LINES)[:FEWEST_LINES]
-
-
-def saying_of(model: Path) -> Saying:
-    base = Base.load(str(model), shared=False)
-    return Saying(base, PromptBuilder(base.tokenizer, choose(base.tokenizer), 512), None, NEVER)
-
-
-def test_a_sleep_chooses_how_much_of_a_say_it_has(tiny_model: Path, practised_model: Path) -> None:
-    def share(base: Path, small: Path, places: Sequence[Unseen] = ENOUGH) -> float:
-        other = Cerebellum(Base.load(str(small), shared=False), context_tokens=256)
-        way, found = saying_of(base).chosen(other, places)
-        assert way == 1
-        return found
-
-    assert share(tiny_model, practised_model) == max(SHARES), "it knows, the base does not"
-    assert share(practised_model, tiny_model) == 0.0, "the base knows, it does not"
-    assert share(practised_model, tiny_model, PLACES[:3]) == UNCHOSEN, "too few lines to choose by"
-
-
-@pytest.mark.parametrize("blind", [False, True], ids=["what it learned helps", "what it learned harms"])
-def test_a_sleep_chooses_how_far_of_its_way_it_goes(tiny_model: Path, practised_model: Path, blind: bool) -> None:
-    before, after = (practised_model, tiny_model) if blind else (tiny_model, practised_model)
-    origin, small = Base.load(str(before), shared=False), Base.load(str(after), shared=False)
-    learned = {name: tensor.clone() for name, tensor in small.model.named_parameters()}
-    there = ways(small.model, origin.model)
-    way, share = saying_of(tiny_model).chosen(Cerebellum(small, context_tokens=256), ENOUGH, ways=there)
-    assert (way, share) == (0.25 if blind else 1.0, max(SHARES))
-    for name, tensor in small.model.named_parameters():
-        began = origin.model.get_parameter(name)
-        assert torch.allclose(tensor, began + way * (learned[name] - began), atol=1e-6), "it is left there"
-    few = saying_of(tiny_model).chosen(Cerebellum(small, context_tokens=256), PLACES[:3], ways=there)
-    assert few == (1.0, UNCHOSEN)
-    assert all(torch.equal(tensor, learned[name]) for name, tensor in small.model.named_parameters()), "all of it"
 
 
 def test_what_its_say_is_worth_is_asked_as_it_will_write(tiny_model: Path, practised_model: Path) -> None:

@@ -1,0 +1,155 @@
+"""What decides about a cerebellum that has learned: how far it goes, its say, the gate. With real (tiny) models."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from npllm.config import CerebellumConfig, Config
+from npllm.models import plastic
+from npllm.models.base import Base
+from npllm.models.blend import SHARES
+from npllm.models.cerebellum import Cerebellum
+from npllm.models.fim import PromptBuilder, choose
+from npllm.sleep.cerebellum_exam import CerebellumExam
+from npllm.sleep.confidence import Unseen
+from npllm.sleep.interruption import Interrupted
+from npllm.sleep.meter import Meter
+from npllm.sleep.project import Passage
+from npllm.sleep.saying import FEWEST_LINES, UNCHOSEN, Saying
+from npllm.sleep.ways import WAYS, ways
+from tests.fixtures_sleep import config_for, experience
+from tests.tiny import PRACTICE
+
+NEVER = threading.Event()
+
+PLACES = [
+    Unseen("/w", "python", "shapes.py", PRACTICE[:at], PRACTICE[at + len(line) :], line)
+    for line in PRACTICE.splitlines()
+    if line.strip()
+    for at in [PRACTICE.index(line)]
+]
+ENOUGH = (PLACES * FEWEST_LINES)[:FEWEST_LINES]
+
+
+def saying_of(model: Path) -> Saying:
+    base = Base.load(str(model), shared=False)
+    return Saying(base, PromptBuilder(base.tokenizer, choose(base.tokenizer), 512), None, NEVER)
+
+
+def test_a_sleep_chooses_how_much_of_a_say_it_has(tiny_model: Path, practised_model: Path) -> None:
+    def share(base: Path, small: Path, places: Sequence[Unseen] = ENOUGH) -> float:
+        other = Cerebellum(Base.load(str(small), shared=False), context_tokens=256)
+        way, found = saying_of(base).chosen(other, places)
+        assert way == 1
+        return found
+
+    assert share(tiny_model, practised_model) == max(SHARES), "it knows, the base does not"
+    assert share(practised_model, tiny_model) == 0.0, "the base knows, it does not"
+    assert share(practised_model, tiny_model, PLACES[:3]) == UNCHOSEN, "too few lines to choose by"
+
+
+@pytest.mark.parametrize("blind", [False, True], ids=["what it learned helps", "what it learned harms"])
+def test_a_sleep_chooses_how_far_of_its_way_it_goes(tiny_model: Path, practised_model: Path, blind: bool) -> None:
+    before, after = (practised_model, tiny_model) if blind else (tiny_model, practised_model)
+    origin, small = Base.load(str(before), shared=False), Base.load(str(after), shared=False)
+    learned = {name: tensor.clone() for name, tensor in small.model.named_parameters()}
+    there = ways(small.model, origin.model)
+    way, share = saying_of(tiny_model).chosen(Cerebellum(small, context_tokens=256), ENOUGH, ways=there)
+    assert (way, share) == (0.25 if blind else 1.0, max(SHARES))
+    for name, tensor in small.model.named_parameters():
+        began = origin.model.get_parameter(name)
+        assert torch.allclose(tensor, began + way * (learned[name] - began), atol=1e-6), "it is left there"
+    few = saying_of(tiny_model).chosen(Cerebellum(small, context_tokens=256), PLACES[:3], ways=there)
+    assert few == (1.0, UNCHOSEN)
+    assert all(torch.equal(tensor, learned[name]) for name, tensor in small.model.named_parameters()), "all of it"
+
+
+def exam(config: Config, before: Path, after: Path, stop: threading.Event = NEVER) -> tuple[CerebellumExam, Base]:
+    """Of a model that was `before` and is `after` now, on the lines of `PRACTICE`; and the model."""
+    origin, base = Base.load(str(before), shared=False), Base.load(str(after), shared=False)
+    held_out = [
+        experience(number, path="shapes.py", prefix=one.prefix, suffix=one.suffix, final=one.text)
+        for number, one in enumerate(PLACES * 4)
+    ]
+    passed_over = [Passage("/w", one.path, one.prefix, one.text, one.suffix, "python") for one in ENOUGH]
+    made = CerebellumExam(
+        config,
+        *(before, None, origin, base, PromptBuilder(base.tokenizer, choose(base.tokenizer), 192)),
+        held_out=held_out,
+        passed_over=passed_over,
+        off_limits=(),
+        stop=stop,
+        meter=Meter(lambda _: None, "cerebellum", 0.0, 1.0),
+    )
+    return made, base
+
+
+@pytest.fixture
+def config(home: Path, tiny_model: Path) -> Config:
+    return replace(config_for(home, tiny_model), cerebellum=CerebellumConfig(context_tokens=192))
+
+
+def test_what_harms_goes_as_little_as_it_can_and_is_refused(
+    config: Config, tiny_model: Path, practised_model: Path
+) -> None:
+    asked, base = exam(config, practised_model, tiny_model)
+    learned = base.model.lm_head.weight.clone()
+    verdict = asked.judge({})
+    assert verdict.way == min(WAYS) and not verdict.passed and verdict.beside is not None
+    assert not torch.equal(base.model.lm_head.weight, learned), "judged is where it then is"
+    assert asked.calibrate(verdict).share == 0.0
+
+
+def test_what_cannot_be_asked_beside_the_base_loses_nothing(
+    config: Config, tiny_model: Path, practised_model: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    asked, base = exam(replace(config, base=replace(config.base, model=str(broken))), tiny_model, practised_model)
+    learned = base.model.lm_head.weight.clone()
+    verdict = asked.judge({})
+    assert verdict.passed and verdict.beside is None and (verdict.way, verdict.share) == (1.0, 0.0)
+    assert torch.equal(base.model.lm_head.weight, learned)
+
+
+@pytest.mark.parametrize("blend", [True, False])
+def test_it_is_left_as_soon_as_the_person_is_back(
+    config: Config, tiny_model: Path, practised_model: Path, blend: bool
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    settings = replace(config, cerebellum=replace(config.cerebellum, blend=blend))
+    with pytest.raises(Interrupted):
+        exam(settings, tiny_model, practised_model, stop)[0].judge({})
+
+
+def test_a_layer_that_is_put_in_is_heard_beside_the_base(tiny_model: Path, practised_model: Path) -> None:
+    small = Cerebellum(Base.load(str(practised_model), shared=False), context_tokens=256)
+    saying = saying_of(tiny_model)
+    before = saying.costs([(small, 0.5)], PLACES[:2])
+    width = small.base.model.config.hidden_size
+    layer = plastic.of({name: torch.randn(width, width) for name in ("w", "alpha", "hebb")})
+    plastic.attach(small.base.model, layer)
+    saying.anew(small)
+    after = saying.costs([(small, 0.5)], PLACES[:2])
+    assert after != before and after == saying_of(tiny_model).costs([(small, 0.5)], PLACES[:2])
+
+
+def test_a_layer_serves_only_over_the_weights_that_it_learned_on(
+    config: Config, tiny_model: Path, practised_model: Path
+) -> None:
+    for before, after, way in ((tiny_model, practised_model, 1.0), (practised_model, tiny_model, min(WAYS))):
+        asked, base = exam(config, before, after)
+        width = base.model.config.hidden_size
+        tensors = {name: torch.zeros(width, width) for name in ("w", "alpha", "hebb")}
+        verdict = asked.judge({"plastic": plastic.of(tensors), "zeroed": plastic.of(tensors, zeroed=True)})
+        assert verdict.way == way and not verdict.lives, "a layer that changes nothing is no better than none"
+        assert set(verdict.nll) == ({"plain", "plastic", "zeroed"} if way == 1 else {"plain"})
