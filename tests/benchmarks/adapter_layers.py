@@ -58,7 +58,7 @@ def bits(model: Any, judged: Sequence[tuple[Sample, int]]) -> float:
 
 
 def beside(builder: PromptBuilder, pair: sources.Pair, visits: Sequence[days.Visit], count: int) -> list[Sample]:
-    """Passages of the older release's other files."""
+    """Passages of the older release's other files; where they do not suffice, of those that were written in."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / pair.project
         sources.unpack(pair.old, root)

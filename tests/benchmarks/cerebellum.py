@@ -4,7 +4,7 @@
     python -m tests.benchmarks.cerebellum --seed 10 --model server/npllm/starter/model --morning 80   # a stand-in
 
 A real project's older and newer release give a morning's lines and the next ones. The cerebellum sleeps with the
-sleep's trainer on the morning and on passages of the project's other files, then its plastic layer lives through the
+sleep's trainer on the morning and on passages of the project's files, then its plastic layer lives through the
 morning. Prints bits per UTF-8 byte of the next lines: frozen base, cerebellum as it came, after the sleep, with the
 plastic layer (retroactive and simple), and with its trace zeroed; and how many lines are right exactly. `--beside`
 prints instead what the base gains where the cerebellum has its say (`models.blend`), as it came and after the sleep,

@@ -75,7 +75,7 @@ class ContextReport:
     new: int = 0  # experiences learned from
     old: int = 0  # of earlier days, replayed
     files: int = 0
-    passages: int = 0  # of the project's other files
+    passages: int = 0  # of the project's files
     project_files: int = 0
     rehearsed: int = 0  # passages of general code
     held_out: int = 0
@@ -109,7 +109,7 @@ class ContextReport:
 
     @property
     def _beside(self) -> str:
-        beside = f" and from {self.passages} passages of {self.project_files} other files" if self.passages else ""
+        beside = f" and from {self.passages} passages of {self.project_files} files of the project" if self.passages else ""
         beside += f" and rehearsed {self.rehearsed} passages of general code" if self.rehearsed else ""
         return beside + (f" ({self.epochs:.0%} of it, in the time given)" if 0 < self.epochs < 0.995 else "")
 
