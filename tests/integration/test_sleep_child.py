@@ -208,7 +208,7 @@ async def test_the_projects_other_files_are_learned_general_code_rehearsed_and_a
     (part,) = ended.report.contexts
     learned = len(morning) - part.held_out  # what validates is too little to be apart here
     assert part.passages == pytest.approx(learned * 0.4 / 0.6, abs=6)
-    assert f"{part.passages} passages of {part.project_files} files of the project" in part.text
+    assert f"{part.passages} passages of {part.project_files} project files" in part.text
     assert part.rehearsed == pytest.approx((learned + part.passages) * 0.2 / 0.8, abs=2)
     assert f"and rehearsed {part.rehearsed} passages of general code" in part.text
     (version,) = await store.adapter_versions()

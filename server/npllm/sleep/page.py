@@ -75,7 +75,7 @@ def _context(part: ContextReport, details: Details) -> Iterable[str]:
     yield _table(
         {
             "learned from": f"{part.new} new and {part.old} old experiences in {part.files} files"
-            + (f", {part.passages} passages of {part.project_files} files of the project" if part.passages else "")
+            + (f", {part.passages} passages of {part.project_files} project files" if part.passages else "")
             + (f", {part.rehearsed} passages of general code rehearsed" if part.rehearsed else ""),
             "judged on": f"{part.held_out} held-out texts in {part.held_out_files} files",
             "bits per byte": f"{part.nll_before / math.log(2):.3f} before, {part.nll_after / math.log(2):.3f} now",

@@ -109,7 +109,7 @@ class ContextReport:
 
     @property
     def _beside(self) -> str:
-        beside = f" and from {self.passages} passages of {self.project_files} files of the project" if self.passages else ""
+        beside = f" and from {self.passages} passages of {self.project_files} project files" if self.passages else ""
         beside += f" and rehearsed {self.rehearsed} passages of general code" if self.rehearsed else ""
         return beside + (f" ({self.epochs:.0%} of it, in the time given)" if 0 < self.epochs < 0.995 else "")
 
