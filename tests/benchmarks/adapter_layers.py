@@ -69,7 +69,7 @@ def beside(builder: PromptBuilder, pair: sources.Pair, visits: Sequence[days.Vis
             for one in [experience(path=path)]
         ]
         found = project.passages(
-            "python", opened, count=count, characters=3 * CONTEXT, seed="0", stop=threading.Event()
+            "python", opened, learned=opened, count=count, characters=3 * CONTEXT, seed="0", stop=threading.Event()
         )
     return [sample(builder, one) for one in found]
 

@@ -343,12 +343,13 @@ def test_the_sleep_reads_nothing_that_is_off_limits(tmp_path: Path) -> None:
     for name in ("open.py", "closed/secret.py", "a.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    place = make_place(path="a.py", project=str(tmp_path), uri=(tmp_path / "a.py").as_uri())
+    written = make_experience(place=make_place(path="a.py", project=str(tmp_path), uri=(tmp_path / "a.py").as_uri()))
 
     def read(*limits: str) -> set[str]:
         found = project.passages(
             "python",
-            [make_experience(place=place)],
+            [written],
+            learned=[written],
             off_limits=limits,
             count=50,
             characters=300,

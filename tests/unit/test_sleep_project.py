@@ -32,16 +32,17 @@ def draw(
     root: Path,
     experiences: Collection[Experience] = (),
     *,
+    learned: Sequence[Experience] | None = None,
     held_out: Sequence[Experience] = (),
     apart: Sequence[Experience] = (),
     count: int = 1000,
     seed: str = "1",
 ) -> list[Passage]:
     given = [*experiences, lies_in(root, "elsewhere.py")]
-    stop = threading.Event()
-    return list(
-        passages("python", given, held_out=held_out, apart=apart, count=count, characters=600, seed=seed, stop=stop),
-    )
+    judged = {item.id for item in held_out}
+    taught = [item for item in given if item.id not in judged] if learned is None else learned
+    stop, sides = threading.Event(), {"learned": taught, "held_out": held_out, "apart": apart}
+    return list(passages("python", given, **sides, count=count, characters=600, seed=seed, stop=stop))
 
 
 def write(root: Path, *paths: str, text: str = TEXT) -> None:
@@ -66,12 +67,44 @@ def test_a_passage_is_the_files_own_text_around_one_line(tmp_path: Path) -> None
     assert any(passage.prefix.endswith("    ") for passage in found)
 
 
-def test_files_of_this_sleeps_experiences_come_last_and_those_with_a_held_out_one_never(tmp_path: Path) -> None:
+def test_files_of_this_sleeps_experiences_come_last_and_those_of_held_out_ones_alone_never(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "b.py", "held/out.py")
-    held_out = lies_in(tmp_path, "held/out.py")
-    given = [lies_in(tmp_path, "a.py"), held_out, lies_in(tmp_path, "held/out.py")]  # of which one is learned
-    assert files(draw(tmp_path, given, held_out=[held_out], count=2)) == {"b.py"}, "the others suffice"
-    assert files(draw(tmp_path, given, held_out=[held_out])) == {"a.py", "b.py"}
+    held_out, refused, learned = (lies_in(tmp_path, path) for path in ("held/out.py", "held/out.py", "a.py"))
+    given = [learned, held_out, refused]  # what is refused is neither learned nor held out
+    for count, wanted in ((2, {"b.py"}), (1000, {"a.py", "b.py"})):
+        assert files(draw(tmp_path, given, learned=[learned], held_out=[held_out], count=count)) == wanted
+
+
+CALL = "    return compute(held_out_argument, another)\n"
+WRITTEN = "for one in everything:\n        total += one\n        count += 1"
+
+
+@pytest.mark.parametrize(
+    ("there", "prefix", "final", "suffix", "secret"),
+    [
+        (CALL, "    return compute(", "held_out_argument, another", ")\n", "held_out_argument"),
+        (f"    {WRITTEN}\n", "    ", WRITTEN, "\n", "count += 1"),
+        ("    x = 7\n", "def number_7(value, something):\n    ", "x = 7", "\n", "x = 7"),
+        (CALL, "def number_7(value, something):\n    return ", "compute(held)", "\n", "held_out_argument"),
+        (CALL, "    return ", "compute(held)", "\n\n\ndef number_8(value, something):\n", "held_out_argument"),
+    ],
+    ids=["a closed bracket", "many lines", "a short line", "changed, line above", "changed, line below"],
+)
+def test_of_a_file_that_is_learned_from_no_piece_with_a_held_out_text_is_read(
+    tmp_path: Path, there: str, prefix: str, final: str, suffix: str, secret: str
+) -> None:
+    text = "".join(f"def number_{n}(value, something):\n    return value + {n}\n\n\n" for n in range(60))
+    write(tmp_path, "a.py", text=text.replace("    return value + 7\n", there))
+    held_out = dataclasses.replace(lies_in(tmp_path, "a.py"), prefix=prefix, final_text=final, suffix=suffix)
+    given = [lies_in(tmp_path, "a.py"), held_out]
+
+    def shown(**options: Sequence[Experience]) -> bool:
+        found = [draw(tmp_path, given, **options, seed=seed) for seed in "123"]
+        assert all(found)
+        return any(secret in one.prefix + one.line + one.suffix for drawn in found for one in drawn)
+
+    assert shown() and not shown(held_out=[held_out])
+    assert not shown(apart=[held_out]), "what an earlier sleep held out is not read either"
 
 
 def test_a_file_in_which_a_disliked_suggestion_was_left_is_not_read(tmp_path: Path) -> None:
@@ -79,19 +112,6 @@ def test_a_file_in_which_a_disliked_suggestion_was_left_is_not_read(tmp_path: Pa
     left = lies_in(tmp_path, "a.py")
     left = dataclasses.replace(left, decision=Decision.AVOID, suggested=left.final_text)
     assert files(draw(tmp_path, [left])) == {"b.py"}
-
-
-def test_what_an_earlier_sleep_held_out_is_not_read_where_it_stands(tmp_path: Path) -> None:
-    """Also where the line above it is another one by now, in a file that is read since the others do not suffice."""
-    write(tmp_path, "a.py", text=TEXT.replace("return value + 7\n", "some(value, 7)\n"))
-    apart = dataclasses.replace(lies_in(tmp_path, "a.py"), prefix="def other(value):\n    some(", final_text="value, 7")
-
-    def shown(apart: Sequence[Experience]) -> bool:
-        found = draw(tmp_path, [lies_in(tmp_path, "a.py")], apart=apart)
-        assert found
-        return any("some(value, 7)" in one.prefix + one.line + one.suffix for one in found)
-
-    assert shown([]) and not shown([apart])
 
 
 def test_a_file_of_held_out_lines_alone_is_known_by_whatever_way_it_is_reached(tmp_path: Path) -> None:

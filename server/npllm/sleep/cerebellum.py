@@ -212,6 +212,7 @@ class CerebellumStep:
             made += project.passages(
                 language,
                 items,
+                learned=(*job.part.learn, *job.part.replay),
                 held_out=held_out,
                 count=round(number * share / (1 - share)),
                 characters=CHARACTERS * self._config.cerebellum.context_tokens,

@@ -276,6 +276,7 @@ class Sleep:
         return project.passages(
             job.language,
             job.part.all,
+            learned=(*job.part.learn, *job.part.replay),
             held_out=(*job.part.held_out, *job.part.inner),
             off_limits=off_limits,
             ignore=self._config.memory.ignore,

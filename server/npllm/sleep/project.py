@@ -2,12 +2,14 @@
 
 What a person writes tomorrow leans on their whole project, of which a day's experiences show a few files. Read are the
 files that git tracks (where no repository knows the folder: all but hidden folders and those of tools), in the
-context's language, by their real paths: first those in which no experience of this sleep lies, then, where these do not
-suffice (of a small project all are soon opened), those in which nothing of this sleep is held out. Never those in which
-something is, or a disliked suggestion was left, nor one that holds a held-out line together with the line above it: the
-gate's texts must not be seen. Of files that hold what an earlier sleep held out, the pieces around it are left out. A
-passage has the shape of an experience: text, a line to be written in it, text. Nothing is written to the database; the
-passages of a sleep are kept beside its checkpoint, so that it can go on, and removed with it. Knows no model.
+context's language, by their real paths. First those in which no experience of this sleep lies, unless they hold a
+held-out line together with the line above it: the gate's texts must not be seen. Where these do not suffice (of a small
+project all are soon opened), those from which something is learned, without the pieces in which a held-out line or a
+telling neighbour of one stands (of a file the latest lines are held out, so that what is left is older); never a file
+of which all is held out, nor one in which a disliked suggestion was left. Of files that hold what an earlier sleep held
+out, the pieces around it are left out. A passage has the shape of an experience: text, a line to be written in it,
+text. Nothing is written to the database; the passages of a sleep are kept beside its checkpoint, so that it can go on,
+and removed with it. Knows no model.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ MOST_FILES = 20_000  # of a project that are looked at
 PER_FILE = 12  # passages of one file in a sleep, so that no file rules
 SHORTEST = 200  # characters of a passage
 ALL_S = 60.0  # for finding and reading, then what was found is all: somebody opened their whole home
-SHORTEST_LINE = 10  # characters of what was held out of the very file; less stands everywhere
+SHORTEST_SIGN = 10  # characters of a held-out line in its own file; less stands everywhere
+SHORTEST_NEIGHBOUR = 20  # characters of the line above or below
 TELLING = 30  # characters of a held-out line and the one above it; fewer stand everywhere
 
 
@@ -61,6 +64,7 @@ def passages(
     language: str,
     experiences: Sequence[Experience],
     *,
+    learned: Sequence[Experience] = (),
     held_out: Sequence[Experience] = (),
     off_limits: Collection[str] = (),
     apart: Sequence[Experience] = (),
@@ -74,7 +78,7 @@ def passages(
 
     Args:
         language: LSP language id.
-        held_out: those of the experiences that decide something; their files are not read.
+        learned, held_out: those of the experiences that are learned, and those that decide something.
         off_limits: files and folders that are never read.
         apart: what earlier sleeps held out.
         ignore: patterns of files that are never read, beside those that never are.
@@ -90,38 +94,39 @@ def passages(
     chance = random.Random(seed)
     until = time.monotonic() + ALL_S
     needles = [one for item in held_out if (one := needle(item))]
-    kept_apart = [one for item in apart if (one := needle(item))]
     every: list[tuple[str, str]] = []
     for project in folders:
         files = projects.files(Path(project), endings, lambda: look(stop), until, ignore).paths
         every += [(project, path) for path in chance.sample(files, min(len(files), MOST_FILES))]
     chance.shuffle(every)
     count = min(count, MOST)
-    barred = {
-        path for item in (*held_out, *(one for one in experiences if not teaches(one))) for path in real_paths(item)
-    }
     opened = {path for item in experiences for path in real_paths(item)}
-    stood: dict[str, set[str]] = {}  # what earlier sleeps held out, by its file
-    for item in apart:
-        if len(line := _line(item).strip()) >= SHORTEST_LINE:
-            for path in real_paths(item):
-                stood.setdefault(path, set()).add(line)
+    taught = {path for item in learned for path in real_paths(item)}
+    disliked = {path for item in experiences if not teaches(item) for path in real_paths(item)}
+    barred = (opened - taught) | disliked
+    kept_apart = [one for item in apart if (one := needle(item))]
+    hidden: dict[str, set[str]] = {}  # what gives away the held-out texts of a file, by its real path
+    for item in (*held_out, *apart):
+        for path in real_paths(item):
+            hidden.setdefault(path, set()).update(_signs(item))
     made: list[Passage] = []
     read: set[str] = set()
-    for (project, path), avoided in (*((it, opened | barred) for it in every), *((it, barred) for it in every)):
+    for (project, path), avoided in (*((it, opened) for it in every), *((it, barred) for it in every)):
         look(stop)
         if len(made) >= count or time.monotonic() > until:
             break
         if off_limits and covered(paths_of(project, path, ""), off_limits):
             continue
         real = os.path.realpath(Path(project) / path)
-        text = "" if real in read else redact(projects.text(Path(project), path, avoided) or "", language)
-        if not text or any(one in text for one in needles):
+        if real in read or (avoided is barred and real not in opened):
+            continue
+        text = redact(projects.text(Path(project), path, avoided) or "", language)
+        if not text or (avoided is opened and any(one in text for one in needles)):
             continue
         read.add(real)
-        lines = {one.rpartition("\n")[2].strip() for one in kept_apart if one in text}
-        lines |= stood.get(real, set())
-        found = [piece for piece in pieces(text, characters) if not any(line in piece for line in lines)]
+        signs = {one.rpartition("\n")[2].strip() for one in (*kept_apart, *needles) if one in text}
+        signs |= hidden.get(real, set())
+        found = [piece for piece in pieces(text, characters) if not any(sign in piece for sign in signs)]
         chance.shuffle(found)
         cuts = (cut(project, path, piece, chance) for piece in found[:PER_FILE])
         made += [replace(it, language=language) for it in cuts if it is not None]
@@ -195,6 +200,21 @@ def _line(experience: Experience) -> str:
     """The line that was written, whole, without white space at its end."""
     begun = experience.prefix.replace("\r\n", "\n").rpartition("\n")[2]
     return begun + experience.final_text.replace("\r\n", "\n").split("\n")[0].rstrip()
+
+
+def _signs(experience: Experience) -> set[str]:
+    """What tells, in its own file, where an experience's text stands: its lines, also if it has changed since its
+    neighbours."""
+    above, below = (side.replace("\r\n", "\n") for side in (experience.prefix, experience.suffix))
+    before, _, begun = above.rpartition("\n")
+    rest, _, after = below.partition("\n")
+    own = (begun + experience.final_text.replace("\r\n", "\n") + rest).split("\n")
+    first = next((line.strip() for line in reversed(before.split("\n")) if line.strip()), "")
+    last = next((line.strip() for line in after.split("\n") if line.strip()), "")
+    signs = {line for one in own if len(line := one.strip()) >= SHORTEST_SIGN}
+    if len(own[0].strip()) < SHORTEST_SIGN and first:
+        signs.add(f"{before.rpartition(chr(10))[2]}\n{own[0]}".rstrip())
+    return signs | {line for line in (first, last) if len(line) >= SHORTEST_NEIGHBOUR}
 
 
 def pieces(text: str, characters: int) -> Iterator[str]:
