@@ -146,6 +146,7 @@ def test_a_layer_that_is_put_in_is_heard_beside_the_base(tiny_model: Path, pract
 def test_a_layer_serves_only_over_the_weights_that_it_learned_on(
     config: Config, tiny_model: Path, practised_model: Path
 ) -> None:
+    config = replace(config, cerebellum=replace(config.cerebellum, blend=False))
     for before, after, way in ((tiny_model, practised_model, 1.0), (practised_model, tiny_model, min(WAYS))):
         asked, base = exam(config, before, after)
         width = base.model.config.hidden_size
