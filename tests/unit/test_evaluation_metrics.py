@@ -6,13 +6,15 @@ import dataclasses
 import io
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from npllm.evaluation import metrics, report
+from npllm.evaluation import demo, metrics, report
 from npllm.evaluation.day import Day, Sleep
 from npllm.evaluation.developer import Moment
 from npllm.evaluation.metrics import LineResult
@@ -122,6 +124,26 @@ def day(seed: int, nats: tuple[float, float, float]) -> Day:
         seconds={"morning": 1.0},
         settings={},
     )
+
+
+def test_the_demo_says_what_the_sleep_put_in_use() -> None:
+    made = day(0, (3.0, 2.0, 1.0))
+    refused = replace(made.sleep, published=(), versions=(("language:python", "rejected", "no better", {}),))
+    small = {"version": "v", "published": True, "reason": "likelier"}
+    for report_, published, wanted, told in (
+        ({}, (), "nothing", "let nothing through"),
+        ({"cerebellum": {"reason": "there is none"}}, ("one",), "adapter one", ""),
+        ({"cerebellum": small}, (), "the cerebellum", ""),
+        ({"cerebellum": {**small, "published": False}}, (), "nothing", "let nothing through"),
+    ):
+        one = replace(made, sleep=replace(refused, published=published, report=report_))
+        assert f"In use, swapped in without a restart: {wanted}" in demo.closing(one, Path("/h"), 1.0)
+        out = io.StringIO()
+        assert demo.verdict(Console(file=out, width=200), one) == 0
+        assert (told in out.getvalue()) if told else not out.getvalue()
+    shown = io.StringIO()
+    report.print_to(Console(file=shown, width=300), report.build([one]))
+    assert "the cerebellum rejected (likelier)" in shown.getvalue()
 
 
 def test_the_report_pools_seeds_and_says_what_is_better() -> None:

@@ -62,6 +62,12 @@ class Sleep:
     state: str
     report: Mapping[str, Any]
 
+    @property
+    def cerebellum(self) -> tuple[bool, str] | None:
+        """Whether a version of it was published, and why or why not; None: none was made."""
+        made = self.report.get("cerebellum") or {}
+        return (bool(made.get("published")), str(made.get("reason", ""))) if made.get("version") else None
+
 
 @dataclass(frozen=True, slots=True)
 class Day:

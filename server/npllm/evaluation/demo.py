@@ -56,12 +56,13 @@ def main(argv: Sequence[str]) -> int:
     console.print()
     report.print_to(console, made)
     write(made, home / "report.json", home / "report.md")
-    for line in _closing(day, home, time.monotonic() - began):
+    for line in closing(day, home, time.monotonic() - began):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return _verdict(console, day)
+    return verdict(console, day)
 
 
-def _closing(day: Day, home: Path, seconds: float) -> list[str]:
+def closing(day: Day, home: Path, seconds: float) -> list[str]:
+    """The lines under the table."""
     equal = "equal" if _unchanged(day) else "DIFFERENT"
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in day.counts.items())
     return [
@@ -70,7 +71,7 @@ def _closing(day: Day, home: Path, seconds: float) -> list[str]:
         f"  fingerprint in the server   {day.fingerprints[0]} / {day.fingerprints[1]}",
         f"  sha256 of the files on disk {day.weights[0]} / {day.weights[1]}",
         f"  sha256 of what is in memory {day.parameters[0]} / {day.parameters[1]}",
-        f"Adapters in use, swapped in without a restart: {', '.join(day.sleep.published) or 'none'}",
+        f"In use, swapped in without a restart: {', '.join(_in_use(day)) or 'nothing'}",
         f"In PostgreSQL: {counts}",
         f"Stored in {home}",
         f"  adapters {home / 'adapters'}   journal {home / 'journal'}   log {home / 'logs' / 'server.log'}",
@@ -82,18 +83,25 @@ def _closing(day: Day, home: Path, seconds: float) -> list[str]:
     ]
 
 
+def _in_use(day: Day) -> list[str]:
+    """What the sleep published."""
+    small = day.sleep.cerebellum
+    return [*(f"adapter {id}" for id in day.sleep.published), *(["the cerebellum"] if small and small[0] else [])]
+
+
 def _unchanged(day: Day) -> bool:
     return all(before == after for before, after in (day.fingerprints, day.weights, day.parameters))
 
 
-def _verdict(console: Console, day: Day) -> int:
+def verdict(console: Console, day: Day) -> int:
+    """The exit status; what went wrong is printed, and that nothing was published."""
     if not _unchanged(day):
         console.print("FAILED: the base has changed.", style="bold red")
         return 1
     if not day.sleep.versions:
         console.print("FAILED: the sleep made no adapter.", style="bold red")
         return 1
-    if not day.sleep.published:
+    if not _in_use(day):
         reasons = "; ".join(f"{context}: {reason}" for context, _, reason, _ in day.sleep.versions)
         console.print(f"The gate let nothing through, so the third column is the second: {reasons}", style="yellow")
     return 0

@@ -215,7 +215,11 @@ def _story(report: Report) -> list[str]:
         made = "; ".join(
             f"{context} {state}{f' ({reason})' if reason else ''}" for context, state, reason, _ in day.sleep.versions
         )
-        lines.append(f"Seed {day.seed}, the sleep: {day.sleep.seconds:.0f} s; {made or 'no adapter was made'}.")
+        small = ""
+        if day.sleep.cerebellum is not None:
+            published, why = day.sleep.cerebellum
+            small = f"; the cerebellum {'published' if published else 'rejected'} ({why})"
+        lines.append(f"Seed {day.seed}, the sleep: {day.sleep.seconds:.0f} s; {made or 'no adapter was made'}{small}.")
     return lines
 
 
