@@ -133,6 +133,7 @@ class SleepConfig:
     families: str = "language"  # contexts with adapters of their own: "language", "language+project", "all"
     new_share: float = 0.7  # of the experiences; the rest is replayed from earlier days
     project_share: float = 0.7  # of what is learned, passages of the project's own files; 0 = experiences alone
+    written_files: bool = False  # passages of files that experiences lie in, too, where other files do not suffice
     general_share: float = 0.15  # of what is learned, passages of general code, so that it is not displaced; 0 = none
     kl_weight: float = 1.0  # of saying on these what the base says; 0 = they are learned like everything else
     mas_lambda: float = 0.0  # weight of the penalty on moving what mattered in earlier sleeps; 0 = none

@@ -212,7 +212,7 @@ class CerebellumStep:
             made += project.passages(
                 language,
                 items,
-                learned=(*job.part.learn, *job.part.replay),
+                learned=(*job.part.learn, *job.part.replay) if self._config.sleep.written_files else (),
                 held_out=held_out,
                 count=round(number * share / (1 - share)),
                 characters=CHARACTERS * self._config.cerebellum.context_tokens,

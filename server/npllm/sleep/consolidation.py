@@ -276,7 +276,7 @@ class Sleep:
         return project.passages(
             job.language,
             job.part.all,
-            learned=(*job.part.learn, *job.part.replay),
+            learned=(*job.part.learn, *job.part.replay) if sleep.written_files else (),
             held_out=(*job.part.held_out, *job.part.inner),
             off_limits=off_limits,
             ignore=self._config.memory.ignore,

@@ -4,12 +4,12 @@ What a person writes tomorrow leans on their whole project, of which a day's exp
 files that git tracks (where no repository knows the folder: all but hidden folders and those of tools), in the
 context's language, by their real paths. First those in which no experience of this sleep lies, unless they hold a
 held-out line together with the line above it: the gate's texts must not be seen. Where these do not suffice (of a small
-project all are soon opened), those from which something is learned, without the pieces in which a held-out line or a
-telling neighbour of one stands (of a file the latest lines are held out, so that what is left is older); never a file
-of which all is held out, nor one in which a disliked suggestion was left. Of files that hold what an earlier sleep held
-out, the pieces around it are left out. A passage has the shape of an experience: text, a line to be written in it,
-text. Nothing is written to the database; the passages of a sleep are kept beside its checkpoint, so that it can go on,
-and removed with it. Knows no model.
+project all are soon opened), and only if that is wanted, those from which something is learned, without the pieces in
+which a held-out line or a telling neighbour of one stands (of a file the latest lines are held out, so that what is
+left is older); never a file of which all is held out, nor one in which a disliked suggestion was left. Of files that
+hold what an earlier sleep held out, the pieces around it are left out. A passage has the shape of an experience: text,
+a line to be written in it, text. Nothing is written to the database; the passages of a sleep are kept beside its
+checkpoint, so that it can go on, and removed with it. Knows no model.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def passages(
 
     Args:
         language: LSP language id.
-        learned, held_out: those of the experiences that are learned, and those that decide something.
+        learned: those of the experiences whose files may be read, too; `held_out`: those that decide something.
         off_limits: files and folders that are never read.
         apart: what earlier sleeps held out.
         ignore: patterns of files that are never read, beside those that never are.
