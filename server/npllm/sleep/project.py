@@ -213,7 +213,7 @@ def _signs(experience: Experience) -> set[str]:
     last = next((line.strip() for line in after.split("\n") if line.strip()), "")
     signs = {line for one in own if len(line := one.strip()) >= SHORTEST_SIGN}
     if len(own[0].strip()) < SHORTEST_SIGN and first:
-        signs.add(f"{before.rpartition(chr(10))[2]}\n{own[0]}".rstrip())
+        signs.add((before.split("\n")[-1] + "\n" + own[0]).rstrip())
     return signs | {line for line in (first, last) if len(line) >= SHORTEST_NEIGHBOUR}
 
 

@@ -2,7 +2,7 @@
 
 A short training, at a rate that a long one can use, ends at noisier weights than it began with; between the two the
 noise is averaged out sooner than what was learned (Wortsman et al., 2109.01903). s is chosen by `saying`, on lines that
-nothing has learned.
+this sleep has not learned.
 """
 
 from __future__ import annotations
