@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 
-from npllm.models.base import Base, fingerprint, resolve
+from npllm.models.base import Base, fingerprint, placed, resolve
 from npllm.types import ModelError
 
 
@@ -186,6 +186,32 @@ def test_a_device_that_is_not_there(tiny_model: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="no GPU"):
             Base.load(str(tiny_model), device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "parameters", "asleep", "expected"),
+    [
+        ("auto", 10_600_000, False, ("cpu", torch.float32)),  # token by token a GPU is slower with so little to compute
+        ("auto", 10_600_000, True, ("cuda", torch.float32)),
+        ("cuda", 10_600_000, False, ("cuda", torch.float32)),  # who says so has it
+        ("auto", 3_000_000_000, False, ("cuda", torch.bfloat16)),
+        ("auto", 3_000_000_000, True, ("cuda", torch.bfloat16)),
+        ("cpu", 3_000_000_000, True, ("cpu", torch.float32)),
+    ],
+)
+def test_where_there_is_a_gpu_a_small_base_answers_from_the_cpu_and_learns_on_the_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, parameters: int, asleep: bool, expected: tuple[str, torch.dtype]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    where, dtype = placed(device, parameters, asleep=asleep)
+    assert (where.type, dtype) == expected
+
+
+def test_without_a_gpu_everything_is_on_the_cpu_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for asleep in (False, True):
+        where, dtype = placed("auto", 3_000_000_000, asleep=asleep)
+        assert (where.type, dtype) == ("cpu", torch.float32)
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -51,6 +51,18 @@ def test_what_lies_apart_is_never_seen() -> None:
     assert [day.morning for day in other] != [day.morning for day in made]
 
 
+def test_cells_with_other_general_code_are_other_cells() -> None:
+    """Another Python has another standard library; its lines are compared with no other one's."""
+    sizes, lines = [60, 40, 2, ".py"], general(20)
+    key = command.shared_key({}, sizes, lines)
+    assert key == command.shared_key({}, sizes, general(20))
+    first, *rest = lines
+    elsewhere = dataclasses.replace(first, asks=tuple(dataclasses.replace(a, number=a.number + 1) for a in first.asks))
+    assert command.shared_key({}, sizes, [elsewhere, *rest]) != key
+    assert command.shared_key({"sleep.nice": 3}, sizes, lines) != key
+    assert command.shared_key({}, [61, *sizes[1:]], lines) != key
+
+
 def test_a_day_without_added_lines_is_refused() -> None:
     still = History("still", (Tree("1", {"a.py": "x = 1\n"}), Tree("2", {"a.py": "x = 1\n"})))
     with pytest.raises(EvaluationError, match="too little was added between 1 and 2"):

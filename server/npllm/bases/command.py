@@ -20,8 +20,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from npllm import config
 from npllm.bases import learned, setting, shelf
 from npllm.bases.learned import Learned, Lineage
-from npllm.bases.profile import Profile, check_form, check_room, gigabytes, profile, served, try_out
-from npllm.models.base import Base
+from npllm.bases.profile import Profile, check_form, check_room, gigabytes, profile, try_out
+from npllm.models.base import Base, device_of
 from npllm.models.causes import mend
 from npllm.models.fingerprints import fingerprint
 from npllm.models.folder import first_line
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 def _use(asked: str, settings: config.Config) -> int:
     name = _named(asked)
     device, cache = settings.base.device, settings.home / "cache"
-    served(device)  # before anything is fetched
+    device_of(device)  # before anything is fetched
 
     def look(folder: Path, parameters: int) -> None:
         check_form(folder)

@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from npllm.config import Config
-from npllm.models.base import Base, device_of
+from npllm.models.base import Base, placed
 from npllm.models.codec import TextCodec
 from npllm.models.fim import choose
 from npllm.models.fingerprints import fingerprint, known_fingerprint
@@ -75,13 +75,13 @@ def profile(folder: Path, *, device: str, cache: Path, hashed: bool) -> Profile:
     Raises:
         ModelError: it cannot be served; with cause and mend.
     """
-    target, dtype = served(device)
     with quiet():
         config = read_config(folder)
         tokenizer = read_tokenizer(folder)
     TextCodec(tokenizer)
     check_weights(folder)
     size = extent(folder, config)
+    target, dtype = placed(device, size.parameters)
     format = choose(tokenizer)
     return Profile(
         folder=folder,
@@ -98,19 +98,6 @@ def profile(folder: Path, *, device: str, cache: Path, hashed: bool) -> Profile:
     )
 
 
-def served(device: str) -> tuple[torch.device, torch.dtype]:
-    """Where and in what a base is served.
-
-    Args:
-        device: the setting "auto", "cpu" or "cuda".
-
-    Raises:
-        ModelError: no such device.
-    """
-    target = device_of(device)
-    return target, torch.float32 if target.type == "cpu" else torch.bfloat16
-
-
 def check_room(name: str, parameters: int, device: str) -> str:
     """Whether the weights fit into memory: "" or what to think of.
 
@@ -120,7 +107,7 @@ def check_room(name: str, parameters: int, device: str) -> str:
     Raises:
         ModelError: this machine never has so much, or no such device.
     """
-    target, dtype = served(device)
+    target, dtype = placed(device, parameters)
     memory_bytes = parameters * dtype.itemsize
     if target.type == "cpu":
         memory = psutil.virtual_memory()

@@ -155,7 +155,13 @@ def _learned(
     meter.phase(Phase.PREPARING)
     look(stop)
     model, sleep = config.base, config.sleep
-    base = Base.load(model.model, device=model.device, threads=threads(sleep.threads), cache=config.home / "cache")
+    base = Base.load(
+        model.model,
+        device=model.device,
+        threads=threads(sleep.threads),
+        cache=config.home / "cache",
+        asleep=True,
+    )
     shape = mechanism.prepare(base.model)
     digest = base.digest()
     adapters = AdapterSet(base)

@@ -205,6 +205,7 @@ class CerebellumExam:
             device=settings.device,
             threads=threads(self._config.sleep.threads),
             cache=self._config.home / "cache",
+            asleep=True,
         )
         if int(base.model.config.vocab_size) != int(self._base.model.config.vocab_size):
             return None

@@ -78,8 +78,9 @@ class CerebellumLearner:
         self._stop, self._meter = stop, meter
         look(stop)
         device = config.base.device
-        self._before = Base.load(str(start), device=device, threads=threads(config.sleep.threads), shared=False)
-        self._base = Base.load(str(start), device=device, shared=False)
+        count = threads(config.sleep.threads)
+        self._before = Base.load(str(start), device=device, threads=count, shared=False, asleep=True)
+        self._base = Base.load(str(start), device=device, shared=False, asleep=True)
         self._base.model.float()
         most = min(config.cerebellum.context_tokens, self._base.info.context_tokens)
         self._builder = PromptBuilder(self._base.tokenizer, choose(self._base.tokenizer), most)

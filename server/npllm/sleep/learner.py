@@ -109,6 +109,7 @@ class Learner:
             device=config.base.device,
             threads=threads(config.sleep.threads),
             cache=config.home / "cache",
+            asleep=True,
         )
         self._recipe = recipe_of(config, self.base.info.parameters)
         self._parent = task.parent if task.parent is not None and self._usable(task.parent) else None

@@ -26,6 +26,7 @@ from npllm.evaluation.ablation import arms, days, exam, history, options, table
 from npllm.evaluation.ablation.arms import Arm
 from npllm.evaluation.ablation.cells import Cells, Chain, failing
 from npllm.evaluation.ablation.history import History
+from npllm.evaluation.plan import Visit
 from npllm.evaluation.show import Bar, Show
 from npllm.evaluation.sources import EvaluationError
 
@@ -66,10 +67,7 @@ class Run:
         self._histories = list(_histories(args, root))
         if args.quick and not (args.package or args.git):
             self._histories = self._histories[:1]
-        told = json.dumps(
-            [dict(common), args.morning, args.heldout, args.general, args.days, args.endings], sort_keys=True
-        )
-        self._key = hashlib.sha256(told.encode()).hexdigest()[:8]
+        self._key = shared_key(common, [args.morning, args.heldout, args.days, args.endings], general)
         self._chains = list(self._planned())
 
     def _planned(self) -> Iterator[tuple[History, Chain]]:
@@ -168,6 +166,17 @@ class Run:
             "best minus final gain on older slices, as a share of the best; less is better, as for general code. What "
             "an arm that never sleeps loses there is no forgetting: its project went on, and says less about them.",
         ]
+
+
+def shared_key(common: Mapping[str, Any], sizes: Sequence[Any], general: Sequence[Visit]) -> str:
+    """Eight hexadecimal digits of what all arms share; only cells of one key are compared.
+
+    Args:
+        general: lines of Python's standard library, which is another one with another Python.
+    """
+    lines = [(visit.path, ask.number, visit.truth(ask)) for visit in general for ask in visit.asks]
+    told = json.dumps([dict(common), *sizes, lines], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 def _about(one: History, chain: Chain) -> str:

@@ -42,7 +42,9 @@ def measure(settings: dict[str, Any]) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         config = configuration.merge(Config(home=Path(folder)), nested(settings), source="the settings")
-        base = Base.load(config.base.model, device=config.base.device, threads=threads(config.sleep.threads))
+        base = Base.load(
+            config.base.model, device=config.base.device, threads=threads(config.sleep.threads), asleep=True
+        )
         recipe = recipe_of(config, base.info.parameters)
         most = min(config.sleep.max_tokens, base.info.context_tokens)
         builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), most)
