@@ -101,7 +101,7 @@ def test_what_harms_goes_as_little_as_it_can_and_is_refused(
 ) -> None:
     asked, base = exam(config, practised_model, tiny_model)
     learned = base.model.lm_head.weight.clone()
-    verdict = asked.judge({})
+    verdict = asked.judge(dict)
     assert verdict.way == min(WAYS) and not verdict.passed and verdict.beside is not None
     assert not torch.equal(base.model.lm_head.weight, learned), "judged is where it then is"
     assert asked.calibrate(verdict).share == 0.0
@@ -115,7 +115,7 @@ def test_what_cannot_be_asked_beside_the_base_loses_nothing(
     (broken / "model.safetensors").write_bytes(b"no weights")
     asked, base = exam(replace(config, base=replace(config.base, model=str(broken))), tiny_model, practised_model)
     learned = base.model.lm_head.weight.clone()
-    verdict = asked.judge({})
+    verdict = asked.judge(dict)
     assert verdict.passed and verdict.beside is None and (verdict.way, verdict.share) == (1.0, 0.0)
     assert torch.equal(base.model.lm_head.weight, learned)
 
@@ -128,7 +128,7 @@ def test_it_is_left_as_soon_as_the_person_is_back(
     stop.set()
     settings = replace(config, cerebellum=replace(config.cerebellum, blend=blend))
     with pytest.raises(Interrupted):
-        exam(settings, tiny_model, practised_model, stop)[0].judge({})
+        exam(settings, tiny_model, practised_model, stop)[0].judge(dict)
 
 
 def test_a_layer_that_is_put_in_is_heard_beside_the_base(tiny_model: Path, practised_model: Path) -> None:
@@ -143,14 +143,23 @@ def test_a_layer_that_is_put_in_is_heard_beside_the_base(tiny_model: Path, pract
     assert after != before and after == saying_of(tiny_model).costs([(small, 0.5)], PLACES[:2])
 
 
-def test_a_layer_serves_only_over_the_weights_that_it_learned_on(
-    config: Config, tiny_model: Path, practised_model: Path
+@pytest.mark.parametrize("way", [1.0, min(WAYS)])
+def test_a_layer_is_learned_and_judged_over_the_weights_that_will_serve(
+    config: Config, tiny_model: Path, practised_model: Path, way: float
 ) -> None:
     config = replace(config, cerebellum=replace(config.cerebellum, blend=False))
-    for before, after, way in ((tiny_model, practised_model, 1.0), (practised_model, tiny_model, min(WAYS))):
-        asked, base = exam(config, before, after)
-        width = base.model.config.hidden_size
-        tensors = {name: torch.zeros(width, width) for name in ("w", "alpha", "hebb")}
-        verdict = asked.judge({"plastic": plastic.of(tensors), "zeroed": plastic.of(tensors, zeroed=True)})
-        assert verdict.way == way and not verdict.lives, "a layer that changes nothing is no better than none"
-        assert set(verdict.nll) == ({"plain", "plastic", "zeroed"} if way == 1 else {"plain"})
+    before, after = (tiny_model, practised_model) if way == 1 else (practised_model, tiny_model)
+    asked, base = exam(config, before, after)
+    width = base.model.config.hidden_size
+    tensors = {name: torch.zeros(width, width) for name in ("w", "alpha", "hebb")}
+    learned_over: list[torch.Tensor] = []
+
+    def layers() -> dict[str, plastic.PlasticLayer]:
+        learned_over.append(base.model.lm_head.weight.clone())
+        return {"plastic": plastic.of(tensors), "zeroed": plastic.of(tensors, zeroed=True)}
+
+    verdict = asked.judge(layers)
+    assert verdict.way == way and not verdict.lives, "a layer that changes nothing is no better than none"
+    assert set(verdict.nll) == {"plain", "plastic", "zeroed"}
+    (then,) = learned_over
+    assert torch.equal(base.model.lm_head.weight, then)

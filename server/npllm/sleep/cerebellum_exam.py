@@ -85,11 +85,12 @@ class CerebellumExam:
         )
         self._small = Cerebellum(base, context_tokens=builder.context_tokens)
 
-    def judge(self, layers: Mapping[str, plastic.PlasticLayer]) -> Verdict:
+    def judge(self, layers: Callable[[], Mapping[str, plastic.PlasticLayer]]) -> Verdict:
         """The gate; afterwards the model serves as it will.
 
         Args:
-            layers: the plastic layer as "plastic", and with its trace "zeroed"; or none.
+            layers: gives the plastic layer as "plastic", and with its trace "zeroed"; or none. Asked when the model is
+                where it will be.
         """
         self._meter.phase(Phase.JUDGING)
         model = self._base.model
@@ -105,7 +106,7 @@ class CerebellumExam:
         sizes = [len(place.text.encode()) for place in self._unseen]
         plastic.attach(self._before.model, plastic_days.layer_in(self._start))
         before = self._nats(self._before, self._unseen)
-        tried = {"plain": None, **(layers if way == 1 else {})}  # over other weights it has learned nothing
+        tried = {"plain": None, **layers()}
         nats: dict[str, list[float]] = {}
         for name, layer in tried.items():
             plastic.attach(model, layer)

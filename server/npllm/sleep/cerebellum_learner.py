@@ -126,14 +126,11 @@ class CerebellumLearner:
             penalty=self._penalty(),
         )
         self._meter.phase(Phase.LEARNING)
-        position = trainer.run(self._plan.budget_s)
-        if settings.plastic and self._base.model.get_output_embeddings() is not None:
-            self._plastic = self._live_through()
-        return position
+        return trainer.run(self._plan.budget_s)
 
     def judge(self) -> Verdict:
         """The gate; afterwards the model serves as it will. Raises Interrupted."""
-        verdict = self._exam.judge(self._layers())
+        verdict = self._exam.judge(self._layers)
         if self._config.cerebellum.mas_lambda > 0 and verdict.passed:
             self._importance = self._measure_importance()
         return verdict
@@ -292,7 +289,9 @@ class CerebellumLearner:
         return plastic_days.moment(self._base, sample, item.reward)
 
     def _layers(self) -> dict[str, plastic.PlasticLayer]:
-        if self._plastic is None:
+        """The plastic layer, learned over the weights that will serve, and the same with its trace zeroed; {}: off."""
+        if not self._config.cerebellum.plastic or self._base.model.get_output_embeddings() is None:
             return {}
+        self._plastic = self._live_through()
         placed = {name: tensor.to(self._base.device) for name, tensor in self._plastic.items()}
         return {"plastic": plastic.of(placed), "zeroed": plastic.of(placed, zeroed=True)}
