@@ -24,7 +24,7 @@ from npllm.types import ConfigError
 @dataclass(frozen=True, slots=True)
 class BaseConfig:
     model: str = "starter"  # "starter", a folder, or a Hugging Face id
-    device: str = "auto"  # "auto" | "cpu" | "cuda"; auto: the GPU if there is one, to answer only from 100M parameters
+    device: str = "auto"  # "auto" | "cpu" | "cuda"; auto: a GPU for sleeps, and for answers of a large base
     threads: int = 0  # torch threads; 0 = half of the cores, at least 1
     context_tokens: int = 1024  # prompt and answer together; cut to what the base allows
 

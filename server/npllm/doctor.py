@@ -79,10 +79,14 @@ def _folder(home: Path) -> Check:
 
 
 def _base(settings: config.Config) -> Check:
-    from npllm.models.base import Base
+    from npllm.models.base import Base, placed
 
+    model, device = settings.base.model, settings.base.device
     try:
-        base = Base.load(settings.base.model, device=settings.base.device, threads=1)
+        base = Base.load(model, device=device, threads=1)
+        learns_on = placed(device, base.info.parameters, asleep=True)[0]
+        if learns_on != base.device:
+            Base.load(model, device=device, threads=1, asleep=True)  # as a sleep will
     except Exception as error:  # noqa: BLE001 - a damaged folder raises whatever its reader raises
         said = str(error) if isinstance(error, NpllmError) else f"{settings.base.model}: {_first_line(error)}"
         return Check("base", False, said, "Set base.model in config.toml to a folder or id that works.")
@@ -90,7 +94,9 @@ def _base(settings: config.Config) -> Check:
     trainable = sum(parameter.requires_grad for parameter in base.model.parameters())
     found = (
         f"{info.name}: {info.parameters / 1e6:.1f}M parameters, {info.context_tokens} tokens, "
-        f"{info.format_name} format, {info.dtype} on {info.device}, fingerprint {info.fingerprint[:16]}"
+        f"{info.format_name} format, {info.dtype} on {info.device}, "
+        + (f"learns on {learns_on.type}, " if learns_on != base.device else "")
+        + f"fingerprint {info.fingerprint[:16]}"
     )
     return Check("base", trainable == 0, found, "A parameter of the base is trainable: report it." if trainable else "")
 

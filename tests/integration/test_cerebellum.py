@@ -421,6 +421,15 @@ def test_what_drafting_costs_is_measured_and_leaves_nothing_behind(practised_mod
 # -- the plastic layer, awake ------------------------------------------------------------------------------------------
 
 
+def test_the_plastic_layer_computes_in_the_models_own_numbers(tiny_model: Path) -> None:
+    """As on a GPU, where a large cerebellum is in bfloat16 and the layer comes from a file in float32."""
+    model = Base.load(str(tiny_model), device="cpu", threads=1, shared=False).model.to(torch.bfloat16)
+    width = model.config.hidden_size
+    plastic.attach(model, plastic.of({name: torch.eye(width) for name in ("w", "alpha", "hebb")}))
+    with torch.inference_mode():
+        assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.dtype == torch.bfloat16
+
+
 def test_the_plastic_layer_acts_the_same_in_both_forwards_and_can_be_taken_out(tiny_model: Path) -> None:
     base = Base.load(str(tiny_model), device="cpu", threads=1, shared=False)
     ids = list(range(40, 90))

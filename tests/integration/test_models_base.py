@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import torch
 import transformers
 
+import npllm
 from npllm.models.base import Base, fingerprint, placed, resolve
 from npllm.types import ModelError
 
@@ -205,6 +207,21 @@ def test_where_there_is_a_gpu_a_small_base_answers_from_the_cpu_and_learns_on_th
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     where, dtype = placed(device, parameters, asleep=asleep)
     assert (where.type, dtype) == expected
+
+
+def test_what_sleeps_loads_is_loaded_to_learn_and_nothing_else_is() -> None:
+    """A call that forgets it works without a GPU, and with one keeps the sleep off it, or an editor on it."""
+    package = Path(npllm.__file__).parent
+    said: dict[str, list[bool]] = {}
+    for file in package.rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "Base.load":
+                name = file.relative_to(package).as_posix()
+                said.setdefault(name, []).append(any(word.arg == "asleep" for word in call.keywords))
+    assert said.pop("doctor.py") == [False, True], "it tries both"
+    assert len(said) > 6
+    learns = {name: name.startswith("sleep/") or name == "evaluation/ablation/speed.py" for name in said}
+    assert said == {name: [learns[name]] * len(found) for name, found in said.items()}
 
 
 def test_without_a_gpu_everything_is_on_the_cpu_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

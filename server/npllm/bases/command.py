@@ -142,13 +142,14 @@ def _show(name: str, found: Profile, settings: config.Config) -> None:
     used = min(settings.base.context_tokens, found.context_tokens)
     prompt = "fill-in-the-middle" if found.fills else "prefix only: it does not see what stands behind the cursor"
     shared = ", once for all editor windows" if found.device == "cpu" else ""
+    learns = f"; it learns on {found.learns_on}" if found.learns_on != found.device else ""
     lines = {
         "base": f"{name}{in_use}",
         "folder": str(found.folder),
         "architecture": f"{found.architecture}, {_millions(found.parameters)} parameters",
         "prompt": f"{prompt} ({found.format_name} format)" if found.fills else prompt,
         "context": f"{found.context_tokens} tokens, of which {used} are used",
-        "memory": f"{gigabytes(found.memory_bytes)} for its weights in {found.dtype} on {found.device}{shared}",
+        "memory": f"{gigabytes(found.memory_bytes)} for its weights in {found.dtype} on {found.device}{shared}{learns}",
         "disk": gigabytes(found.disk_bytes)
         + (f", and a shared copy of {gigabytes(found.memory_bytes)}" if found.device == "cpu" else ""),
         "fingerprint": found.fingerprint or "",

@@ -36,6 +36,7 @@ class Profile:
 
     Attributes:
         memory_bytes: of its weights as they are served.
+        learns_on: the device that sleeps use.
         fills: whether its prompts have what stands behind the cursor.
         fingerprint: None where it was not asked for.
     """
@@ -47,6 +48,7 @@ class Profile:
     memory_bytes: int
     dtype: str
     device: str
+    learns_on: str
     context_tokens: int
     format_name: str
     fills: bool
@@ -91,6 +93,7 @@ def profile(folder: Path, *, device: str, cache: Path, hashed: bool) -> Profile:
         memory_bytes=size.parameters * dtype.itemsize,
         dtype=str(dtype).removeprefix("torch."),
         device=target.type,
+        learns_on=placed(device, size.parameters, asleep=True)[0].type,
         context_tokens=context_tokens(config),
         format_name=format.name,
         fills=format.fills,

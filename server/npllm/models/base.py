@@ -1,8 +1,8 @@
 """The base model: where it is, what it is, and loading it so that nothing can ever train it.
 
 safetensors only, never pickle; no code from a model folder is run; no parameter has `requires_grad`;
-weights that do not fit the architecture are refused rather than made up. On a CPU the weights are fp32, on
-a GPU bf16. On a CPU all processes map one copy of them (`weights`).
+weights that do not fit the architecture are refused rather than made up. Where it computes, and in what, says `placed`.
+On a CPU all processes map one copy of the weights (`weights`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Base", "BaseInfo", "device_of", "fingerprint", "placed", "resolve"]
 
-SMALL = 100_000_000  # parameters; fewer are a small base, see `placed`
+SMALL = 100_000_000  # parameters; fewer are a small base: answers from a CPU, adapters on the output layer alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class Base:
         Raises:
             ModelError: it is not there or cannot be used; the message says why and what to do.
         """
+        device_of(device)  # a wrong name is told before anything is fetched
         folder = resolve(spec)
-        device_of(device)  # a wrong name is told before anything is read
         if threads > 0:
             torch.set_num_threads(threads)
         seen = stamp(folder)
@@ -160,8 +160,8 @@ def placed(device: str, parameters: int, *, asleep: bool = False) -> tuple[torch
 
     At "auto" on the GPU, if there is one; but a small base answers from a CPU. Writing token by token it has so little
     to compute that the calls to a GPU take longer than the computing: the starter wrote a line in 534 ms on an H200 and
-    in 114 ms on one core beside it. Asleep it reads whole batches, and is on the GPU, too. In bfloat16 on a GPU, in
-    float32 where it is small or on a CPU.
+    in 114 ms on one core beside it. Asleep, where most of the work is whole batches, it is on the GPU, too. In bfloat16
+    on a GPU, in float32 where it is small or on a CPU.
 
     Args:
         device: the setting "auto", "cpu" or "cuda".

@@ -51,14 +51,20 @@ def normalised(hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def attach(model: Any, layer: PlasticLayer | None) -> None:
     """Let `layer` stand before the output layer of a causal LM, in the place of one that stood there; None: none.
 
+    It computes where the output layer does, and in the same numbers.
+
     Raises:
         ModelError: the model has no output layer, or another width.
     """
     head = model.get_output_embeddings()
+    if head is None and layer is None:
+        return
     if head is None:
         raise ModelError(f"A {type(model).__name__} has no output layer that a plastic layer could stand before.")
     if layer is not None and layer.weight.shape[0] != head.weight.shape[1]:
         raise ModelError(f"The plastic layer is {layer.weight.shape[0]} wide, the model {head.weight.shape[1]}.")
+    if layer is not None:
+        layer = PlasticLayer(layer.weight.to(head.weight.device, head.weight.dtype))
     old = getattr(model, "_plastic_hook", None)
     if old is not None:
         old.remove()

@@ -44,6 +44,8 @@ from npllm.types import Experience
 
 log = logging.getLogger(__name__)
 
+NO_SAY = "the cerebellum gets no say in what the base writes"
+
 T = TypeVar("T")
 
 
@@ -106,7 +108,7 @@ class CerebellumExam:
         sizes = [len(place.text.encode()) for place in self._unseen]
         plastic.attach(self._before.model, plastic_days.layer_in(self._start))
         before = self._nats(self._before, self._unseen)
-        tried = {"plain": None, **layers()}
+        tried = {"plain": None, **(self._spared(layers, "there is no plastic layer") or {})}
         nats: dict[str, list[float]] = {}
         for name, layer in tried.items():
             plastic.attach(model, layer)
@@ -128,15 +130,15 @@ class CerebellumExam:
         made = confidence.calibrated(self._small, places, self._knowledge, precision, self._stop, on_step=step)
         return replace(made, share=verdict.share if verdict.passed else 0.0, base=verdict.base)
 
-    def _spared(self, ask: Callable[[], T]) -> T | None:
-        """What is asked beside the base; None where that fails: there is no memory for it, too, and what was learned is
-        worth more than this."""
+    def _spared(self, ask: Callable[[], T], lost: str = NO_SAY) -> T | None:
+        """What can be done without; None where it fails: there is no memory for it, too, and what was learned is worth
+        more than this."""
         try:
             return ask()
         except Interrupted:
             raise
         except Exception:
-            log.exception("the cerebellum gets no say in what the base writes")
+            log.exception(lost)
             return None
 
     def _way(self, there: Mapping[float, Callable[[], None]]) -> float:

@@ -1,9 +1,9 @@
 """The cerebellum's part of a sleep where torch is: train it, let its plastic layer live through the day, judge it.
 
-In this order: all parameters learn (`cerebellum_trainer`); over the network as it then is, the plastic layer learns
-through the mornings and is rolled through the newest one (`backpropamine`); what it has not learned decides how far it
-goes, whether it is published and what its confidence is worth (`cerebellum_exam`). Runs in a thread of the
-child, looks at `stop` between any two pieces of work, and does not touch the database.
+In this order: all parameters learn (`cerebellum_trainer`); what they have not learned decides how far they go
+(`cerebellum_exam`); over the network as it then is, the plastic layer learns through the mornings and is rolled through
+the newest one (`backpropamine`); what it has not learned decides whether it is published and what its confidence is
+worth. Runs in a thread of the child, looks at `stop` between any two pieces of work, and does not touch the database.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class CerebellumLearner:
         return trainer.run(self._plan.budget_s)
 
     def judge(self) -> Verdict:
-        """The gate; afterwards the model serves as it will. Raises Interrupted."""
+        """The gate; in it the plastic layer learns. Afterwards the model serves as it will. Raises Interrupted."""
         verdict = self._exam.judge(self._layers)
         if self._config.cerebellum.mas_lambda > 0 and verdict.passed:
             self._importance = self._measure_importance()
@@ -293,5 +293,4 @@ class CerebellumLearner:
         if not self._config.cerebellum.plastic or self._base.model.get_output_embeddings() is None:
             return {}
         self._plastic = self._live_through()
-        placed = {name: tensor.to(self._base.device) for name, tensor in self._plastic.items()}
-        return {"plastic": plastic.of(placed), "zeroed": plastic.of(placed, zeroed=True)}
+        return {"plastic": plastic.of(self._plastic), "zeroed": plastic.of(self._plastic, zeroed=True)}

@@ -32,7 +32,7 @@ from npllm.models.adapters import (
     sha256_file,
     write_manifest,
 )
-from npllm.models.base import Base
+from npllm.models.base import SMALL, Base
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import lora, mas, preferences
 from npllm.sleep.apart import Apart
@@ -62,7 +62,6 @@ log = logging.getLogger(__name__)
 SUMS = "sums.safetensors"  # in the checkpoint folder: an estimate of importance that was interrupted
 MEASURE_SHARE = 0.1  # of the training's time, at most, to estimate what matters
 TAKEN_BACK = (0.5, 0.25)  # shares of the way from what is in use to what was learned that are tried when all is too far
-SMALL_BASE = 100_000_000  # parameters; below it "auto" adapts the output layer alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,7 +430,7 @@ def _text(sample: Sample, builder: PromptBuilder) -> int:
 def recipe_of(config: Config, parameters: int) -> Recipe:
     """The settings as a recipe for a base of so many parameters."""
     sleep = config.sleep
-    output = sleep.layers == "output" or (sleep.layers == "auto" and parameters < SMALL_BASE)
+    output = sleep.layers == "output" or (sleep.layers == "auto" and parameters < SMALL)
     layers: Layers = "output" if output else "all"
     rank = sleep.rank or (64 if output else 16)
     return Recipe(

@@ -174,7 +174,7 @@ def shared_key(common: Mapping[str, Any], sizes: Sequence[Any], general: Sequenc
     Args:
         general: lines of Python's standard library, which is another one with another Python.
     """
-    lines = [(visit.path, ask.number, visit.truth(ask)) for visit in general for ask in visit.asks]
+    lines = [(visit.path, visit.change.new, [(ask.number, ask.column) for ask in visit.asks]) for visit in general]
     told = json.dumps([dict(common), *sizes, lines], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
