@@ -234,6 +234,30 @@ async def test_the_projects_other_files_are_learned_general_code_rehearsed_and_a
     await consistent(store, config)
 
 
+@pytest.mark.parametrize("written_files", [False, True])
+async def test_of_a_project_whose_files_are_all_written_in_passages_are_learned_only_if_that_is_on(
+    store: Store, config: Config, tmp_path: Path, written_files: bool
+) -> None:
+    root = tmp_path / "work"
+    root.mkdir()
+    for name in ("types.py", "config.py"):
+        shutil.copy(SOURCE / name, root / name)
+    await store.write([replace(item, place=replace(item.place, project=str(root))) for item in from_source(40)])
+    ended = await sleep(
+        replace(config, sleep=replace(config.sleep, project_share=0.4, epochs=1, written_files=written_files))
+    )
+    assert ended.ending is Ending.DONE, (ended, log_of(config))
+    assert ended.report is not None
+    (part,) = ended.report.contexts
+    (version,) = await store.adapter_versions()
+    read = {tuple(pair) for pair in read_manifest(config.home / version.folder).data["project_files"]}
+    if written_files:
+        assert part.passages > 0 and {(str(root), name) for name in ("types.py", "config.py")} & read
+    else:
+        assert part.passages == 0 and not any(project == str(root) for project, _ in read)
+    await consistent(store, config)
+
+
 async def test_interrupted_twice_it_ends_as_if_it_had_slept_through(
     store: Store, config: Config, tmp_path: Path
 ) -> None:
