@@ -33,7 +33,8 @@ typecheck: setup
 	@$(VENV)/bin/mypy
 
 unit: setup  ## tests without the editor
-	@$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile tests/unit tests/integration
+	@# the long files first, so that no process waits for another at the end
+	@$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/integration tests/unit
 
 client: setup  ## the extension: types, tests, npllm.vsix
 	@.ci/client.sh
