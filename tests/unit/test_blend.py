@@ -31,7 +31,8 @@ def base_logits(small: Base) -> torch.Tensor:
 def expected(small: Base, logits: torch.Tensor, ids: Sequence[int], share: float) -> torch.Tensor:
     with torch.inference_mode():
         other = small.model(torch.tensor([[*PROMPT, *ids]])).logits[0, -1].float()
-    return ((1 - share) * logits.softmax(-1) + share * other.softmax(-1)).log()
+    product = logits.softmax(-1) ** (1 - share) * other.softmax(-1) ** share
+    return (product / product.sum()).log()
 
 
 def test_each_token_is_interpolated_also_after_a_draft_that_was_wrong(small: Base) -> None:

@@ -1,8 +1,9 @@
 """The cerebellum has its say: its prediction of each token is mixed into the base's.
 
-    p(w) = (1 - lambda) p_base(w) + lambda p_cerebellum(w)
+    p(w) ~ p_base(w)^(1 - lambda) p_cerebellum(w)^lambda
 
-Linear interpolation of language models (Jelinek & Mercer 1980). The base is frozen and the cerebellum, all of whose
+Log-linear interpolation of language models (Klakow 1998; a product of experts, Hinton 2002): a token is likely where
+neither thinks little of it. The base is frozen and the cerebellum, all of whose
 parameters learn in sleep, is an eighth of its size: it knows less of code in general and more of this person's. lambda
 is chosen in each sleep on lines that nothing has learned (`sleep.saying`), 0 where it does not help. What the
 project says word for word (`continuations`) is mixed in after that. Both must have the same tokens. Used from the
@@ -12,10 +13,7 @@ engine's thread; nothing here learns.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Sequence
-
-import torch
 
 from npllm.models.decoding import Known
 from npllm.models.engine import Cancel, Cancelled, Engine, Logits
@@ -64,5 +62,5 @@ def mixed(base: Logits, cerebellum: Logits, share: float) -> Logits:
     """Log-probabilities [..., V] of the interpolation of two models' logits [..., V]; `share` is the second's."""
     if share <= 0:
         return base.log_softmax(-1)
-    first = base.log_softmax(-1) + math.log1p(-share)
-    return torch.logaddexp(first, cerebellum.to(base.device, base.dtype).log_softmax(-1) + math.log(share))
+    said = cerebellum.to(base.device, base.dtype)
+    return ((1 - share) * base + share * said).log_softmax(-1)

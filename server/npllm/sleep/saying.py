@@ -1,7 +1,7 @@
 """How far of its way a cerebellum goes, how much of a say it gets in what the base writes, and what that is worth.
 
     W = W0 + s (W1 - W0)                                          s of `WAYS` (`ways`)
-    p(w) = (1 - lambda) p_base(w) + lambda p_cerebellum(w)        (`models.blend`; continuations come after it)
+    p(w) ~ p_base(w)^(1 - lambda) p_cerebellum(w)^lambda          (`models.blend`; continuations come after it)
 
 s and lambda are what make lines likeliest that this sleep has not learned, as the cerebellum says them alone and as the
 base does beside it (continuations in both), added up, since it serves in both ways. Where too few are there to choose
