@@ -37,6 +37,7 @@ from tests.fixtures_sleep import MORNING, config_for, experience, from_source
 from tests.tiny import PRACTICE, make_tiny_model
 
 NEVER = threading.Event()
+SHARE = 0.8  # lambda: much, since the base here knows nothing
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +223,9 @@ async def test_it_has_its_say_in_what_the_base_writes_once_a_sleep_found_that_go
         memory=replace(config.memory, continuations=False),
         cerebellum=CerebellumConfig(model=str(practised_model), reflex=False),
     )
-    version = make_version(settings, practised_model, Calibration(None, 50, 0, 0, share=0.4, base=base_of(tiny_model)))
+    version = make_version(
+        settings, practised_model, Calibration(None, 50, 0, 0, share=SHARE, base=base_of(tiny_model))
+    )
     at = PRACTICE.index("return width")
     end = PRACTICE.index("\n", at)
     place = Place("file:///w/shapes.py", "shapes.py", "python", "/w", at)
@@ -270,7 +273,7 @@ def base_of(model: Path) -> str:
 
 
 def by_hand(desk: Desk, parts: PromptParts, text: str) -> float:
-    """Nats of a text under 0.6 of the base and 0.4 of the cerebellum, each reading the whole place anew."""
+    """Nats of a text under the base and the cerebellum's say, each reading the whole place anew."""
     assert desk.cerebellum is not None
     answer = desk.builder.encode_middle(text)
     rows = []
@@ -280,8 +283,13 @@ def by_hand(desk: Desk, parts: PromptParts, text: str) -> float:
     ):
         ids = [*builder.build(parts, reserve=reserve).ids, *answer]
         rows.append(model(torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].softmax(-1))
-    both = 0.6 * rows[0] + 0.4 * rows[1]
-    return -float(both[range(len(answer)), answer].log().sum())
+    return -float(together(*rows)[range(len(answer)), answer].log().sum())
+
+
+def together(base: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
+    """Probabilities [T, V] of the log-linear mixture of two models' probabilities."""
+    product = base ** (1 - SHARE) * small**SHARE
+    return product / product.sum(-1, keepdim=True)
 
 
 def test_what_its_say_is_worth_is_asked_as_it_will_write(tiny_model: Path, practised_model: Path) -> None:
@@ -291,14 +299,15 @@ def test_what_its_say_is_worth_is_asked_as_it_will_write(tiny_model: Path, pract
     at = PRACTICE.index("return width")
     place = Unseen("/w", "python", "shapes.py", PRACTICE[:at], PRACTICE[at + 6 :], "return")
     saying = Saying(base, builder, None, NEVER)
-    (alone,), (beside,) = saying.costs([(small, 0.0), (small, 0.4)], [place])
+    (alone,), (beside,) = saying.costs([(small, 0.0), (small, SHARE)], [place])
     answer = builder.encode_middle("return")
     rows = []
     for model, reads in ((base.model, builder), (small.base.model, small.builder)):
         ids = [*reads.build(PromptParts(*place[2:5]), reserve=len(answer)).ids, *answer]
-        rows.append(model(torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].softmax(-1)[range(len(answer)), answer])
-    assert alone == pytest.approx(-float(rows[0].log().sum()), rel=1e-4)
-    assert beside == pytest.approx(-float((0.6 * rows[0] + 0.4 * rows[1]).log().sum()), rel=1e-4)
+        rows.append(model(torch.tensor([ids])).logits[0, -len(answer) - 1 : -1].softmax(-1))
+    at_answer = (range(len(answer)), answer)
+    assert alone == pytest.approx(-float(rows[0][at_answer].log().sum()), rel=1e-4)
+    assert beside == pytest.approx(-float(together(*rows)[at_answer].log().sum()), rel=1e-4)
     assert saying.utf8_bytes(place) == len("return")
 
 
