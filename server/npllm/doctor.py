@@ -84,13 +84,17 @@ def _base(settings: config.Config) -> Check:
     model, device = settings.base.model, settings.base.device
     try:
         base = Base.load(model, device=device, threads=1)
-        learns_on = placed(device, base.info.parameters, asleep=True)[0]
-        if learns_on != base.device:
-            Base.load(model, device=device, threads=1, asleep=True)  # as a sleep will
     except Exception as error:  # noqa: BLE001 - a damaged folder raises whatever its reader raises
         said = str(error) if isinstance(error, NpllmError) else f"{settings.base.model}: {_first_line(error)}"
         return Check("base", False, said, "Set base.model in config.toml to a folder or id that works.")
     info = base.info
+    learns_on = placed(device, info.parameters, asleep=True)[0]
+    if learns_on != base.device:
+        try:
+            Base.load(model, device=device, threads=1, asleep=True)  # as a sleep will
+        except Exception as error:  # noqa: BLE001 - whatever a GPU's driver raises
+            said = f"{info.name} cannot be loaded on {learns_on.type}, where sleeps learn: {_first_line(error)}"
+            return Check("base", False, said, 'Make room there, or set base.device = "cpu" in config.toml.')
     trainable = sum(parameter.requires_grad for parameter in base.model.parameters())
     found = (
         f"{info.name}: {info.parameters / 1e6:.1f}M parameters, {info.context_tokens} tokens, "

@@ -18,6 +18,8 @@ import torch
 import transformers
 
 import npllm
+from npllm import doctor
+from npllm.config import BaseConfig, Config
 from npllm.models.base import Base, fingerprint, placed, resolve
 from npllm.types import ModelError
 
@@ -222,6 +224,18 @@ def test_what_sleeps_loads_is_loaded_to_learn_and_nothing_else_is() -> None:
     assert len(said) > 6
     learns = {name: name.startswith("sleep/") or name == "evaluation/ablation/speed.py" for name in said}
     assert said == {name: [learns[name]] * len(found) for name, found in said.items()}
+
+
+def test_doctor_says_that_a_gpu_cannot_be_learned_on(
+    tiny_model: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that torch announces and this machine does not have: the base answers all the same."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = doctor._base(Config(home=home, base=BaseConfig(model=str(tiny_model))))
+    assert not found.ok and "cannot be loaded on cuda, where sleeps learn" in found.found
+    assert 'base.device = "cpu"' in found.mend
+    settled = doctor._base(Config(home=home, base=BaseConfig(model=str(tiny_model), device="cpu")))
+    assert settled.ok and "learns on" not in settled.found
 
 
 def test_without_a_gpu_everything_is_on_the_cpu_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
