@@ -6,7 +6,9 @@ import json
 import math
 
 import pytest
+import torch
 
+from npllm.sleep.child import failure
 from npllm.sleep.protocol import Ending, Failed, Finished, NotAMessage, Phase, Progress, decode, encode
 from npllm.sleep.report import ContextReport, Report, SliceKind, SliceReport, Verdict
 from npllm.sleep.supervisor import describe
@@ -103,3 +105,15 @@ def test_progress_in_words() -> None:
         "learning language:go 3/80, 1.75 nats a token, 900 tokens/s, 40 s left"
     )
     assert describe(Progress(Phase.GATHERING)) == "gathering"
+
+
+def test_what_the_system_refused_is_told_with_its_mend() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 55)
+    told = failure(refused.value)
+    assert "\n" not in told
+    assert "choose a smaller base" in told
+    assert "GPU" not in told
+    assert "logs/sleep.log" in told
+    assert "without the GPU" in failure(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert failure(KeyError("x")) == "KeyError: 'x'. logs/sleep.log has the details."

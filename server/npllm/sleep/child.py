@@ -107,9 +107,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = Failed(str(error))
     except Exception as error:
         log.exception("the sleep failed")
-        said = Failed(f"{type(error).__name__}: {error}. logs/sleep.log has the details.")
+        said = Failed(failure(error))
     say(said)
     return said.ending.exit_code if isinstance(said, Finished) else Ending.FAILED.exit_code
+
+
+def failure(error: Exception) -> str:
+    """What nobody expected, in one sentence, with its mend where the system refused something."""
+    from npllm.models.causes import mend
+
+    said = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    hint = mend(error, "")
+    if hint and "CUDA" in said:
+        hint += ' With base.device = "cpu" sleeps do without the GPU.'
+    words = (f"{type(error).__name__}: {said}.", hint, "logs/sleep.log has the details.")
+    return " ".join(word for word in words if word)
 
 
 def _config(home: Path, *, from_parent: bool) -> Config:
