@@ -28,6 +28,7 @@ from npllm.models.fim import PromptBuilder, PromptParts, choose
 from npllm.models.manifest import read_manifest
 from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
+from npllm.sleep import gathering
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.protocol import Ending, Phase
 from npllm.sleep.saying import Saying
@@ -142,6 +143,31 @@ async def test_it_sleeps_is_published_and_serves_and_no_base_matters(
         assert desk is not None and desk.cerebellum is not None and desk.cerebellum.version_id is None
     finally:
         await resources.close()
+
+
+@pytest.mark.slow
+async def test_what_it_was_judged_by_stays_apart_and_judges_it_again(store: Store, config: Config) -> None:
+    config = replace(config, cerebellum=replace(config.cerebellum, plastic=False, mas_lambda=0.0))
+    await store.write(from_source(40))
+    ended = await sleep(config)
+    assert ended.report is not None and ended.report.cerebellum is not None and ended.report.cerebellum.published
+    (first,) = await store.cerebellum.versions()
+    held_out = set(read_manifest(config.home / first.folder).data["held_out"])
+    assert {str(item.id) for item in await store.replay.apart("cerebellum", limit=100)} == held_out
+    drawn = await gathering.drawn(
+        store, config, first.origin, "cerebellum", MORNING + timedelta(days=1), "any", 1000, everywhere=True
+    )
+    assert {str(one.experience.id) for one in drawn}.isdisjoint(held_out) and len(drawn) == 40 - len(held_out)
+    assert len({one.priority for one in drawn}) > 10, "what surprises it still was measured"
+
+    await store.write(from_source(40, offset=1, start=MORNING + timedelta(days=1)))
+    await sleep(config)
+    second = (await store.cerebellum.versions())[0]
+    assert second.id != first.id
+    data = read_manifest(config.home / second.folder).data
+    assert set(data["learned"]).isdisjoint(held_out), "neither learned nor replayed"
+    assert set(data["judged_again"][str(first.id)]) == held_out
+    assert {f"slice.{first.id}.nll", f"slice.{first.id}.bytes"} <= second.metrics.keys()
 
 
 async def served(config: Config) -> Resources:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +20,20 @@ from npllm.models.cerebellum import Cerebellum
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep.cerebellum_exam import CerebellumExam
 from npllm.sleep.confidence import Unseen
+from npllm.sleep.dataset import Part
 from npllm.sleep.interruption import Interrupted
+from npllm.sleep.judging import Exam
 from npllm.sleep.meter import Meter
+from npllm.sleep.plan import OldSlice, Plan
 from npllm.sleep.project import Passage
 from npllm.sleep.saying import FEWEST_LINES, UNCHOSEN, Saying
 from npllm.sleep.ways import WAYS, ways
-from tests.fixtures_sleep import config_for, experience
+from npllm.types import Experience, new_id
+from tests.fixtures_sleep import MORNING, config_for, experience
 from tests.tiny import PRACTICE
 
 NEVER = threading.Event()
+OLDER = new_id()  # the version that the older texts were held out for
 
 PLACES = [
     Unseen("/w", "python", "shapes.py", PRACTICE[:at], PRACTICE[at + len(line) :], line)
@@ -71,18 +77,36 @@ def test_a_sleep_chooses_how_far_of_its_way_it_goes(tiny_model: Path, practised_
     assert all(torch.equal(tensor, learned[name]) for name, tensor in small.model.named_parameters()), "all of it"
 
 
-def exam(config: Config, before: Path, after: Path, stop: threading.Event = NEVER) -> tuple[CerebellumExam, Base]:
-    """Of a model that was `before` and is `after` now, on the lines of `PRACTICE`; and the model."""
+def exam(
+    config: Config,
+    before: Path,
+    after: Path,
+    stop: threading.Event = NEVER,
+    *,
+    older: Sequence[Experience] = (),
+    lineage: Sequence[Mapping[str, float]] = (),
+) -> tuple[CerebellumExam, Base]:
+    """Of a model that was `before` and is `after` now, on the lines of `PRACTICE` and an older slice; and the model."""
     origin, base = Base.load(str(before), shared=False), Base.load(str(after), shared=False)
     held_out = [
         experience(number, path="shapes.py", prefix=one.prefix, suffix=one.suffix, final=one.text)
         for number, one in enumerate(PLACES * 4)
     ]
+    slices = (OldSlice(OLDER, MORNING, tuple(item.id for item in older)),) if older else ()
+    plan = Plan.new(
+        *("cerebellum", origin.info.fingerprint, None, Part((), (), (), tuple(held_out))),
+        slices=slices,
+        until=MORNING,
+        budget_s=1.0,
+        version_id=new_id(),
+    )
+    texts = {item.id: item for item in (*held_out, *older)}
     passed_over = [Passage("/w", one.path, one.prefix, one.text, one.suffix, "python") for one in ENOUGH]
     made = CerebellumExam(
         config,
         *(before, None, origin, base, PromptBuilder(base.tokenizer, choose(base.tokenizer), 192)),
-        held_out=held_out,
+        exam=Exam.of(plan, lambda ids: [texts[id] for id in ids]),
+        lineage=lineage,
         passed_over=passed_over,
         off_limits=(),
         stop=stop,
@@ -105,6 +129,49 @@ def test_what_harms_goes_as_little_as_it_can_and_is_refused(
     assert verdict.way == min(WAYS) and not verdict.passed and verdict.beside is not None
     assert not torch.equal(base.model.lm_head.weight, learned), "judged is where it then is"
     assert asked.calibrate(verdict).share == 0.0
+
+
+def nonsense(count: int) -> list[Experience]:
+    """Lines of which a model that has learned something else expects less than one that knows nothing."""
+    chance = random.Random(0)
+    texts = ["".join(chance.choices("zqxjkvw%#$~^", k=24)) for _ in range(count)]
+    return [experience(number, path=f"{number}.py", prefix="", final=text) for number, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("blend", [True, False], ids=["beside the base", "alone"])
+def test_one_that_forgets_is_refused_however_much_it_gains(
+    config: Config, tiny_model: Path, practised_model: Path, blend: bool
+) -> None:
+    settings = replace(config, cerebellum=replace(config.cerebellum, blend=blend))
+    gains = exam(settings, tiny_model, practised_model)[0].judge(dict)
+    assert gains.passed, gains.reason
+    forgets = exam(settings, tiny_model, practised_model, older=nonsense(20))[0].judge(dict)
+    assert not forgets.passed and "forgets: older ones cost" in forgets.reason
+    assert forgets.alone.gain == pytest.approx(gains.alone.gain), "the new texts are the same"
+    assert f"slice.{OLDER}.nll" in forgets.marks, "for the next sleeps"
+    assert any(name.startswith("slice.beside.") for name in forgets.marks) is blend
+
+
+def test_what_the_base_writes_is_compared_with_the_best_that_it_wrote(
+    config: Config, tiny_model: Path, practised_model: Path
+) -> None:
+    """Several sleeps must not each lose the margin."""
+    older = nonsense(20)
+    strict = replace(config, sleep=replace(config.sleep, max_forgetting=10.0))
+    once = exam(strict, tiny_model, practised_model, older=older)[0].judge(dict)
+    assert once.passed
+    best = {name: value / (20 if name.endswith("nll") else 1) for name, value in once.marks.items()}
+    again = exam(strict, tiny_model, practised_model, older=older, lineage=[best])[0].judge(dict)
+    assert not again.passed and "forgets" in again.reason
+    others = {name: value + name.endswith("bytes") for name, value in best.items()}
+    assert exam(strict, tiny_model, practised_model, older=older, lineage=[others])[0].judge(dict).passed, "other texts"
+
+
+def test_general_code_is_judged_as_the_base_writes_it(config: Config, tiny_model: Path, practised_model: Path) -> None:
+    strict = replace(config, sleep=replace(config.sleep, max_general_loss=-10.0))
+    verdict = exam(strict, tiny_model, practised_model)[0].judge(dict)
+    assert verdict.alone.passed, "alone it answers where it is sure"
+    assert not verdict.passed and "general code" in verdict.reason
 
 
 def test_what_cannot_be_asked_beside_the_base_loses_nothing(

@@ -134,6 +134,9 @@ def test_it_is_published_where_one_of_its_two_ways_of_serving_is_better_and_none
     assert not Verdict(unclear, False, {}, unclear).passed
     much_worse = word(False, -2 * MOST_WORSE_ALONE)
     assert not Verdict(much_worse, False, {}, better).passed, "it would give reflexes, too"
+    forgets = replace(better, harm="forgets: older ones cost 3.0% more")
+    lost = Verdict(better, False, {}, forgets)
+    assert not lost.passed and lost.reason.startswith("Beside the base it forgets: older ones cost 3.0% more")
     broken = replace(unclear, nll_after=math.nan)
     assert not Verdict(broken, False, {}, better).passed
 
@@ -171,6 +174,8 @@ def test_mas_holds_what_mattered(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_a_say_that_nothing_chose_is_taken_back_where_the_base_alone_is_better() -> None:
     shares = [0.1, 0.2, 0.0]
-    assert unless_harmful(shares, [[3.0, 2.0], [1.0, 1.0], [2.0, 2.0]]) == ([0.0], [[2.0, 2.0]])
+    assert unless_harmful(shares, [[3.0, 2.0], [1.0, 1.0], [2.0, 2.0]], 2) == ([0.0], [[2.0, 2.0]])
     helps = [[1.0, 2.0], [9.0, 9.0], [2.0, 2.0]]
-    assert unless_harmful(shares, helps) == (shares, helps)
+    assert unless_harmful(shares, helps, 2) == (shares, helps)
+    older = [[1.0, 9.0], [1.0, 9.0], [2.0, 2.0]]
+    assert unless_harmful(shares, older, 1) == (shares, older), "the lines behind those have no veto"

@@ -10,10 +10,13 @@ import json
 import math
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from npllm.memory import rows
 from npllm.memory.database import QUERIES, Connection, Database
 from npllm.types import CerebellumVersion, Pattern, VersionState
+
+CONTEXT = "cerebellum"  # in the tables `replay` and `held_out`
 
 
 class CerebellumRecords:
@@ -45,9 +48,15 @@ class CerebellumRecords:
 
         await self._database.run(operation)
 
-    async def publish(self, version: CerebellumVersion, patterns: Sequence[Pattern]) -> None:
+    async def publish(
+        self, version: CerebellumVersion, patterns: Sequence[Pattern], *, held_out: Sequence[UUID] = ()
+    ) -> None:
         """In one transaction: retire the version in use of that origin, publish this one, put the patterns that it
-        knows in the place of the former ones, and announce it."""
+        knows in the place of the former ones, and announce it.
+
+        Args:
+            held_out: the experiences that it was judged by; from now on they are kept apart for every cerebellum.
+        """
         row = {**_row(version), "state": VersionState.PUBLISHED.value}
         found = [{**_pattern_row(pattern), "version_id": version.id} for pattern in patterns]
 
@@ -55,6 +64,14 @@ class CerebellumRecords:
             await QUERIES.lock_versions(connection)
             await QUERIES.retire_cerebellum(connection, origin=version.origin, id=version.id)
             await QUERIES.insert_cerebellum_version(connection, **row)
+            if held_out:
+                await QUERIES.hold_out(
+                    connection,
+                    ids=list(held_out),
+                    context=CONTEXT,
+                    version_id=version.id,
+                    held_at=version.created_at,
+                )
             await QUERIES.forget_patterns(connection)
             if found:
                 await QUERIES.insert_patterns(connection, found)

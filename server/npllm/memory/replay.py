@@ -66,17 +66,20 @@ class ReplayRecords:
         low: float,
         discard: float,
         pause_s: float,
+        everywhere: bool = False,
     ) -> list[Drawn]:
         """The first `limit` of a context's old experiences in the order in which they are drawn.
 
         Args:
             before: younger ones are not old.
+            everywhere: of all contexts; `context` only says whose surprises count, and from whom things are kept apart.
             seed: another one draws others.
             alpha, epsilon, low, discard, pause_s: see `npllm.sleep.replay`.
         """
         found = await self._all(
             "draw_experiences",
             context=context,
+            belongs=[] if everywhere else [context],
             base_fingerprint=base_fingerprint,
             before=before,
             seed=seed,

@@ -15,7 +15,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from npllm.config import Config
+from npllm.memory.cerebellum import CONTEXT as NAME  # its folder among the checkpoints, and what progress is told of
 from npllm.memory.store import Store
 from npllm.sleep import project
-from npllm.sleep.dataset import Part, distinct, divide, file_of, teaches
+from npllm.sleep.dataset import Part, divide
 from npllm.sleep.files import TEMPORARY
+from npllm.sleep.gathering import MOST_APART, drawn, older
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.meter import Meter
-from npllm.sleep.plan import Plan
+from npllm.sleep.plan import OldSlice, Plan
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Message, Phase
 from npllm.sleep.report import CerebellumReport
@@ -43,9 +45,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME = "cerebellum"  # its folder among the checkpoints, and what progress is told of
 MOST_NEW = 4000  # experiences that are looked at
-MOST_OLD = 4000
+MEASURE_SHARE = 0.1  # of the training's time, at most, to see what surprises it still
+LINEAGE = (VersionState.PUBLISHED, VersionState.RETIRED)
 CHARACTERS = 3  # of a passage, for each token that an example may have
 TRAIN_SHARE = 0.6  # of its time; the rest is for the plastic layer, judging and calibrating
 
@@ -58,6 +60,8 @@ class Job:
         origin: fingerprint of the model that it grew from; `start`: the folder that it begins with now.
         parent: the version in use, or None.
         until: when the newest experience was made.
+        slices, judged_again, apart: as of an adapter's job.
+        lineage: the metrics of its earlier versions.
     """
 
     origin: str
@@ -65,6 +69,10 @@ class Job:
     parent: CerebellumVersion | None
     part: Part
     until: datetime
+    slices: tuple[OldSlice, ...] = ()
+    judged_again: tuple[Experience, ...] = ()
+    apart: tuple[Experience, ...] = ()
+    lineage: tuple[Mapping[str, float], ...] = ()
 
 
 class CerebellumStep:
@@ -119,22 +127,29 @@ class CerebellumStep:
         parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)
         since = _new_since(parent)
         new = await self._store.experiences_since(since, limit=MOST_NEW, newest_first=True)
-        old: list[Experience] = []
-        if since is not None:
-            old = await self._store.experiences_before(since, limit=MOST_OLD)
         ignoring = Ignoring(self._config.memory.ignore)
-        new, old = ignoring.learnable(new), ignoring.learnable(old)
+        new = ignoring.learnable(new)
+        seed = f"{consolidation}|{NAME}"
+        old = await drawn(self._store, self._config, fingerprint, NAME, since, seed, len(new), everywhere=True)
+        old = [one for one in old if not ignoring.leaves_alone(one.experience.place)]
+        apart = await self._store.replay.apart(NAME, limit=MOST_APART)
         look(self._stop)
+        lineage = [version for version in versions if version.state in LINEAGE]
         sleep = replace(self._config.sleep, epochs=1)  # no inner validation: the gate alone decides
-        part = divide(new, (), sleep, seed=f"{consolidation}|{NAME}")
+        taken = {one.id for one in apart}
+        part = divide(
+            [one for one in new if one.id not in taken], old, sleep, seed=seed, apart=apart, versions=len(lineage)
+        )
         if isinstance(part, int):
             return CerebellumReport(
                 reason=f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait.",
                 new=len(new),
             )
-        part = replace(part, replay=_replayed(part, old, self._config.sleep.new_share, str(consolidation)))
         start = await asyncio.to_thread(_start, self._config.home, parent, origin)
-        return Job(fingerprint, start, parent, part, max(item.created_at for item in new))
+        slices, texts = await older(self._store, NAME, lineage, seed)
+        until = max(item.created_at for item in new)
+        metrics = tuple(version.metrics for version in lineage)
+        return Job(fingerprint, start, parent, part, until, slices, texts, tuple(apart), metrics)
 
     async def _learn(self, current: Consolidation, job: Job) -> CerebellumReport:
         began = time.monotonic()
@@ -149,6 +164,7 @@ class CerebellumStep:
         learner = await asyncio.to_thread(
             CerebellumLearner,
             *(self._config, job.start, plan, experiences, passages, self._folder, self._stop, meter, off_limits),
+            *(job.apart, job.lineage),
         )
         position = await asyncio.to_thread(learner.train)
         verdict = await asyncio.to_thread(learner.judge)
@@ -171,7 +187,9 @@ class CerebellumStep:
             created_at=datetime.now(UTC),
         )
         if verdict.passed:
-            await self._store.cerebellum.publish(version, known)
+            await self._store.cerebellum.publish(version, known, held_out=plan.held_out)
+            surprise = await asyncio.to_thread(learner.surprise, within_s=plan.budget_s * MEASURE_SHARE)
+            await self._store.replay.note_surprise(NAME, job.origin, surprise)
         else:
             await self._store.cerebellum.insert(version)
         return made
@@ -187,7 +205,13 @@ class CerebellumStep:
                 return kept, found, passages
         shutil.rmtree(self._folder, ignore_errors=True)
         budget = self._config.sleep.max_minutes * 60 * self.share * TRAIN_SHARE
-        plan = Plan.new(NAME, job.origin, parent, job.part, until=job.until, budget_s=budget, version_id=new_id())
+        plan = Plan.new(
+            *(NAME, job.origin, parent, job.part),
+            slices=job.slices,
+            until=job.until,
+            budget_s=budget,
+            version_id=new_id(),
+        )
         off_limits = await self._store.forgetting.off_limits()
         passages = await asyncio.to_thread(self._passages, job, str(plan.version_id), off_limits)
         project.keep(self._folder, passages)
@@ -214,6 +238,7 @@ class CerebellumStep:
                 items,
                 learned=(*job.part.learn, *job.part.replay) if self._config.sleep.written_files else (),
                 held_out=held_out,
+                apart=job.apart,
                 count=round(number * share / (1 - share)),
                 characters=CHARACTERS * self._config.cerebellum.context_tokens,
                 seed=seed,
@@ -227,7 +252,7 @@ class CerebellumStep:
     async def _experiences(self, plan: Plan, job: Job) -> dict[UUID, Experience] | None:
         """Those that a plan names; None if one is gone from the database, or its file is to be left alone by now."""
         ignoring = Ignoring(self._config.memory.ignore)
-        known = {item.id: item for item in job.part.all}
+        known = {item.id: item for item in (*job.part.all, *job.judged_again)}
         found: dict[UUID, Experience] = {}
         for id in plan.ids:
             look(self._stop)
@@ -271,21 +296,6 @@ def _new_since(parent: CerebellumVersion | None) -> datetime | None:
     if parent is None or "until" not in parent.metrics:
         return None
     return datetime.fromtimestamp(parent.metrics["until"], UTC) + timedelta(microseconds=1)
-
-
-def _replayed(part: Part, old: Sequence[Experience], new_share: float, seed: str) -> tuple[Experience, ...]:
-    """Old experiences by chance, so many that the new ones have their share; nothing of what is held out."""
-    whole = {file_of(item) for item in part.held_out} - {file_of(item) for item in part.learn}
-    judged = {item.final_text.strip() for item in part.held_out}
-    pool = [
-        item
-        for item in distinct(item for item in old if teaches(item))
-        if file_of(item) not in whole and item.final_text.strip() not in judged
-    ]
-    share = max(new_share, 0.01)
-    count = min(len(pool), round(len(part.learn) * (1 - share) / share))
-    chosen = random.Random(seed).sample(pool, count)
-    return tuple(sorted(chosen, key=lambda item: (item.created_at, item.id)))
 
 
 def _report(
@@ -340,6 +350,7 @@ def _metrics(made: CerebellumReport, verdict: Verdict, plan: Plan) -> dict[str, 
     values = {name: float(getattr(made, name)) for name in (*names, *counts)}
     say = ("beside_before", "beside_after", "beside_low", "beside_high")
     values |= {name: float(value) for name in say if (value := getattr(made, name)) is not None}
+    values |= verdict.marks
     return values | {f"nll_{name}": value for name, value in verdict.nll.items()} | {"until": plan.until.timestamp()}
 
 

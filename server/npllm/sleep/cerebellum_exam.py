@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -21,16 +22,15 @@ from uuid import UUID
 
 import torch
 
-from npllm.config import Config
+from npllm.config import Config, SleepConfig
 from npllm.models import examples, plastic
 from npllm.models.base import Base
 from npllm.models.cerebellum import Calibration, Cerebellum
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import confidence, plastic_days
 from npllm.sleep.confidence import Unseen
-from npllm.sleep.dataset import file_of
-from npllm.sleep.gate import Judgement, Scored, judge
 from npllm.sleep.interruption import Interrupted, look
+from npllm.sleep.judging import Exam
 from npllm.sleep.knowledge import Knowledge, same_tokens
 from npllm.sleep.meter import Meter
 from npllm.sleep.objectives import Sample, answer_nats
@@ -40,10 +40,10 @@ from npllm.sleep.protocol import Phase
 from npllm.sleep.saying import FEWEST_LINES, MOST_LINES, Saying, share_in_use, unless_harmful
 from npllm.sleep.verdict import Verdict
 from npllm.sleep.ways import ways
-from npllm.types import Experience
 
 log = logging.getLogger(__name__)
 
+BESIDE = "beside."  # before the name of a slice, in metrics: what it costs beside that base
 NO_SAY = "the cerebellum gets no say in what the base writes"
 
 T = TypeVar("T")
@@ -55,7 +55,8 @@ class CerebellumExam:
     Args:
         start: the folder that it began with; `parent`: the version in use, if there is one.
         before, base: the model as it began, and (in float32) as it is now; `builder` is of both.
-        held_out: what the gate judges by; `passed_over`: passages that were not learned either.
+        exam: what the gate judges by; `lineage`: the metrics of the earlier versions.
+        passed_over: passages that were not learned either.
         off_limits: files and folders that are never read.
         stop: set when the person is back; every method then raises Interrupted.
     """
@@ -69,7 +70,8 @@ class CerebellumExam:
         base: Base,
         builder: PromptBuilder,
         *,
-        held_out: Sequence[Experience],
+        exam: Exam,
+        lineage: Sequence[Mapping[str, float]] = (),
         passed_over: Sequence[Passage],
         off_limits: Collection[str],
         stop: threading.Event,
@@ -77,11 +79,16 @@ class CerebellumExam:
     ) -> None:
         self._config, self._start, self._parent = config, start, parent
         self._before, self._base, self._builder = before, base, builder
-        self._held_out, self._off_limits, self._stop, self._meter = held_out, off_limits, stop, meter
-        self._unseen = tuple(
+        self._exam, self._lineage = exam, lineage
+        self._off_limits, self._stop, self._meter = off_limits, stop, meter
+        texts = tuple(
             Unseen(item.place.project, item.place.language, item.place.path, item.prefix, item.suffix, item.final_text)
-            for item in held_out
+            for item in exam.experiences
         )
+        self._unseen = texts[: len(exam.plan.held_out)]
+        # Of general code nothing is looked up: it is of no project of the person's.
+        general = (Unseen("", "", one.path, one.prefix, one.suffix, one.line) for one in exam.passages)
+        self._judged_by = (*texts, *general)
         self._passed_over = tuple(
             Unseen(one.project, one.language, one.path, one.prefix, one.suffix, one.line) for one in passed_over
         )
@@ -105,19 +112,21 @@ class CerebellumExam:
         if choice is None:
             saying, choice = None, (self._way(there), 0.0)
         way, share = choice
-        sizes = [len(place.text.encode()) for place in self._unseen]
+        few = len(self._unseen)
+        size = max(1, sum(self._exam.sizes[:few]))
         plastic.attach(self._before.model, plastic_days.layer_in(self._start))
-        before = self._nats(self._before, self._unseen)
+        before = self._nats(self._before, self._judged_by)
         tried = {"plain": None, **(self._spared(layers, "there is no plastic layer") or {})}
         nats: dict[str, list[float]] = {}
         for name, layer in tried.items():
             plastic.attach(model, layer)
-            nats[name] = self._nats(self._base, self._unseen)
-        mean = {name: sum(found) / max(1, sum(sizes)) for name, found in nats.items()}
+            nats[name] = self._nats(self._base, self._judged_by)
+        mean = {name: sum(found[:few]) / size for name, found in nats.items()}
         lives = len(tried) > 1 and mean["plastic"] < min(mean["plain"], mean["zeroed"])
         chosen = "plastic" if lives else "plain"
         plastic.attach(model, tried[chosen])
-        verdict = Verdict(self._judged(sizes, before, nats[chosen]), lives, mean, way=way)
+        alone, marks = self._exam.judged(before, nats[chosen], self._alone)
+        verdict = Verdict(alone, lives, mean, way=way, marks=marks)
         if saying is None:
             return verdict
         saying.anew(self._small)
@@ -167,23 +176,40 @@ class CerebellumExam:
         few = len(self._passed_over) < FEWEST_LINES
         if now is None:
             now = 0.0 if few else saying.chosen(former, self._passed_over, self._meter.step)[1]
-        shares = list(dict.fromkeys([chosen, now, *[0.0] * few]))
+        shares: Sequence[float] = list(dict.fromkeys([chosen, now, *[0.0] * few]))
         before, *after = saying.costs(
-            [(former, now), *((self._small, share) for share in shares)], self._unseen, self._meter.step
+            [(former, now), *((self._small, share) for share in shares)], self._judged_by, self._meter.step
         )
-        sizes = [saying.utf8_bytes(place) for place in self._unseen]
+        sizes = [saying.utf8_bytes(place) for place in self._judged_by]
+        costs: Sequence[Sequence[float]] = after
+        if few:
+            shares, costs = unless_harmful(shares, costs, len(self._unseen))
         found = []
-        for share, nats in zip(*(unless_harmful(shares, after) if few else (shares, after)), strict=True):
-            beside = self._judged(sizes, before, nats)
-            found.append(replace(verdict, beside=beside, share=share, base=saying.fingerprint))
+        for share, nats in zip(shares, costs, strict=True):
+            beside, marks = self._exam.judged(
+                before,
+                nats,
+                self._config.sleep,
+                sizes=sizes,
+                way=f"{BESIDE}{saying.fingerprint[:12]}.",
+                lineage=self._lineage,
+            )
+            found.append(
+                replace(
+                    verdict,
+                    beside=beside,
+                    share=share,
+                    base=saying.fingerprint,
+                    marks={**verdict.marks, **marks},
+                )
+            )
         return next((one for one in found if one.passed), found[0])
 
-    def _judged(self, sizes: Sequence[int], before: Sequence[float], after: Sequence[float]) -> Judgement:
-        scored = [
-            Scored(file_of(item), size, one, other)
-            for item, size, one, other in zip(self._held_out, sizes, before, after, strict=True)
-        ]
-        return judge(scored, min_held_out=self._config.sleep.min_holdout, seed=self._config.sleep.seed)
+    @property
+    def _alone(self) -> SleepConfig:
+        """The gate's settings for what it predicts by itself: general code is no matter there, since alone it answers
+        only where its confidence was found worth something."""
+        return replace(self._config.sleep, max_general_loss=math.inf)
 
     def _nats(self, base: Base, places: Sequence[Unseen]) -> list[float]:
         """Of each text, the token that ends it left out."""

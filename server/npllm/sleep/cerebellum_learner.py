@@ -11,9 +11,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import math
 import shutil
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,15 +32,17 @@ from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration
 from npllm.models.fim import PromptBuilder, choose
 from npllm.models.manifest import Manifest, publish_folder, read_manifest, sha256_file, write_manifest
 from npllm.sleep import mas, patterns, plastic_days
+from npllm.sleep.apart import Apart
 from npllm.sleep.backpropamine import Moment
 from npllm.sleep.cerebellum_exam import CerebellumExam
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.checkpoint import Position
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.interruption import look
+from npllm.sleep.judging import Exam
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.meter import Meter
-from npllm.sleep.objectives import Sample
+from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of, set_aside
@@ -60,6 +65,7 @@ class CerebellumLearner:
         plan, experiences, passages: as of an adapter's learner.
         folder: for the training's state.
         off_limits: files and folders that are never read.
+        apart: what earlier sleeps held out; `lineage`: the metrics of their versions.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class CerebellumLearner:
         stop: threading.Event,
         meter: Meter,
         off_limits: Collection[str] = (),
+        apart: Sequence[Experience] = (),
+        lineage: Sequence[Mapping[str, float]] = (),
     ) -> None:
         self._config, self._start, self._plan, self._folder = config, start, plan, folder
         self._stop, self._meter = stop, meter
@@ -90,10 +98,12 @@ class CerebellumLearner:
         ordered = sorted((*self._replay, *self._learn), key=lambda item: (item.created_at, item.id))
         self._mornings = ordered[-MOST_MOMENTS:]
         self._seen = patterns.count(ordered, self.passages)
+        self._apart = Apart(apart)
         self._exam = CerebellumExam(
             config,
             *(start, plan.parent, self._before, self._base, self._builder),
-            held_out=[experiences[id] for id in plan.held_out],
+            exam=Exam.of(plan, lambda ids: [experiences[id] for id in ids]),
+            lineage=lineage,
             passed_over=self._aside,
             off_limits=off_limits,
             stop=stop,
@@ -139,6 +149,22 @@ class CerebellumLearner:
         """What its confidence is worth on lines that it has not learned. Raises Interrupted."""
         return self._exam.calibrate(verdict)
 
+    def surprise(self, *, within_s: float) -> dict[UUID, float]:
+        """What the texts that were learned cost now, in nats per UTF-8 byte, by id.
+
+        Ends early, with what it has, when the time is over or the person is back.
+        """
+        until, found = time.monotonic() + within_s, dict[UUID, float]()
+        for item in (*self._learn, *self._replay):
+            if time.monotonic() > until or self._stop.is_set():
+                break
+            sample = self._sample(item.prefix, item.suffix, item.place.path, item.final_text)
+            last = len(sample.ids) - sample.loss_start - (sample.ids[-1] == self._builder.end_id)
+            nats = answer_nats(self._base.model, sample, last=last)
+            if math.isfinite(nats):
+                found[item.id] = nats / max(1, len(item.final_text.encode()))
+        return found
+
     def known(self) -> list[Pattern]:
         """The frequent patterns that it would now write itself, token by token, where the person wrote them last."""
         found = []
@@ -178,6 +204,7 @@ class CerebellumLearner:
                 "learned": [str(id) for id in (*plan.learn, *plan.replay)],
                 "validated": [str(id) for id in plan.inner],
                 "held_out": [str(id) for id in plan.held_out],
+                "judged_again": {str(item.version): [str(id) for id in item.ids] for item in plan.slices},
                 "project_files": files_of((*self.passages, *self._aside)),
                 "way": metrics["way"],
                 "calibration": calibration.to_json(),
@@ -246,14 +273,20 @@ class CerebellumLearner:
     # -- samples ---------------------------------------------------------------------------------------------
 
     def _samples(self) -> list[Sample]:
-        """Experiences, the frequent ones weighing more, and passages; the mean weight is 1."""
+        """Experiences, the frequent ones weighing more, and passages; the mean weight is 1.
+
+        The lines that are kept apart are read where they stand above, and not learned.
+        """
         items = [*self._learn, *self._replay]
-        weights = [patterns.weight_of(item, self._seen) for item in items]
+        importance = self._plan.importance
+        weights = [patterns.weight_of(item, self._seen) * importance.get(item.id, 1.0) for item in items]
         mean = sum(weights) / len(weights)
         made = []
         for item, own in zip(items, weights, strict=True):
             look(self._stop)
-            made.append(self._sample(item.prefix, item.suffix, item.place.path, item.final_text, own / mean))
+            sample = self._sample(item.prefix, item.suffix, item.place.path, item.final_text, own / mean)
+            unlearned = self._apart.positions(item, sample.ids[: sample.loss_start], self._builder.codec)
+            made.append(replace(sample, unlearned=unlearned))
         for passage in self.passages:
             look(self._stop)
             made.append(self._sample(passage.prefix, passage.suffix, passage.path, passage.line))

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -82,6 +82,7 @@ class Judgement:
     gain_low: float
     gain_high: float
     slices: tuple[SliceReport, ...] = ()
+    harm: str = ""  # what it loses of what was there, beyond the margins; whatever it gains
 
 
 def judge(
@@ -115,12 +116,13 @@ def judge(
         new.gain_low,
         new.gain_high,
         parts,
+        harm(parts, max_forgetting, max_general_loss),
     )
 
 
 def _objection(parts: Sequence[SliceReport], max_forgetting: float, max_general_loss: float) -> str:
     """Why the new version is not published; "" where nothing speaks against it."""
-    new, older = parts[0], [part for part in parts if part.kind is SliceKind.OLD]
+    new = parts[0]
     if not all(math.isfinite(part.nll_before) and math.isfinite(part.nll_after) for part in parts):
         return "The new version's numbers are not finite."
     if new.gain <= 0:
@@ -130,20 +132,28 @@ def _objection(parts: Sequence[SliceReport], max_forgetting: float, max_general_
             f"The held-out texts are {new.gain:.1%} likelier than before, which {new.texts} texts in {new.files} files "
             "cannot tell from chance; what is in use stays."
         )
+    if found := harm(parts, max_forgetting, max_general_loss):
+        return f"It gains {new.gain:.1%} on the new texts, but {found}; what is in use stays."
+    return ""
+
+
+def harm(
+    parts: Sequence[SliceReport],
+    max_forgetting: float = MAX_FORGETTING,
+    max_general_loss: float = MAX_GENERAL_LOSS,
+) -> str:
+    """What the new version loses of what was there, however much it gains; "" where that is within the margins."""
+    older = [part for part in parts if part.kind is SliceKind.OLD]
     lost = forgotten(older)
     if sum(part.texts for part in older) >= MIN_OLD and lost > max_forgetting:
         worst = max(older, key=lambda part: part.nll_after / max(part.nll_best, 1e-12))
         return (
-            f"It gains {new.gain:.1%} on the new texts, but forgets: older ones cost {lost:.1%} more than at their "
-            f"best ({max_forgetting:.1%} is allowed), most so those of {worst.date or worst.name}; what is in "
-            "use stays."
+            f"forgets: older ones cost {lost:.1%} more than at their best ({max_forgetting:.1%} is allowed), most so "
+            f"those of {worst.date or worst.name}"
         )
     for part in parts:
         if part.kind is SliceKind.GENERAL and -part.gain > max_general_loss:
-            return (
-                f"It gains {new.gain:.1%} on the new texts, but general code costs {-part.gain:.1%} more "
-                f"({max_general_loss:.1%} is allowed); what is in use stays."
-            )
+            return f"general code costs {-part.gain:.1%} more ({max_general_loss:.1%} is allowed)"
     return ""
 
 
@@ -184,6 +194,20 @@ def bytes_key(slice_name: str) -> str:
 def marks(name: str, scored: Sequence[Scored]) -> dict[str, float]:
     """What a later sleep compares with: how the new version fares on a slice."""
     return {nll_key(name): nats_per_byte(scored), bytes_key(name): float(_bytes(scored))}
+
+
+def best_of(lineage: Sequence[Mapping[str, float]], name: str, utf8_bytes: int) -> float | None:
+    """The lowest nats per byte that a version had on a slice, if its texts are still the same; None: not known.
+
+    Args:
+        lineage: the metrics of each version.
+    """
+    known = [
+        metrics[nll_key(name)]
+        for metrics in lineage
+        if metrics.get(bytes_key(name)) == utf8_bytes and nll_key(name) in metrics
+    ]
+    return min(known, default=None)
 
 
 def nats_per_byte(scored: Sequence[Scored]) -> float:

@@ -24,12 +24,12 @@ from npllm.memory.replay import Drawn
 from npllm.memory.store import Store
 from npllm.sleep import replay
 from npllm.sleep.dataset import Part, divide, old_wanted
-from npllm.sleep.gate import PER_SLICE, bytes_key, nll_key, watched
+from npllm.sleep.gate import PER_SLICE, best_of, watched
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.plan import OldSlice
 from npllm.sleep.report import ContextReport, Verdict
-from npllm.types import AdapterVersion, Decision, Experience, VersionState
+from npllm.types import AdapterVersion, CerebellumVersion, Decision, Experience, VersionState
 
 MOST_NEW = 4000  # experiences of a context that are looked at; after a change of the base all are new
 MOST_APART = 4000  # held-out texts of earlier sleeps that what is learned is compared with
@@ -95,8 +95,8 @@ async def gather(
             continue
         lineage = [version for version in own if version.state is not VersionState.REJECTED]
         apart = await store.replay.apart(context, limit=MOST_APART)
-        old = await _old(store, config, base_fingerprint, context, start, str(consolidation), len(new))
-        old = [drawn for drawn in old if not ignoring.leaves_alone(drawn.experience.place)]
+        old = await drawn(store, config, base_fingerprint, context, start, str(consolidation), len(new))
+        old = [one for one in old if not ignoring.leaves_alone(one.experience.place)]
         taken = {one.id for one in apart}
         part = divide(
             [one for one in new if one.id not in taken],
@@ -111,7 +111,7 @@ async def gather(
                 reason = f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait."
                 waiting.append(ContextReport(context, Verdict.WAITING, reason, new=len(new)))
             continue
-        slices, texts = await _slices(store, context, lineage, str(consolidation))
+        slices, texts = await older(store, context, lineage, str(consolidation))
         until = max(one.created_at for one in new)
         jobs.append(Job(context, part, until, parent, slices, texts, tuple(apart)))
     return jobs, tuple(waiting)
@@ -147,10 +147,21 @@ def _new_since(versions: Sequence[AdapterVersion]) -> datetime | None:
     return datetime.fromtimestamp(max(known), UTC) + timedelta(microseconds=1) if known else None
 
 
-async def _old(
-    store: Store, config: Config, base: str, context: str, start: datetime | None, seed: str, new: int
+async def drawn(
+    store: Store,
+    config: Config,
+    base: str,
+    context: str,
+    start: datetime | None,
+    seed: str,
+    new: int,
+    everywhere: bool = False,
 ) -> list[Drawn]:
-    """Old experiences in the order in which they are drawn: some more than can be wanted, never all there are."""
+    """Old experiences in the order in which they are drawn: some more than can be wanted, never all there are.
+
+    Args:
+        everywhere: of all contexts; `context` then is only a name.
+    """
     wanted = old_wanted(new, config.sleep)
     if start is None or wanted == 0:
         return []
@@ -165,11 +176,12 @@ async def _old(
         low=replay.DECISION[Decision.LOW],
         discard=replay.DECISION[Decision.DISCARD],
         pause_s=replay.PAUSE_S,
+        everywhere=everywhere,
     )
 
 
-async def _slices(
-    store: Store, context: str, lineage: Sequence[AdapterVersion], seed: str
+async def older(
+    store: Store, context: str, lineage: Sequence[AdapterVersion | CerebellumVersion], seed: str
 ) -> tuple[tuple[OldSlice, ...], tuple[Experience, ...]]:
     """The older slices to judge by, and their texts."""
     chosen = watched(await store.replay.slices(context), seed)
@@ -179,19 +191,12 @@ async def _slices(
             one.version_id,
             one.held_at,
             tuple(text.id for text in one.experiences),
-            best_of(lineage, one.version_id, sum(len(text.final_text.encode()) for text in one.experiences)),
+            best_of(
+                [version.metrics for version in lineage],
+                str(one.version_id),
+                sum(len(text.final_text.encode()) for text in one.experiences),
+            ),
         )
         for one in found
     )
     return made, tuple(text for one in found for text in one.experiences)
-
-
-def best_of(lineage: Sequence[AdapterVersion], slice_id: UUID, utf8_bytes: int) -> float | None:
-    """The lowest nats per byte that a version had on a slice, if its texts are still the same; None: not known."""
-    name = str(slice_id)
-    known = [
-        version.metrics[nll_key(name)]
-        for version in lineage
-        if version.metrics.get(bytes_key(name)) == utf8_bytes and nll_key(name) in version.metrics
-    ]
-    return min(known, default=None)

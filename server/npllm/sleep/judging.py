@@ -7,13 +7,13 @@ this order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from npllm.config import SleepConfig
 from npllm.sleep.dataset import file_of
-from npllm.sleep.gate import Judgement, Old, Scored, judge, marks, same_ones
+from npllm.sleep.gate import Judgement, Old, Scored, best_of, bytes_key, judge, marks, same_ones
 from npllm.sleep.general import general
 from npllm.sleep.plan import Plan
 from npllm.sleep.project import Passage
@@ -47,31 +47,49 @@ class Exam:
         passages, note = general(languages.most_common(1)[0][0] if languages else "")
         return cls(plan, texts, passages, note)
 
+    @property
+    def sizes(self) -> list[int]:
+        """UTF-8 bytes of each text."""
+        texts = (*(item.final_text for item in self.experiences), *(passage.line for passage in self.passages))
+        return [len(text.encode()) for text in texts]
+
     def judged(
-        self, before: Sequence[float], after: Sequence[float], config: SleepConfig
+        self,
+        before: Sequence[float],
+        after: Sequence[float],
+        config: SleepConfig,
+        *,
+        sizes: Sequence[int] | None = None,
+        way: str = "",
+        lineage: Sequence[Mapping[str, float]] = (),
     ) -> tuple[Judgement, dict[str, float]]:
         """The gate's word, and what later sleeps compare with (for the version's metrics).
 
         Args:
             before, after: nats of each text, under the version in use and under the new one.
+            sizes: UTF-8 bytes of what was scored, where that is not all of each text.
+            way: in which of several ways of serving, if so; the best of older slices is then looked up in the metrics
+                of `lineage`.
         """
-        named = [(file_of(item), item.final_text) for item in self.experiences]
-        named += [(passage.path, passage.line) for passage in self.passages]
+        files = [*map(file_of, self.experiences), *(passage.path for passage in self.passages)]
         scored = [
-            Scored(file, len(text.encode()), old, new)
-            for (file, text), old, new in zip(named, before, after, strict=True)
+            Scored(file, size, old, new)
+            for file, size, old, new in zip(files, sizes or self.sizes, before, after, strict=True)
         ]
         held_out = scored[: len(self.plan.held_out)]
         same = set(same_ones(self.plan.held_out))
         own = [one for id, one in zip(self.plan.held_out, held_out, strict=True) if id in same]
-        found = marks(str(self.plan.version_id), own)
+        found = marks(f"{way}{self.plan.version_id}", own)
         older: list[Old] = []
         at = len(held_out)
         for item in self.plan.slices:
             part = tuple(scored[at : at + len(item.ids)])
             at += len(item.ids)
-            older.append(Old(str(item.version), item.held_at.date().isoformat(), part, item.best))
-            found |= marks(str(item.version), part)
+            name = f"{way}{item.version}"
+            marked = marks(name, part)
+            best = best_of(lineage, name, int(marked[bytes_key(name)])) if way else item.best
+            older.append(Old(str(item.version), item.held_at.date().isoformat(), part, best))
+            found |= marked
         judgement = judge(
             held_out,
             min_held_out=config.min_holdout,

@@ -157,12 +157,12 @@ def _cost(rows: torch.Tensor, answer: Sequence[int], known: Known | None) -> flo
 
 
 def unless_harmful(
-    shares: Sequence[float], costs: Sequence[Sequence[float]]
+    shares: Sequence[float], costs: Sequence[Sequence[float]], most: int
 ) -> tuple[Sequence[float], Sequence[Sequence[float]]]:
     """Shares and the nats of each line with them, of which the first was not chosen by any line: only the base alone is
-    left, whose share is 0, if that costs less than the first."""
+    left, whose share is 0, if that costs less than the first on the first `most` lines."""
     alone = shares.index(0.0)
-    if sum(costs[0]) > sum(costs[alone]):
+    if sum(costs[0][:most]) > sum(costs[alone][:most]):
         return [0.0], [costs[alone]]
     return shares, costs
 

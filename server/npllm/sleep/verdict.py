@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from npllm.sleep.gate import Judgement
 
@@ -26,6 +26,7 @@ class Verdict:
         beside: the gate's word on what the base writes with its say, against what it writes now; None: it has none.
         share: of the say, and `base`, the fingerprint of the base beside which it was found.
         way: how far it goes of what it learned (`ways`).
+        marks: for the next sleeps' gates (`gate.marks`).
     """
 
     alone: Judgement
@@ -35,12 +36,16 @@ class Verdict:
     share: float = 0.0
     base: str = ""
     way: float = 1.0
+    marks: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
-        """Shown to be better in one of the two ways in which it serves, and not much worse in the other."""
+        """Shown to be better in one of the two ways in which it serves, and not much worse in the other; and what the
+        base writes with its say has lost nothing."""
         if self.beside is None:
             return self.alone.passed
+        if self.beside.harm:
+            return False
         if self.alone.passed:
             return self.beside.gain >= -MOST_WORSE
         return self.beside.passed and self.alone.gain >= -MOST_WORSE_ALONE and math.isfinite(self.alone.nll_after)
@@ -48,8 +53,10 @@ class Verdict:
     @property
     def reason(self) -> str:
         """Why it is published, or not."""
-        if self.beside is None or self.alone.passed == self.passed:
+        if self.beside is None or (self.alone.passed == self.passed and not self.beside.harm):
             return self.alone.reason
         if self.passed:
             return "Beside the base the held-out texts are likelier than before."
+        if self.beside.harm:
+            return f"Beside the base it {self.beside.harm}; what is in use stays."
         return f"Alone it is better; beside the base: {self.beside.reason}"

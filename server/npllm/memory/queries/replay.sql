@@ -2,7 +2,8 @@
 -- Old experiences in the order in which they are drawn for replay, without putting back: by ascending -ln(u) / mass
 -- (Efraimidis & Spirakis 2006), where u is a hash of id and seed, uniform in (0, 1), and mass = priority ^ alpha
 -- (npllm/sleep/replay.py has the equations). What was never measured has the highest priority of all. A session ends with
--- a pause; `size` is how many there are to draw from. Nothing that is kept apart to judge by.
+-- a pause; `size` is how many there are to draw from. Nothing that is kept apart to judge by. Of experiences that belong
+-- to all of `belongs`; to anything, where that is empty.
 WITH rated AS MATERIALIZED (
     SELECT e.id, e.created_at,
         CASE WHEN e.created_at - lag(e.created_at) OVER (ORDER BY e.created_at, e.id)
@@ -13,7 +14,7 @@ WITH rated AS MATERIALIZED (
             * (0.5 + 0.5 * least(1.0, greatest(0.0, e.relevance, (1.0 + e.emotional) / 2.0))) AS priority
     FROM experiences e
     LEFT JOIN replay r ON r.experience_id = e.id AND r.context = :context AND r.base_fingerprint = :base_fingerprint
-    WHERE e.owner = current_user AND e.contexts @> ARRAY[CAST(:context AS text)] AND e.created_at < :before
+    WHERE e.owner = current_user AND e.contexts @> CAST(:belongs AS text[]) AND e.created_at < :before
       AND (btrim(e.final_text, E' \t\r\n') <> '' OR btrim(e.suggested, E' \t\r\n') <> '')
       AND NOT EXISTS (SELECT 1 FROM held_out h WHERE h.experience_id = e.id AND h.context = :context)),
 whole AS MATERIALIZED (SELECT count(*) AS size, coalesce(max(priority), 1.0) AS highest FROM rated),
