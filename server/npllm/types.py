@@ -289,6 +289,7 @@ class CerebellumVersion:
     reason: str
     metrics: Mapping[str, float]
     created_at: datetime
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

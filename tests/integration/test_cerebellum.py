@@ -29,8 +29,10 @@ from npllm.models.manifest import read_manifest
 from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
 from npllm.sleep import gathering
+from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.protocol import Ending, Phase
+from npllm.sleep.report import CerebellumReport
 from npllm.sleep.saying import Saying
 from npllm.sleep.supervisor import Ended, Sleeper
 from npllm.types import Place, VersionState, new_id
@@ -168,6 +170,13 @@ async def test_what_it_was_judged_by_stays_apart_and_judges_it_again(store: Stor
     assert set(data["learned"]).isdisjoint(held_out), "neither learned nor replayed"
     assert set(data["judged_again"][str(first.id)]) == held_out
     assert {f"slice.{first.id}.nll", f"slice.{first.id}.bytes"} <= second.metrics.keys()
+
+    in_use = next(one for one in await store.cerebellum.versions() if one.state is VersionState.PUBLISHED)
+    await store.cerebellum.pin(in_use.id, True)
+    await store.write(from_source(40, offset=2, start=MORNING + timedelta(days=2)))
+    step = CerebellumStep(store, config, lambda _: None, config.checkpoints_dir, NEVER)
+    told = await step._job(new_id(), Path(config.cerebellum.model), first.origin)
+    assert isinstance(told, CerebellumReport) and "is pinned" in told.reason
 
 
 async def served(config: Config) -> Resources:

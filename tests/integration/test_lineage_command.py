@@ -22,9 +22,10 @@ from npllm.config import Config
 from npllm.lineage.choosing import NoSuchVersion, find
 from npllm.lineage.difference import differences
 from npllm.memory.store import Store
-from npllm.models.manifest import WEIGHTS, read_manifest, sha256_file
+from npllm.models.cerebellum import Cerebellum
+from npllm.models.manifest import WEIGHTS, Manifest, read_manifest, sha256_file, write_manifest
 from npllm.sleep.gathering import gather
-from npllm.types import VersionState, new_id
+from npllm.types import CerebellumVersion, Pattern, VersionState, new_id
 from tests.fixtures_lineage import make_version, write_adapter
 from tests.fixtures_memory import database_url, postgres  # noqa: F401
 from tests.fixtures_sleep import MORNING, PYTHON, config_for, from_source, write_settings
@@ -308,3 +309,77 @@ async def test_what_is_dangerous_or_damaged_is_refused_in_one_line(
     assert len(await store.adapter_versions()) == 1
     assert sorted(path.name for path in config.adapters_dir.iterdir()) == before
     assert not (tmp_path.parent / "evil").exists()
+
+
+async def cerebella(store: Store, config: Config, count: int) -> list[CerebellumVersion]:
+    """Versions of the cerebellum, each from the one before; the last is in use and knows a pattern."""
+    made: list[CerebellumVersion] = []
+    for number in range(count):
+        id, now = new_id(), MORNING + timedelta(days=number)
+        folder = config.cerebellum_dir / str(id)
+        shutil.copytree(config.base.model, folder)
+        digest, parent = sha256_file(folder / "model.safetensors"), made[-1].id if made else None
+        data = {"learned": [], "project_files": [["/home/me/work", "a.py"]]}
+        write_manifest(folder, Manifest(id, "cerebellum", "origin", parent, new_id(), digest, now, data))
+        version = CerebellumVersion(
+            *(
+                id,
+                "origin",
+                parent,
+                new_id(),
+                f"cerebellum/{id}",
+                digest,
+                VersionState.PUBLISHED,
+                "",
+                {"gain": 0.1},
+                now,
+            )
+        )
+        await store.cerebellum.publish(version, [Pattern("python", "return total", 3, now)])
+        made.append(version)
+    return made
+
+
+async def test_the_cerebellum_has_a_lineage_too(store: Store, config: Config, run: Run, tmp_path: Path) -> None:
+    first, second = await cerebella(store, config, 2)
+    heard: list[str] = []
+    await store.listen(heard.append)
+
+    async def states() -> list[VersionState]:
+        found = {one.id: one.state for one in await store.cerebellum.versions()}
+        return [found[first.id], found[second.id]]
+
+    _, out, _ = await run("list")
+    lines = {line.split()[0]: line for line in out.splitlines()[1:]}
+    assert "cerebellum" in lines[first.id.hex[-8:]] and "retired" in lines[first.id.hex[-8:]]
+    assert "published" in lines[second.id.hex[-8:]] and "+10.0%" in lines[second.id.hex[-8:]]
+    _, out, _ = await run("show", second.id.hex[-8:])
+    assert str(first.id) in out and "gain" in out
+
+    assert (await run("pin", second.id))[0] == 0
+    status, _, err = await run("rollback", "cerebellum")
+    assert status != 0 and "is pinned" in err and await states() == [VersionState.RETIRED, VersionState.PUBLISHED]
+    assert (await run("unpin", second.id))[0] == 0
+
+    assert (await run("rollback", "cerebellum"))[0] == 0
+    assert await states() == [VersionState.PUBLISHED, VersionState.RETIRED]
+    assert await store.cerebellum.patterns() == [], "they were the other one's"
+    async with asyncio.timeout(10):
+        while str(first.id) not in heard:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    (config.cerebellum_dir / str(second.id) / "model.safetensors").write_bytes(b"broken")
+    status, _, err = await run("rollback", "cerebellum", second.id)
+    assert status != 0 and "sha256 differs" in err and await states() == [VersionState.PUBLISHED, VersionState.RETIRED]
+
+    target = tmp_path / "mine"
+    assert (await run("export", first.id, target))[0] == 0
+    assert "/home/me" not in (target / "manifest.json").read_text()
+    assert Cerebellum.load(target, context_tokens=64, version=False).base.info.parameters > 0
+    status, _, err = await run("export", first.id, target)
+    assert status != 0 and "there already" in err
+
+    assert (await run("rollback", "cerebellum", "none"))[0] == 0
+    assert await states() == [VersionState.RETIRED, VersionState.RETIRED]
+    status, _, err = await run("rollback", "cerebellum")
+    assert status != 0 and "name the one" in err

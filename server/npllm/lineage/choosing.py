@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
-from npllm.types import AdapterVersion, NpllmError
+from npllm.types import AdapterVersion, CerebellumVersion, NpllmError
+
+AnyVersion = AdapterVersion | CerebellumVersion
+Version = TypeVar("Version", AdapterVersion, CerebellumVersion, AdapterVersion | CerebellumVersion)
 
 SHORTEST = 4  # hexadecimal digits that a part must have
 SHOWN = 8  # last digits, in tables
@@ -14,7 +18,7 @@ class NoSuchVersion(NpllmError):
     """What was said names no version, or several."""
 
 
-def find(versions: Sequence[AdapterVersion], part: str) -> AdapterVersion:
+def find(versions: Sequence[Version], part: str) -> Version:
     """The one version whose id is `part`, or else ends with it, or else holds it; hyphens and case do not count.
 
     Raises:
@@ -35,7 +39,7 @@ def find(versions: Sequence[AdapterVersion], part: str) -> AdapterVersion:
     raise NoSuchVersion(f"No version has {part!r} in its id. `npllm adapters list` shows which there are.")
 
 
-def short(version: AdapterVersion, among: Iterable[AdapterVersion]) -> str:
+def short(version: AnyVersion, among: Iterable[AnyVersion]) -> str:
     """The last digits of its id, as many as tell it from the others."""
     others = [other.id.hex for other in among if other.id != version.id]
     size = SHOWN

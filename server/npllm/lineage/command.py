@@ -16,12 +16,13 @@ from uuid import UUID
 
 from npllm import config
 from npllm.config import Config
-from npllm.lineage import files
-from npllm.lineage.choosing import NoSuchVersion, find, short
+from npllm.lineage import cerebellum, files
+from npllm.lineage.choosing import AnyVersion, NoSuchVersion, find, short
+from npllm.memory.cerebellum import CONTEXT as CEREBELLUM
 from npllm.memory.lineage import quiet
 from npllm.memory.store import Store
 from npllm.models.manifest import Manifest, read_manifest
-from npllm.types import AdapterVersion, ModelError, NpllmError, VersionState
+from npllm.types import AdapterVersion, CerebellumVersion, ModelError, NpllmError, VersionState
 
 NONE = "none"
 
@@ -60,7 +61,7 @@ async def _with_store(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm adapters", description=__doc__.split("\n")[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="all versions, by context")
+    commands.add_parser("list", help="all versions, by context; the cerebellum's, too")
     show = commands.add_parser("show", help="what a version is, gained, learned from, and where it comes from")
     diff = commands.add_parser("diff", help="how far two versions are apart, layer by layer, and what each learned")
     diff.add_argument("id")
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     pin = commands.add_parser("pin", help="keep a version in use: no sleep replaces it")
     unpin = commands.add_parser("unpin", help="let sleeps replace it again")
     rollback = commands.add_parser("rollback", help="put an older version in use")
-    rollback.add_argument("context", help='e.g. "language:python"')
+    rollback.add_argument("context", help='e.g. "language:python", or "cerebellum"')
     rollback.add_argument("id", nargs="?", help='by default the parent of the one in use; "none" = the bare base')
     export = commands.add_parser("export", help="write a version out, as a plain PEFT folder")
     for one in (show, pin, unpin, export):
@@ -84,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _list(_: argparse.Namespace, settings: Config, store: Store) -> int:
-    versions = await store.adapter_versions()
-    if not versions:
+    versions, small = await store.adapter_versions(), await store.cerebellum.versions()
+    if not versions and not small:
         print("No adapter yet. `npllm sleep` makes them, once there is enough to learn from.")
         return 0
     rows = [("id", "context", "state", "date", "gain", "parent", "base", "")]
@@ -107,6 +108,7 @@ async def _list(_: argparse.Namespace, settings: Config, store: Store) -> int:
                 ", ".join(notes),
             )
         )
+    rows += cerebellum.rows(small, settings.home)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -115,7 +117,10 @@ async def _list(_: argparse.Namespace, settings: Config, store: Store) -> int:
 
 async def _show(args: argparse.Namespace, settings: Config, store: Store) -> int:
     versions = await store.adapter_versions()
-    version = find(versions, args.id)
+    version = await _named(store, args.id)
+    if isinstance(version, CerebellumVersion):
+        cerebellum.show(version, settings.home)
+        return 0
     folder = settings.home / version.folder
     lines = {
         "id": str(version.id),
@@ -220,33 +225,48 @@ def _manifest(folder: Path) -> Manifest | None:
         return None
 
 
+async def _named(store: Store, part: str) -> AnyVersion:
+    versions: list[AnyVersion] = [*await store.adapter_versions(), *await store.cerebellum.versions()]
+    return find(versions, part)
+
+
+def _context(version: AnyVersion) -> str:
+    return CEREBELLUM if isinstance(version, CerebellumVersion) else version.context
+
+
+def _pins(store: Store, version: AnyVersion) -> Callable[[UUID, bool], Awaitable[None]]:
+    return store.cerebellum.pin if isinstance(version, CerebellumVersion) else store.lineage.pin
+
+
 # -- changing --------------------------------------------------------------------------------------------------------
 
 
 async def _pin(args: argparse.Namespace, _: Config, store: Store) -> int:
     async with quiet(store):
-        version = find(await store.adapter_versions(), args.id)
+        version = await _named(store, args.id)
         if version.state is not VersionState.PUBLISHED:
             raise NpllmError(
-                f"{version.id} is {version.state}, not in use: `npllm adapters rollback {version.context} "
+                f"{version.id} is {version.state}, not in use: `npllm adapters rollback {_context(version)} "
                 f"{version.id.hex[-8:]}` first."
             )
-        await store.lineage.pin(version.id, True)
-    print(f"{version.id} stays in use for {version.context}: sleeps leave that context alone until it is unpinned.")
+        await _pins(store, version)(version.id, True)
+    print(f"{version.id} stays in use for {_context(version)}: sleeps leave that alone until it is unpinned.")
     return 0
 
 
 async def _unpin(args: argparse.Namespace, _: Config, store: Store) -> int:
-    version = find(await store.adapter_versions(), args.id)
+    version = await _named(store, args.id)
     if not version.pinned:
         print(f"{version.id} was not pinned.")
         return 0
-    await store.lineage.pin(version.id, False)
+    await _pins(store, version)(version.id, False)
     print(f"{version.id} is no longer pinned: the next sleep goes on from it.")
     return 0
 
 
 async def _rollback(args: argparse.Namespace, settings: Config, store: Store) -> int:
+    if args.context == CEREBELLUM:
+        return await cerebellum.rollback(args, settings, store)
     async with quiet(store):
         versions = await store.adapter_versions()
         present = await _present(args.context, args.id, versions, settings)
@@ -315,7 +335,15 @@ def _wanted(
 async def _export(args: argparse.Namespace, settings: Config, store: Store) -> int:
     from npllm.lineage.exchange import write_out
 
-    version = find(await store.adapter_versions(), args.id)
+    version = await _named(store, args.id)
+    if isinstance(version, CerebellumVersion):
+        manifest = await asyncio.to_thread(cerebellum.check, settings.home, version)
+        await asyncio.to_thread(cerebellum.write_out, settings.home / version.folder, manifest, args.target)
+        print(
+            f"{version.id} is in {args.target}, a plain model folder. With cerebellum.model set to it, another machine "
+            "begins with it. Names of files within a project remain in its manifest.json."
+        )
+        return 0
     manifest = files.check(settings.home, version)
     await asyncio.to_thread(write_out, settings.home / version.folder, manifest, args.target)
     print(

@@ -79,6 +79,40 @@ class CerebellumRecords:
 
         await self._database.run(operation)
 
+    async def put_in_use(self, version: CerebellumVersion) -> None:
+        """In one transaction: retire the version in use of that origin, publish this one, and announce it.
+
+        The patterns were those of the other one: they are deleted, and the next version writes those that it knows.
+        """
+
+        async def operation(connection: Connection) -> None:
+            await QUERIES.lock_versions(connection)
+            await QUERIES.retire_cerebellum(connection, origin=version.origin, id=version.id)
+            await QUERIES.set_cerebellum_state(connection, id=version.id, state=VersionState.PUBLISHED.value)
+            await QUERIES.forget_patterns(connection)
+            await QUERIES.announce(connection, id=str(version.id))
+
+        await self._database.run(operation)
+
+    async def take_out_of_use(self, version: CerebellumVersion) -> None:
+        """Retire it, and announce that: the model as it came serves. Its patterns are deleted."""
+
+        async def operation(connection: Connection) -> None:
+            await QUERIES.lock_versions(connection)
+            await QUERIES.set_cerebellum_state(connection, id=version.id, state=VersionState.RETIRED.value)
+            await QUERIES.forget_patterns(connection)
+            await QUERIES.announce(connection, id=str(version.id))
+
+        await self._database.run(operation)
+
+    async def pin(self, id: UUID, pinned: bool) -> None:
+        """Whether a version stays in use whatever a sleep makes."""
+
+        async def operation(connection: Connection) -> None:
+            await QUERIES.pin_cerebellum(connection, id=id, pinned=pinned)
+
+        await self._database.run(operation)
+
     async def patterns(self, *, language: str | None = None, limit: int = 1000) -> list[Pattern]:
         """What the version in use knows, most frequent first."""
 
@@ -132,6 +166,7 @@ def _version(row: rows.Row) -> CerebellumVersion:
         reason=row["reason"],
         metrics={key: math.nan if value is None else value for key, value in json.loads(row["metrics"]).items()},
         created_at=row["created_at"],
+        pinned=row["pinned"],
     )
 
 

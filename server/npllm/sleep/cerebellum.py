@@ -125,6 +125,10 @@ class CerebellumStep:
         if any(version.consolidation_id == consolidation for version in versions):
             return None
         parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)
+        if parent is not None and parent.pinned:
+            return CerebellumReport(
+                reason=f"{parent.id} is pinned, so nothing is learned (`npllm adapters unpin {parent.id.hex[-8:]}`)."
+            )
         since = _new_since(parent)
         new = await self._store.experiences_since(since, limit=MOST_NEW, newest_first=True)
         ignoring = Ignoring(self._config.memory.ignore)

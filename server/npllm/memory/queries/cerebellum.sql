@@ -19,6 +19,12 @@ WHERE owner = current_user
   AND (CAST(:state AS text) IS NULL OR state = :state)
 ORDER BY created_at DESC, id DESC;
 
+-- name: set_cerebellum_state!
+UPDATE cerebellum_versions SET state = :state WHERE owner = current_user AND id = :id;
+
+-- name: pin_cerebellum!
+UPDATE cerebellum_versions SET pinned = :pinned WHERE owner = current_user AND id = :id;
+
 -- name: forget_patterns!
 DELETE FROM patterns WHERE owner = current_user;
 
