@@ -24,7 +24,7 @@ from uuid import UUID
 
 from npllm.config import Config
 from npllm.memory.store import Store
-from npllm.sleep import project
+from npllm.sleep import leftover, project
 from npllm.sleep.dataset import Part, distinct, divide, file_of, teaches
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.ignoring import Ignoring
@@ -120,8 +120,11 @@ class CerebellumStep:
         since = _new_since(parent)
         new = await self._store.experiences_since(since, limit=MOST_NEW, newest_first=True)
         old: list[Experience] = []
-        if since is not None:
+        if parent is not None and since is not None:
+            left = await asyncio.to_thread(leftover.untrained, self._config.home, parent)
             old = await self._store.experiences_before(since, limit=MOST_OLD)
+            old = [item for item in old if item.id not in set(left)]
+            new += await self._store.experiences_among(left, limit=max(0, MOST_NEW - len(new))) if left else []
         ignoring = Ignoring(self._config.memory.ignore)
         new, old = ignoring.learnable(new), ignoring.learnable(old)
         look(self._stop)
@@ -134,7 +137,9 @@ class CerebellumStep:
             )
         part = replace(part, replay=_replayed(part, old, self._config.sleep.new_share, str(consolidation)))
         start = await asyncio.to_thread(_start, self._config.home, parent, origin)
-        return Job(fingerprint, start, parent, part, max(item.created_at for item in new))
+        until = max(item.created_at for item in new)
+        until = max(until, since) if since is not None else until  # all that is new may have been left over
+        return Job(fingerprint, start, parent, part, until)
 
     async def _learn(self, current: Consolidation, job: Job) -> CerebellumReport:
         began = time.monotonic()
@@ -157,7 +162,10 @@ class CerebellumStep:
         look(self._stop)
         meter.phase(Phase.PUBLISHING)
         made = _report(plan, learner.passages, position, verdict, calibration, len(known), time.monotonic() - began)
-        metrics = _metrics(made, verdict, plan)
+        waiting = leftover.words(len(learner.untrained), len(plan.learn))
+        new, old = learner.counts
+        made = replace(made, new=new, old=old, reason=" ".join(filter(None, (made.reason, waiting))))
+        metrics = _metrics(made, verdict, plan) | {leftover.LEFT: float(len(learner.untrained))}
         version = CerebellumVersion(
             id=plan.version_id,
             origin=job.origin,

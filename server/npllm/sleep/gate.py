@@ -15,8 +15,12 @@ What decides, and why:
   than 2 %); to demand only that the upper bound be above it would let through whatever has too few texts. The estimate
   errs to either side alike, and its error shrinks as slices are added. All older slices are taken together: a limit for
   each would be broken by chance as soon as there are many.
+  To that comes a limit for each that chance does not break: a slice of `MIN_OLD` texts objects by itself where all of
+  its interval lies above the margin, so that what one day taught is not traded for what another did. That is counted
+  from the version in use, which can always be met.
 - Forgetting is counted from the best that any version of the lineage had on a slice, where that is known, else from
-  the version in use: ten sleeps must not lose the margin ten times.
+  the version in use: ten sleeps must not lose the margin ten times. General code likewise: from the best of the bare
+  base and the versions since (`general_marks`).
 
 Knows nothing of how the adapters were made.
 """
@@ -40,6 +44,7 @@ MAX_FORGETTING = 0.02
 MAX_GENERAL_LOSS = 0.01
 MIN_OLD = 10  # older texts; fewer say nothing about forgetting
 PER_SLICE = 20  # texts of an older slice that are judged: always the same ones
+GENERAL = "general"  # the name of that slice
 MOST_SLICES = 5  # older slices that are judged in one sleep
 
 Named = TypeVar("Named")
@@ -90,6 +95,7 @@ def judge(
     min_held_out: int,
     old: Sequence[Old] = (),
     general: Sequence[Scored] = (),
+    general_best: float | None = None,
     max_forgetting: float = MAX_FORGETTING,
     max_general_loss: float = MAX_GENERAL_LOSS,
     seed: int = 0,
@@ -97,6 +103,7 @@ def judge(
     """Decide. Too few texts, or numbers that are none, never pass.
 
     Args:
+        general_best: the lowest nats per byte on these very passages so far; None: not known.
         max_forgetting, max_general_loss: relative.
     """
     if len(scored) < min_held_out or not _bytes(scored):
@@ -104,7 +111,9 @@ def judge(
         return Judgement(False, reason, 0.0, 0.0, 0.0, 0.0, 0.0)
     new = _slice(SliceKind.NEW, "new", scored, seed)
     older = [_slice(SliceKind.OLD, one.name, one.scored, seed, one.date, one.best) for one in old if _bytes(one.scored)]
-    parts = (new, *older, *([_slice(SliceKind.GENERAL, "general", general, seed)] if _bytes(general) else []))
+    parts = (new, *older)
+    if _bytes(general):
+        parts += (_slice(SliceKind.GENERAL, GENERAL, general, seed, best=general_best),)
     reason = _objection(parts, max_forgetting, max_general_loss)
     return Judgement(
         not reason,
@@ -138,17 +147,24 @@ def _objection(parts: Sequence[SliceReport], max_forgetting: float, max_general_
             f"best ({max_forgetting:.1%} is allowed), most so those of {worst.date or worst.name}; what is in "
             "use stays."
         )
-    for part in parts:
-        if part.kind is SliceKind.GENERAL and -part.gain > max_general_loss:
+    for part in older:
+        if part.texts >= MIN_OLD and -part.gain_high > max_forgetting:
             return (
-                f"It gains {new.gain:.1%} on the new texts, but general code costs {-part.gain:.1%} more "
-                f"({max_general_loss:.1%} is allowed); what is in use stays."
+                f"It gains {new.gain:.1%} on the new texts, but forgets those of {part.date or part.name}: they cost "
+                f"{-part.gain:.1%} more than in use ({LEVEL:.0%} interval {-part.gain_high:.1%} to "
+                f"{-part.gain_low:.1%}; {max_forgetting:.1%} is allowed); what is in use stays."
             )
+    general = [part for part in parts if part.kind is SliceKind.GENERAL]
+    if (lost := forgotten(general)) > max_general_loss:
+        return (
+            f"It gains {new.gain:.1%} on the new texts, but general code costs {lost:.1%} more than at its best "
+            f"({max_general_loss:.1%} is allowed); what is in use stays."
+        )
     return ""
 
 
 def forgotten(older: Sequence[SliceReport]) -> float:
-    """How much more all older texts together cost than at their best, relative; each text counts alike."""
+    """How much more all these texts together cost than at their best, relative; each text counts alike."""
     best = sum(part.texts * part.nll_best for part in older)
     after = sum(part.texts * part.nll_after for part in older)
     return (after - best) / best if best > 0 else 0.0
@@ -176,6 +192,11 @@ def nll_key(slice_name: str) -> str:
     return f"slice.{slice_name}.nll"
 
 
+def best_key(slice_name: str) -> str:
+    """The same, of the best version so far."""
+    return f"slice.{slice_name}.best"
+
+
 def bytes_key(slice_name: str) -> str:
     """How many bytes those texts had: with another number they are others."""
     return f"slice.{slice_name}.bytes"
@@ -184,6 +205,15 @@ def bytes_key(slice_name: str) -> str:
 def marks(name: str, scored: Sequence[Scored]) -> dict[str, float]:
     """What a later sleep compares with: how the new version fares on a slice."""
     return {nll_key(name): nats_per_byte(scored), bytes_key(name): float(_bytes(scored))}
+
+
+def general_marks(scored: Sequence[Scored], best: float | None) -> dict[str, float]:
+    """What a later sleep compares general code with: the lowest nats per byte so far, this version's among them."""
+    if not _bytes(scored):
+        return {}
+    before = sum(item.before for item in scored) / _bytes(scored)
+    known = [before, nats_per_byte(scored), *(() if best is None else (best,))]
+    return {best_key(GENERAL): min(known), bytes_key(GENERAL): float(_bytes(scored))}
 
 
 def nats_per_byte(scored: Sequence[Scored]) -> float:

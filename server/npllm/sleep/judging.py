@@ -13,8 +13,8 @@ from uuid import UUID
 
 from npllm.config import SleepConfig
 from npllm.sleep.dataset import file_of
-from npllm.sleep.gate import Judgement, Old, Scored, judge, marks, same_ones
-from npllm.sleep.general import general
+from npllm.sleep.gate import Judgement, Old, Scored, general_marks, judge, marks, same_ones
+from npllm.sleep.general import general as general_code
 from npllm.sleep.plan import Plan
 from npllm.sleep.project import Passage
 from npllm.types import Experience
@@ -44,7 +44,7 @@ class Exam:
         """
         texts = (*experiences(plan.held_out), *(text for item in plan.slices for text in experiences(item.ids)))
         languages = Counter(item.place.language for item in texts)  # a project or a framework may have several
-        passages, note = general(languages.most_common(1)[0][0] if languages else "")
+        passages, note = general_code(languages.most_common(1)[0][0] if languages else "")
         return cls(plan, texts, passages, note)
 
     def judged(
@@ -72,11 +72,16 @@ class Exam:
             at += len(item.ids)
             older.append(Old(str(item.version), item.held_at.date().isoformat(), part, item.best))
             found |= marks(str(item.version), part)
+        general = scored[at:]
+        same_texts = self.plan.general_bytes == sum(one.utf8_bytes for one in general)  # another Python has others
+        best = self.plan.general_best if same_texts else None
+        found |= general_marks(general, best)
         judgement = judge(
             held_out,
             min_held_out=config.min_holdout,
             old=older,
-            general=scored[at:],
+            general=general,
+            general_best=best,
             max_forgetting=config.max_forgetting,
             max_general_loss=config.max_general_loss,
             seed=config.seed,
