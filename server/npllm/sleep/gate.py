@@ -15,9 +15,10 @@ What decides, and why:
   than 2 %); to demand only that the upper bound be above it would let through whatever has too few texts. The estimate
   errs to either side alike, and its error shrinks as slices are added. All older slices are taken together: a limit for
   each would be broken by chance as soon as there are many.
-  To that comes a limit for each that chance does not break: a slice of `MIN_OLD` texts objects by itself where all of
-  its interval lies above the margin, so that what one day taught is not traded for what another did. That is counted
-  from the version in use, which can always be met.
+  To that comes a limit for each that chance seldom breaks: a slice of `MIN_OLD` texts objects by itself where all of
+  its interval lies above the margin, so that what one day taught is not traded for what another did. The interval is
+  wider (`SURE`), since there are several slices (Bonferroni); it is counted from the version in use, which can always
+  be met.
 - Forgetting is counted from the best that any version of the lineage had on a slice, where that is known, else from
   the version in use: ten sleeps must not lose the margin ten times. General code likewise: from the best of the bare
   base and the versions since (`general_marks`).
@@ -46,6 +47,7 @@ MIN_OLD = 10  # older texts; fewer say nothing about forgetting
 PER_SLICE = 20  # texts of an older slice that are judged: always the same ones
 GENERAL = "general"  # the name of that slice
 MOST_SLICES = 5  # older slices that are judged in one sleep
+SURE = 1 - (1 - LEVEL) / MOST_SLICES  # of the interval of one of so many
 
 Named = TypeVar("Named")
 
@@ -115,6 +117,7 @@ def judge(
     if _bytes(general):
         parts += (_slice(SliceKind.GENERAL, GENERAL, general, seed, best=general_best),)
     reason = _objection(parts, max_forgetting, max_general_loss)
+    reason = reason or _lost_for_sure(old, new.gain, max_forgetting, seed)
     return Judgement(
         not reason,
         reason or "The held-out texts are likelier than before.",
@@ -147,19 +150,27 @@ def _objection(parts: Sequence[SliceReport], max_forgetting: float, max_general_
             f"best ({max_forgetting:.1%} is allowed), most so those of {worst.date or worst.name}; what is in "
             "use stays."
         )
-    for part in older:
-        if part.texts >= MIN_OLD and -part.gain_high > max_forgetting:
-            return (
-                f"It gains {new.gain:.1%} on the new texts, but forgets those of {part.date or part.name}: they cost "
-                f"{-part.gain:.1%} more than in use ({LEVEL:.0%} interval {-part.gain_high:.1%} to "
-                f"{-part.gain_low:.1%}; {max_forgetting:.1%} is allowed); what is in use stays."
-            )
     general = [part for part in parts if part.kind is SliceKind.GENERAL]
     if (lost := forgotten(general)) > max_general_loss:
         return (
             f"It gains {new.gain:.1%} on the new texts, but general code costs {lost:.1%} more than at its best "
             f"({max_general_loss:.1%} is allowed); what is in use stays."
         )
+    return ""
+
+
+def _lost_for_sure(old: Sequence[Old], gain: float, max_forgetting: float, seed: int) -> str:
+    """That one older slice alone costs too much, by all of its interval; "" where none does."""
+    for one in old:
+        if len(one.scored) < MIN_OLD or not _bytes(one.scored):
+            continue
+        low, high = interval(one.scored, seed, SURE)
+        if -high > max_forgetting:
+            return (
+                f"It gains {gain:.1%} on the new texts, but forgets those of {one.date or one.name}: they cost more "
+                f"than in use ({SURE:.0%} interval {-high:.1%} to {-low:.1%}, {max_forgetting:.1%} is allowed); what is "
+                "in use stays."
+            )
     return ""
 
 
@@ -247,7 +258,7 @@ def _bytes(scored: Sequence[Scored]) -> int:
     return sum(item.utf8_bytes for item in scored)
 
 
-def interval(scored: Sequence[Scored], seed: int = 0) -> tuple[float, float]:
+def interval(scored: Sequence[Scored], seed: int = 0, level: float = LEVEL) -> tuple[float, float]:
     """The bootstrap interval of the gain."""
     files = sorted({item.file for item in scored})
     by_file = len(files) >= MIN_FILES
@@ -261,5 +272,5 @@ def interval(scored: Sequence[Scored], seed: int = 0) -> tuple[float, float]:
     chance = numpy.random.default_rng(seed)
     drawn = table[chance.integers(0, len(names), (RESAMPLES, len(names)))].sum(axis=1)  # [resamples, 2]
     gains = (drawn[:, 0] - drawn[:, 1]) / numpy.maximum(drawn[:, 0], 1e-12)
-    low, high = numpy.quantile(gains, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = numpy.quantile(gains, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
