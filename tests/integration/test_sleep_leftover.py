@@ -20,10 +20,11 @@ from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.cerebellum import Job as CerebellumJob
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer
 from npllm.sleep.consolidation import Sleep
+from npllm.sleep.gate import GENERAL, best_key
 from npllm.sleep.gathering import gather
 from npllm.sleep.leftover import LEFT, UNTRAINED, left_by
 from npllm.sleep.protocol import Ending
-from npllm.sleep.report import Report, Verdict
+from npllm.sleep.report import ContextReport, Report, Verdict
 from npllm.sleep.trainer import Trainer
 from npllm.types import (
     AdapterVersion,
@@ -112,6 +113,34 @@ async def test_what_did_not_fit_is_not_learned_and_the_next_sleep_takes_it(
     assert untrained <= again, "nothing else was new"
     assert not ids(second, home, UNTRAINED) and not held_out & again
     assert second.metrics["until"] == first.metrics["until"], "what is older moves it not back"
+
+
+async def test_general_code_is_counted_from_the_best_that_the_version_in_use_tells_of(
+    store: Store, config: Config
+) -> None:
+    config = replace(config, cerebellum=replace(config.cerebellum, enabled=False))
+
+    async def night() -> ContextReport:
+        ended = await Sleep(store, config, lambda _: None, NEVER).run(new_id())
+        assert ended.report is not None
+        return ended.report.contexts[0]
+
+    await store.write(habit("return self total of_all values", 40))
+    part = await night()
+    assert part.verdict is Verdict.PUBLISHED, part.text
+    (first,) = await store.adapter_versions()
+    general = part.slices[-1]
+    best = first.metrics[best_key(GENERAL)]
+    assert best == pytest.approx(min(general.nll_before, general.nll_after))
+    better = {**first.metrics, best_key(GENERAL): 0.3 * best}
+    await store.insert_adapter_version(replace(first, metrics=better))
+    later = [replace(item, created_at=item.created_at + DAY) for item in habit("yield from every other", 40)]
+    await store.write(later)
+    part = await night()
+    assert part.verdict is Verdict.REJECTED and "general code costs" in part.reason, part.text
+    assert part.slices[-1].nll_best == pytest.approx(0.3 * best)
+    newest, _ = await store.adapter_versions()
+    assert newest.metrics[best_key(GENERAL)] == pytest.approx(0.3 * best)
 
 
 def version(context: str, until: datetime, **changes: object) -> AdapterVersion:

@@ -168,8 +168,8 @@ def _lost_for_sure(old: Sequence[Old], gain: float, max_forgetting: float, seed:
         if -high > max_forgetting:
             return (
                 f"It gains {gain:.1%} on the new texts, but forgets those of {one.date or one.name}: they cost more "
-                f"than in use ({SURE:.0%} interval {-high:.1%} to {-low:.1%}, {max_forgetting:.1%} is allowed); what is "
-                "in use stays."
+                f"than in use ({SURE:.0%} interval {-high:.1%} to {-low:.1%}, {max_forgetting:.1%} is allowed); what "
+                "is in use stays."
             )
     return ""
 
