@@ -43,6 +43,8 @@ async def make_version(
     parent: AdapterVersion | None = None,
     learned: Sequence[UUID] = (),
     held_out: Sequence[UUID] = (),
+    judged_again: Sequence[UUID] = (),
+    untrained: Sequence[UUID] = (),
     project_files: Sequence[tuple[str, str]] = (),
     until: datetime | None = None,
     context: str = PYTHON,
@@ -60,6 +62,8 @@ async def make_version(
         "learned": [str(one) for one in learned],
         "validated": [],
         "held_out": [str(one) for one in held_out],
+        "judged_again": {str(new_id()): [str(one) for one in judged_again]},
+        "untrained": [str(one) for one in untrained],
         "project_files": [list(pair) for pair in project_files],
     }
     made = AdapterVersion(

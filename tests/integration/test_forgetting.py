@@ -107,6 +107,8 @@ async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, c
     second = await make_version(store, config, parent=first, learned=[kept, gone])
     third = await make_version(store, config, parent=second, learned=[new_id()])  # grew from the second
     judged = await make_version(store, config, learned=[kept], held_out=[gone], context="language:go")
+    again = await make_version(store, config, learned=[kept], judged_again=[gone], context="language:c")
+    waiting = await make_version(store, config, learned=[kept], untrained=[gone], context="language:lua")
     passages = await make_version(
         store, config, learned=[kept], project_files=[("/project", "keys/other.py")], context="language:rust"
     )
@@ -125,7 +127,7 @@ async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, c
     status, out, _ = await run("forget", "--path", "/project/keys", "--dry-run")
     assert status == 0
     assert "1 suggestions, 1 outcomes, 1 feedback, 1 experiences" in out
-    assert await store.counts() == Counts(2, 2, 2, 2, 5, 1), "it only looked"
+    assert await store.counts() == Counts(2, 2, 2, 2, 7, 1), "it only looked"
     assert await store.forgetting.off_limits() == ()
 
     status, out, err = await run("forget", "--path", "/project/keys", "--yes")
@@ -137,11 +139,13 @@ async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, c
         second.id: VersionState.FORGOTTEN,
         third.id: VersionState.FORGOTTEN,
         judged.id: VersionState.PUBLISHED,
+        again.id: VersionState.PUBLISHED,
+        waiting.id: VersionState.PUBLISHED,
         passages.id: VersionState.FORGOTTEN,
     }
     there = {path.name for path in config.adapters_dir.iterdir()}
-    assert there == {str(first.id), str(judged.id)}, "the weights are deleted"
-    assert await store.counts() == Counts(1, 1, 1, 1, 5, 1)
+    assert there == {str(one.id) for one in (first, judged, again, waiting)}, "the weights are deleted"
+    assert await store.counts() == Counts(1, 1, 1, 1, 7, 1)
     assert await rows_with(config, SECRET) == []
     assert await rows_with(config, "secret.py") == []
     assert await rows_with(config, "/project/keys") == ["off_limits"]
@@ -151,7 +155,7 @@ async def test_a_path_is_forgotten_with_all_that_learned_from_it(store: Store, c
     assert not await store.forgetting.unfinished()
 
     await store.write([*bad, *case("keys/new.py", SECRET)])  # type: ignore[list-item]
-    assert await store.counts() == Counts(1, 1, 1, 1, 5, 1), "neither the old nor the like of it comes back"
+    assert await store.counts() == Counts(1, 1, 1, 1, 7, 1), "neither the old nor the like of it comes back"
     assert (await run("off-limits"))[1].strip() == "/project/keys"
     assert (await run("remember", "/project/keys"))[0] == 0
     assert (await run("remember", "/project/keys"))[0] == 1

@@ -85,6 +85,7 @@ def test_a_short_time_means_fewer_steps_and_the_rate_still_falls_to_its_end(tiny
     short._on_step = lambda _: rates.append(short._optimizer.param_groups[0]["lr"])
     position = short.run(1e-6)
     assert position.step == position.total == 1
+    assert short.learned == set(short._plan[0]) and len(short.learned) < len(SAMPLES)
     assert base.model is short._model and len(rates) == 1
 
 

@@ -7,7 +7,19 @@ import math
 import numpy
 import pytest
 
-from npllm.sleep.gate import Old, Scored, interval, judge, same_ones, watched
+from npllm.sleep.gate import (
+    MIN_OLD,
+    Old,
+    Scored,
+    best_key,
+    bytes_key,
+    forgotten,
+    general_marks,
+    interval,
+    judge,
+    same_ones,
+    watched,
+)
 from npllm.sleep.report import SliceKind
 from npllm.types import new_id
 
@@ -120,6 +132,46 @@ def test_general_code_may_lose_little() -> None:
     assert not word.passed
     assert "general code costs 2.0% more" in word.reason
     assert word.slices[-1].kind is SliceKind.GENERAL
+
+
+def test_what_general_code_loses_a_little_at_a_time_is_counted_from_its_best() -> None:
+    """0.6 % in each of five sleeps: from the version in use each would pass."""
+    new, best, passed = texts([0.1] * 20), None, []
+    for sleep in range(5):
+        before = 10.0 * 1.006**sleep
+        general = [Scored(f"g{number % 20}", 10, before, before * 1.006) for number in range(60)]
+        word = judge(new, min_held_out=4, general=general, general_best=best)
+        best = general_marks(general, best)[best_key("general")]
+        passed.append(word.passed)
+        assert best == pytest.approx(1.0)
+    assert passed == [True, False, False, False, False]
+    assert "general code costs 3.0% more than at its best" in word.reason
+    better = general_marks(texts([0.2] * 60), 1.0)
+    assert better == {best_key("general"): pytest.approx(0.8), bytes_key("general"): 600.0}
+    assert general_marks([], 1.0) == {}
+
+
+def test_one_slice_that_surely_loses_too_much_is_not_traded_for_the_others() -> None:
+    new, others = texts([0.1] * 20), [old(0.03, name=f"v{number}") for number in range(2, 6)]
+    assert forgotten(judge(new, min_held_out=4, old=[old(-0.06), *others]).slices[1:]) < 0.02
+    word = judge(new, min_held_out=4, old=[old(-0.06), *others])
+    assert not word.passed
+    assert "forgets those of 2026-03-02: they cost more than in use (96% interval 6.0% to 6.0%" in word.reason
+    unsure = Old("v1", "", tuple(texts([-0.30, 0.18] * 10)))
+    assert judge(new, min_held_out=4, old=[unsure, *others]).passed, "chance alone may have done that"
+    chance = numpy.random.default_rng(3)
+    refused = 0
+    for _ in range(100):
+        slices = [Old(str(n), "", tuple(texts(list(chance.normal(0.005, 0.15, 20))))) for n in range(5)]
+        word = judge(new, min_held_out=4, max_forgetting=0.02, old=slices)
+        refused += "forgets those of" in word.reason
+    assert refused <= 15, "what forgets nothing mostly passes, however many slices there are"
+    few = old(-0.06, count=MIN_OLD - 1)
+    assert judge(new, min_held_out=4, old=[few, *others]).passed
+    in_use = [old(0.0, best=1 / 1.1), *[old(0.03, name=one.name, best=1.3) for one in others]]
+    assert judge(new, min_held_out=4, max_forgetting=0.05, old=in_use).passed, (
+        "what was lost before does not count twice"
+    )
 
 
 def test_the_newest_slices_are_always_watched_and_the_others_in_turn() -> None:

@@ -283,6 +283,38 @@ def test_pieces_are_as_short_as_the_machine_is_slow(
     assert outcome.position.tokens == sum(len(sample.ids) for sample in (*bench.samples, *bench.rehearsed))
 
 
+def test_learned_is_what_the_training_has_reached_and_nothing_else_moves_it(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_steps_in", lambda *_: 2)
+    recipe = replace(RECIPE, epochs=1, batch_tokens=256, kto_weight=0.5)
+
+    def short(folder: Path, stop_after: int = 0) -> tuple[Bench, Trainer]:
+        folder.mkdir(exist_ok=True)
+        bench = Bench(tiny_model, folder, recipe, inner=0)
+        bench.preferred = [
+            Preference(None, sample, 1.0, bench.samples[0], number) for number, sample in enumerate(bench.samples)
+        ]
+        return bench, bench.trainer(lambda step: bench.stop.set() if step.step == stop_after else None)
+
+    bench, trainer = short(tmp_path / "whole")
+    trainer.run(600.0)
+    lengths = [len(sample.ids) for sample in bench.samples]
+    steps, _ = plan(lengths, batch_tokens=256, epochs=1, seed=RECIPE.seed)
+    assert len(steps) > 3
+    assert trainer.learned == {*steps[0], *steps[1]}
+    assert {one.sample for one in trainer._preferred} == trainer.learned, "the others' suggestions are no lesson"
+
+    _, first = short(tmp_path / "parts", stop_after=1)
+    with pytest.raises(Interrupted):
+        first.run(600.0)
+    assert first.learned == set(steps[0])
+    again, second = short(tmp_path / "parts")
+    second.run(600.0)
+    assert second.learned == trainer.learned
+    assert same(again.weights(), bench.weights())
+
+
 def test_when_the_time_is_short_the_optional_samples_go_first(tiny_model: Path, tmp_path: Path) -> None:
     class Slow(Trainer):
         """Finds that four steps fit."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from npllm.config import Config
 from npllm.memory import postgres
 from npllm.memory.store import Store
+from npllm.sleep.leftover import LEFT
 from npllm.types import AdapterVersion, StoreError, VersionState
 
 
@@ -72,20 +73,21 @@ async def look(settings: Config, fingerprint: str | None) -> Learned:
 
 async def _ahead(store: Store, versions: Sequence[AdapterVersion]) -> int:
     """Experiences that the next sleep finds new, by the rule of `npllm.sleep.gathering`: made after the newest that a
-    version in use in their context was trained or judged with."""
+    version in use in their context was trained or judged with, or left over by that one's sleep."""
     total = 0
     for item in await store.contexts_with_new(None):
-        until = [
-            version.metrics["until"]
+        known = [
+            version.metrics
             for version in versions
             if version.context == item.context
             and version.state is VersionState.PUBLISHED
             and "until" in version.metrics
         ]
-        if not until:
+        if not known:
             total += item.count
             continue
-        since = datetime.fromtimestamp(max(until), UTC) + timedelta(microseconds=1)
+        total += int(sum(metrics.get(LEFT, 0) for metrics in known))
+        since = datetime.fromtimestamp(max(metrics["until"] for metrics in known), UTC) + timedelta(microseconds=1)
         newer = await store.contexts_with_new(since)
         total += next((one.count for one in newer if one.context == item.context), 0)
     return total

@@ -1,8 +1,8 @@
 """Which versions have learned from what is to be forgotten, by their manifests: of adapters, or of any other model.
 
-A manifest's `data` names by id what a version was trained on and what stopped its training, under whatever keys;
-`held_out`, which it was only judged by, does not count. `project_files` names files as [project, path]. A version whose
-manifest cannot be read may have learned anything, and counts.
+A manifest's `data` names by id what a version was trained on and what stopped its training, under whatever keys; what
+it was only judged by, or had no time for (`NOT_LEARNED`), does not count. `project_files` names files as
+[project, path]. A version whose manifest cannot be read may have learned anything, and counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from npllm.memory.places import Selector, covered, names
 from npllm.models.manifest import read_manifest
 from npllm.types import ModelError
 
-ONLY_JUDGED = ("held_out",)
+NOT_LEARNED = ("held_out", "judged_again", "untrained")
 FILES = "project_files"
 MOST_BYTES = 4_000_000  # of a project's file in which a text is looked for
 
@@ -42,7 +42,7 @@ class Taint:
         data = self._data(version)
         if data is None:
             return bool(ids) or self._by_files
-        named = {key: value for key, value in data.items() if key not in ONLY_JUDGED}
+        named = {key: value for key, value in data.items() if key not in NOT_LEARNED}
         if ids and not ids.isdisjoint(_ids(named)):
             return True
         return self._by_files and any(self._file(str(project), str(path)) for project, path in data.get(FILES, ()))

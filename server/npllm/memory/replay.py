@@ -66,6 +66,7 @@ class ReplayRecords:
         low: float,
         discard: float,
         pause_s: float,
+        exclude: Sequence[UUID] = (),
         everywhere: bool = False,
     ) -> list[Drawn]:
         """The first `limit` of a context's old experiences in the order in which they are drawn.
@@ -75,6 +76,7 @@ class ReplayRecords:
             everywhere: of all contexts; `context` only says whose surprises count, and from whom things are kept apart.
             seed: another one draws others.
             alpha, epsilon, low, discard, pause_s: see `npllm.sleep.replay`.
+            exclude: these are not to be drawn.
         """
         found = await self._all(
             "draw_experiences",
@@ -89,6 +91,7 @@ class ReplayRecords:
             low=low,
             discard=discard,
             pause_s=pause_s,
+            exclude=list(exclude),
         )
         return [
             Drawn(rows.experience(row), row["priority"], row["mass"], row["key"], int(row["session"]), row["size"])

@@ -178,6 +178,13 @@ class Store(Consolidations, Presence):
         found = await self._all("experiences_before", before=before, context=context, limit=limit)
         return [rows.experience(r) for r in found]
 
+    async def experiences_among(
+        self, ids: Sequence[UUID], *, context: str | None = None, limit: int = 10_000
+    ) -> list[Experience]:
+        """Those with these ids that are still there, newest first, of one context or of all."""
+        found = await self._all("experiences_among", ids=list(ids), context=context, limit=limit)
+        return [rows.experience(r) for r in found]
+
     async def experiences_without_embedding(self, limit: int) -> list[Experience]:
         """What `similar` cannot find yet, newest first; `embeddings.fill` mends that."""
         return [rows.experience(row) for row in await self._all("experiences_without_embedding", limit=limit)]

@@ -25,7 +25,7 @@ from uuid import UUID
 from npllm.config import Config
 from npllm.memory.cerebellum import CONTEXT as NAME  # its folder among the checkpoints, and what progress is told of
 from npllm.memory.store import Store
-from npllm.sleep import project
+from npllm.sleep import leftover, project
 from npllm.sleep.dataset import Part, divide
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import MOST_APART, drawn, older
@@ -131,10 +131,14 @@ class CerebellumStep:
             )
         since = _new_since(parent)
         new = await self._store.experiences_since(since, limit=MOST_NEW, newest_first=True)
+        left: list[UUID] = []
+        if parent is not None and since is not None:
+            left = await asyncio.to_thread(leftover.untrained, self._config.home, parent)
+            new += await self._store.experiences_among(left, limit=max(0, MOST_NEW - len(new))) if left else []
         ignoring = Ignoring(self._config.memory.ignore)
         new = ignoring.learnable(new)
         seed = f"{consolidation}|{NAME}"
-        old = await drawn(self._store, self._config, fingerprint, NAME, since, seed, len(new), everywhere=True)
+        old = await drawn(self._store, self._config, fingerprint, NAME, since, seed, len(new), left, everywhere=True)
         old = [one for one in old if not ignoring.leaves_alone(one.experience.place)]
         apart = await self._store.replay.apart(NAME, limit=MOST_APART)
         look(self._stop)
@@ -152,6 +156,7 @@ class CerebellumStep:
         start = await asyncio.to_thread(_start, self._config.home, parent, origin)
         slices, texts = await older(self._store, NAME, lineage, seed)
         until = max(item.created_at for item in new)
+        until = max(until, since) if since is not None else until  # all that is new may have been left over
         metrics = tuple(version.metrics for version in lineage)
         return Job(fingerprint, start, parent, part, until, slices, texts, tuple(apart), metrics)
 
@@ -177,7 +182,10 @@ class CerebellumStep:
         look(self._stop)
         meter.phase(Phase.PUBLISHING)
         made = _report(plan, learner.passages, position, verdict, calibration, len(known), time.monotonic() - began)
-        metrics = _metrics(made, verdict, plan)
+        waiting = leftover.words(len(learner.untrained), len(plan.learn))
+        new, old = learner.counts
+        made = replace(made, new=new, old=old, reason=" ".join(filter(None, (made.reason, waiting))))
+        metrics = _metrics(made, verdict, plan) | {leftover.LEFT: float(len(learner.untrained))}
         version = CerebellumVersion(
             id=plan.version_id,
             origin=job.origin,

@@ -31,7 +31,7 @@ from npllm.models.base import Base
 from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration
 from npllm.models.fim import PromptBuilder, choose
 from npllm.models.manifest import Manifest, publish_folder, read_manifest, sha256_file, write_manifest
-from npllm.sleep import mas, patterns, plastic_days
+from npllm.sleep import leftover, mas, patterns, plastic_days
 from npllm.sleep.apart import Apart
 from npllm.sleep.backpropamine import Moment
 from npllm.sleep.cerebellum_exam import CerebellumExam
@@ -95,10 +95,8 @@ class CerebellumLearner:
         self._learn = [experiences[id] for id in plan.learn]
         self._replay = [experiences[id] for id in plan.replay]
         self._aside, self.passages = set_aside(passages, [*self._learn, *self._replay], ASIDE)
-        ordered = sorted((*self._replay, *self._learn), key=lambda item: (item.created_at, item.id))
-        self._mornings = ordered[-MOST_MOMENTS:]
-        self._seen = patterns.count(ordered, self.passages)
         self._apart = Apart(apart)
+        self._order()
         self._exam = CerebellumExam(
             config,
             *(start, plan.parent, self._before, self._base, self._builder),
@@ -109,6 +107,7 @@ class CerebellumLearner:
             stop=stop,
             meter=meter,
         )
+        self.untrained: tuple[UUID, ...] = ()  # new ones for which there was no time; once trained
         self._importance: mas.Importance | None = None
         self._plastic: dict[str, torch.Tensor] | None = None
 
@@ -136,12 +135,34 @@ class CerebellumLearner:
             penalty=self._penalty(),
         )
         self._meter.phase(Phase.LEARNING)
-        return trainer.run(self._plan.budget_s)
+        position = trainer.run(self._plan.budget_s)
+        self._account(trainer.learned)
+        return position
+
+    def _order(self) -> None:
+        ordered = sorted((*self._replay, *self._learn), key=lambda item: (item.created_at, item.id))
+        self._mornings = ordered[-MOST_MOMENTS:]
+        self._seen = patterns.count(ordered, self.passages)
+
+    def _account(self, learned: Collection[int]) -> None:
+        """Go on with what the training has reached, by its numbers among the samples: nothing else was learned."""
+        items = [*self._learn, *self._replay]
+        taught = {item.id for number, item in enumerate(items) if number in learned}
+        self.passages = tuple(one for number, one in enumerate(self.passages, len(items)) if number in learned)
+        self.untrained = tuple(item.id for item in self._learn if item.id not in taught)
+        self._learn = [item for item in self._learn if item.id in taught]
+        self._replay = [item for item in self._replay if item.id in taught]
+        self._order()
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many new and old experiences are learned."""
+        return len(self._learn), len(self._replay)
 
     def judge(self) -> Verdict:
         """The gate; in it the plastic layer learns. Afterwards the model serves as it will. Raises Interrupted."""
         verdict = self._exam.judge(self._layers)
-        if self._config.cerebellum.mas_lambda > 0 and verdict.passed:
+        if self._config.cerebellum.mas_lambda > 0 and verdict.passed and self._learn:
             self._importance = self._measure_importance()
         return verdict
 
@@ -201,7 +222,8 @@ class CerebellumLearner:
                     shutil.copyfile(self._start / name, temporary / name)
             data: dict[str, Any] = {
                 "until": plan.until.isoformat(),
-                "learned": [str(id) for id in (*plan.learn, *plan.replay)],
+                "learned": [str(item.id) for item in (*self._learn, *self._replay)],
+                leftover.UNTRAINED: [str(id) for id in self.untrained],
                 "validated": [str(id) for id in plan.inner],
                 "held_out": [str(id) for id in plan.held_out],
                 "judged_again": {str(item.version): [str(id) for id in item.ids] for item in plan.slices},
@@ -323,7 +345,8 @@ class CerebellumLearner:
 
     def _layers(self) -> dict[str, plastic.PlasticLayer]:
         """The plastic layer, learned over the weights that will serve, and the same with its trace zeroed; {}: off."""
-        if not self._config.cerebellum.plastic or self._base.model.get_output_embeddings() is None:
+        off = not self._config.cerebellum.plastic or not self._mornings
+        if off or self._base.model.get_output_embeddings() is None:
             return {}
         self._plastic = self._live_through()
         return {"plastic": plastic.of(self._plastic), "zeroed": plastic.of(self._plastic, zeroed=True)}

@@ -140,6 +140,11 @@ class CerebellumTrainer:
             position.over = True
             self.save()
 
+    @property
+    def learned(self) -> frozenset[int]:
+        """The numbers of the samples that were learned so far."""
+        return frozenset(index for step in self._plan[: self.position.step] for index in step)
+
     def save(self) -> None:
         """Write the checkpoint."""
         tensors = {f"model.{name}": parameter.data for name, parameter in self._parameters.items()}

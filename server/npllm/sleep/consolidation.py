@@ -26,10 +26,11 @@ from npllm.config import Config
 from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
 from npllm.models.manifest import WEIGHTS
-from npllm.sleep import archive, attending, details, policy_learning, project, rehearsal
+from npllm.sleep import archive, attending, details, leftover, policy_learning, project, rehearsal
 from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
+from npllm.sleep.gate import GENERAL, best_key, bytes_key
 from npllm.sleep.gathering import Job, gather
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import Interrupted, look
@@ -192,7 +193,7 @@ class Sleep:
         outcome = await asyncio.to_thread(learner.train)
         judgement = await asyncio.to_thread(learner.judge)
         quotes = await asyncio.to_thread(learner.quotes)
-        learned = task.of((*plan.learn, *plan.replay, *plan.inner))
+        learned = task.of((*learner.taught((*plan.learn, *plan.replay)), *plan.inner))
         details.keep(folder, plan.context, quotes, details.sources(learned, (*learner.passages, *learner.rehearsed)))
         if judgement.passed:
             await asyncio.to_thread(learner.measure, outcome)
@@ -200,7 +201,7 @@ class Sleep:
         meter.phase(Phase.PUBLISHING)
         seconds = outcome.position.seconds + time.monotonic() - began - outcome.seconds_now
         made = replace(_report(task, learner, outcome, judgement, seconds), notes=learner.notes)
-        metrics = _metrics(made, plan) | learner.marks
+        metrics = _metrics(made, plan) | learner.marks | {leftover.LEFT: float(len(learner.untrained))}
         version = AdapterVersion(
             id=plan.version_id,
             context=plan.context,
@@ -217,7 +218,8 @@ class Sleep:
         if judgement.passed:
             await self._store.publish(version, held_out=plan.held_out)
             within_s = budget_s * MEASURE_SHARE
-            surprise = await asyncio.to_thread(learner.surprise, (*plan.replay, *plan.learn), within_s=within_s)
+            learned_ids = learner.taught((*plan.replay, *plan.learn))
+            surprise = await asyncio.to_thread(learner.surprise, learned_ids, within_s=within_s)
             await self._store.replay.note_surprise(plan.context, plan.base_fingerprint, surprise)
         else:
             await self._store.insert_adapter_version(version)
@@ -251,12 +253,15 @@ class Sleep:
             if found is not None and passages is not None and general is not None and readable:
                 return kept, found, passages, general
         shutil.rmtree(folder, ignore_errors=True)
+        known = job.parent.metrics if job.parent else {}
         plan = Plan.new(
             *(job.context, base, parent, job.part),
             slices=job.slices,
             until=job.until,
             budget_s=budget_s,
             version_id=new_id(),
+            general_best=known.get(best_key(GENERAL)),
+            general_bytes=known.get(bytes_key(GENERAL), 0.0),
         )
         off_limits = await self._store.forgetting.off_limits()
         seed = f"{self._drawn_by}:{job.context}"
@@ -318,15 +323,16 @@ class Sleep:
 
 def _report(task: Task, learner: Learner, outcome: Outcome, judgement: Judgement, seconds: float) -> ContextReport:
     plan, position = task.plan, outcome.position
-    held_out, used = task.of(plan.held_out), task.of((*plan.learn, *plan.replay, *plan.inner))
+    new, old = learner.taught(plan.learn), learner.taught(plan.replay)
+    held_out, used = task.of(plan.held_out), task.of((*new, *old, *plan.inner))
     return ContextReport(
         context=plan.context,
         verdict=Verdict.PUBLISHED if judgement.passed else Verdict.REJECTED,
         reason=judgement.reason,
         version=str(plan.version_id),
         parent=str(plan.parent) if plan.parent else "",
-        new=len(plan.learn) + len(plan.inner),
-        old=len(plan.replay),
+        new=len(new) + len(plan.inner),
+        old=len(old),
         files=len({(item.place.project, item.place.path) for item in used}),
         passages=len(learner.passages),
         project_files=len(project.files_of(learner.passages)),

@@ -15,8 +15,13 @@ What decides, and why:
   than 2 %); to demand only that the upper bound be above it would let through whatever has too few texts. The estimate
   errs to either side alike, and its error shrinks as slices are added. All older slices are taken together: a limit for
   each would be broken by chance as soon as there are many.
+  To that comes a limit for each that chance seldom breaks: a slice of `MIN_OLD` texts objects by itself where all of
+  its interval lies above the margin, so that what one day taught is not traded for what another did. The interval is
+  wider (`SURE`), since there are several slices (Bonferroni); it is counted from the version in use, which can always
+  be met.
 - Forgetting is counted from the best that any version of the lineage had on a slice, where that is known, else from
-  the version in use: ten sleeps must not lose the margin ten times.
+  the version in use: ten sleeps must not lose the margin ten times. General code likewise: from the best of the bare
+  base and the versions since (`general_marks`).
 
 Knows nothing of how the adapters were made.
 """
@@ -40,7 +45,9 @@ MAX_FORGETTING = 0.02
 MAX_GENERAL_LOSS = 0.01
 MIN_OLD = 10  # older texts; fewer say nothing about forgetting
 PER_SLICE = 20  # texts of an older slice that are judged: always the same ones
+GENERAL = "general"  # the name of that slice
 MOST_SLICES = 5  # older slices that are judged in one sleep
+SURE = 1 - (1 - LEVEL) / MOST_SLICES  # of the interval of one of so many
 
 Named = TypeVar("Named")
 
@@ -91,6 +98,7 @@ def judge(
     min_held_out: int,
     old: Sequence[Old] = (),
     general: Sequence[Scored] = (),
+    general_best: float | None = None,
     max_forgetting: float = MAX_FORGETTING,
     max_general_loss: float = MAX_GENERAL_LOSS,
     seed: int = 0,
@@ -98,6 +106,7 @@ def judge(
     """Decide. Too few texts, or numbers that are none, never pass.
 
     Args:
+        general_best: the lowest nats per byte on these very passages so far; None: not known.
         max_forgetting, max_general_loss: relative.
     """
     if len(scored) < min_held_out or not _bytes(scored):
@@ -105,8 +114,14 @@ def judge(
         return Judgement(False, reason, 0.0, 0.0, 0.0, 0.0, 0.0)
     new = _slice(SliceKind.NEW, "new", scored, seed)
     older = [_slice(SliceKind.OLD, one.name, one.scored, seed, one.date, one.best) for one in old if _bytes(one.scored)]
-    parts = (new, *older, *([_slice(SliceKind.GENERAL, "general", general, seed)] if _bytes(general) else []))
-    reason = _objection(parts, max_forgetting, max_general_loss)
+    parts = (new, *older)
+    if _bytes(general):
+        parts += (_slice(SliceKind.GENERAL, GENERAL, general, seed, best=general_best),)
+    finite = all(math.isfinite(part.nll_before) and math.isfinite(part.nll_after) for part in parts)
+    harm = ""
+    if finite:
+        harm = _harm(parts, max_forgetting, max_general_loss) or _lost_for_sure(old, max_forgetting, seed)
+    reason = _objection(new, harm) if finite else "The new version's numbers are not finite."
     return Judgement(
         not reason,
         reason or "The held-out texts are likelier than before.",
@@ -116,15 +131,12 @@ def judge(
         new.gain_low,
         new.gain_high,
         parts,
-        harm(parts, max_forgetting, max_general_loss),
+        harm,
     )
 
 
-def _objection(parts: Sequence[SliceReport], max_forgetting: float, max_general_loss: float) -> str:
+def _objection(new: SliceReport, harm: str) -> str:
     """Why the new version is not published; "" where nothing speaks against it."""
-    new = parts[0]
-    if not all(math.isfinite(part.nll_before) and math.isfinite(part.nll_after) for part in parts):
-        return "The new version's numbers are not finite."
     if new.gain <= 0:
         return "The held-out texts are not likelier than before; what is in use stays."
     if new.gain_low <= 0:
@@ -132,16 +144,10 @@ def _objection(parts: Sequence[SliceReport], max_forgetting: float, max_general_
             f"The held-out texts are {new.gain:.1%} likelier than before, which {new.texts} texts in {new.files} files "
             "cannot tell from chance; what is in use stays."
         )
-    if found := harm(parts, max_forgetting, max_general_loss):
-        return f"It gains {new.gain:.1%} on the new texts, but {found}; what is in use stays."
-    return ""
+    return f"It gains {new.gain:.1%} on the new texts, but {harm}; what is in use stays." if harm else ""
 
 
-def harm(
-    parts: Sequence[SliceReport],
-    max_forgetting: float = MAX_FORGETTING,
-    max_general_loss: float = MAX_GENERAL_LOSS,
-) -> str:
+def _harm(parts: Sequence[SliceReport], max_forgetting: float, max_general_loss: float) -> str:
     """What the new version loses of what was there, however much it gains; "" where that is within the margins."""
     older = [part for part in parts if part.kind is SliceKind.OLD]
     lost = forgotten(older)
@@ -151,14 +157,28 @@ def harm(
             f"forgets: older ones cost {lost:.1%} more than at their best ({max_forgetting:.1%} is allowed), most so "
             f"those of {worst.date or worst.name}"
         )
-    for part in parts:
-        if part.kind is SliceKind.GENERAL and -part.gain > max_general_loss:
-            return f"general code costs {-part.gain:.1%} more ({max_general_loss:.1%} is allowed)"
+    general = [part for part in parts if part.kind is SliceKind.GENERAL]
+    if (lost := forgotten(general)) > max_general_loss:
+        return f"general code costs {lost:.1%} more than at its best ({max_general_loss:.1%} is allowed)"
+    return ""
+
+
+def _lost_for_sure(old: Sequence[Old], max_forgetting: float, seed: int) -> str:
+    """That one older slice alone costs too much, by all of its interval; "" where none does."""
+    for one in old:
+        if len(one.scored) < MIN_OLD or not _bytes(one.scored):
+            continue
+        low, high = interval(one.scored, seed, SURE)
+        if -high > max_forgetting:
+            return (
+                f"forgets those of {one.date or one.name}: they cost more than in use ({SURE:.0%} interval "
+                f"{-high:.1%} to {-low:.1%}, {max_forgetting:.1%} is allowed)"
+            )
     return ""
 
 
 def forgotten(older: Sequence[SliceReport]) -> float:
-    """How much more all older texts together cost than at their best, relative; each text counts alike."""
+    """How much more all these texts together cost than at their best, relative; each text counts alike."""
     best = sum(part.texts * part.nll_best for part in older)
     after = sum(part.texts * part.nll_after for part in older)
     return (after - best) / best if best > 0 else 0.0
@@ -186,6 +206,11 @@ def nll_key(slice_name: str) -> str:
     return f"slice.{slice_name}.nll"
 
 
+def best_key(slice_name: str) -> str:
+    """The same, of the best version so far."""
+    return f"slice.{slice_name}.best"
+
+
 def bytes_key(slice_name: str) -> str:
     """How many bytes those texts had: with another number they are others."""
     return f"slice.{slice_name}.bytes"
@@ -208,6 +233,15 @@ def best_of(lineage: Sequence[Mapping[str, float]], name: str, utf8_bytes: int) 
         if metrics.get(bytes_key(name)) == utf8_bytes and nll_key(name) in metrics
     ]
     return min(known, default=None)
+
+
+def general_marks(scored: Sequence[Scored], best: float | None) -> dict[str, float]:
+    """What a later sleep compares general code with: the lowest nats per byte so far, this version's among them."""
+    if not _bytes(scored):
+        return {}
+    before = sum(item.before for item in scored) / _bytes(scored)
+    known = [before, nats_per_byte(scored), *(() if best is None else (best,))]
+    return {best_key(GENERAL): min(known), bytes_key(GENERAL): float(_bytes(scored))}
 
 
 def nats_per_byte(scored: Sequence[Scored]) -> float:
@@ -241,7 +275,7 @@ def _bytes(scored: Sequence[Scored]) -> int:
     return sum(item.utf8_bytes for item in scored)
 
 
-def interval(scored: Sequence[Scored], seed: int = 0) -> tuple[float, float]:
+def interval(scored: Sequence[Scored], seed: int = 0, level: float = LEVEL) -> tuple[float, float]:
     """The bootstrap interval of the gain."""
     files = sorted({item.file for item in scored})
     by_file = len(files) >= MIN_FILES
@@ -255,5 +289,5 @@ def interval(scored: Sequence[Scored], seed: int = 0) -> tuple[float, float]:
     chance = numpy.random.default_rng(seed)
     drawn = table[chance.integers(0, len(names), (RESAMPLES, len(names)))].sum(axis=1)  # [resamples, 2]
     gains = (drawn[:, 0] - drawn[:, 1]) / numpy.maximum(drawn[:, 0], 1e-12)
-    low, high = numpy.quantile(gains, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = numpy.quantile(gains, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -3,14 +3,16 @@
 An experience belongs to several contexts; `sleep.families` says which of them have adapters of their own. One without a
 version begins at that of the next more general context, which acts in its place, and must beat it.
 
-"New" is counted from the newest experience that a version of this context *for this base* has learned from; after a
-change of the base everything is new again. A rejected version moves nothing: what it tried is tried again, with more;
-nor does one that was rolled back or forgotten. A context whose version is pinned is left alone. What any published
-version held out, on whatever base, stays apart: it is never learned, and judged by again.
+"New" is counted from the newest experience that a version of this context *for this base* has learned from; what its
+sleep had no time for stays new, too (`leftover`). After a change of the base everything is new again. A rejected
+version moves nothing: what it tried is tried again, with more; nor does one that was rolled back or forgotten. A
+context whose version is pinned is left alone. What any published version held out, on whatever base, stays apart: it is
+never learned, and judged by again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -27,12 +29,14 @@ from npllm.sleep.dataset import Part, divide, old_wanted
 from npllm.sleep.gate import PER_SLICE, best_of, watched
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
+from npllm.sleep.leftover import untrained
 from npllm.sleep.plan import OldSlice
 from npllm.sleep.report import ContextReport, Verdict
 from npllm.types import AdapterVersion, CerebellumVersion, Decision, Experience, VersionState
 
 MOST_NEW = 4000  # experiences of a context that are looked at; after a change of the base all are new
 MOST_APART = 4000  # held-out texts of earlier sleeps that what is learned is compared with
+MOMENT = timedelta(microseconds=1)  # between two timestamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Job:
     """One context with enough that is new.
 
     Attributes:
-        until: when the newest experience was made.
+        until: when the newest experience was made that this context's versions have learned from, once this is done.
         parent: the version in use, or None.
         slices: what earlier sleeps held out and this one is judged by, too, and the texts of that.
         apart: all that earlier sleeps held out: places and texts.
@@ -90,12 +94,14 @@ async def gather(
         acting = [replace(parent, state=VersionState.PUBLISHED)] if parent else []
         start = _new_since(own or acting)
         new = await store.experiences_since(start, context=context, limit=MOST_NEW, newest_first=True)
-        new = ignoring.learnable(new)
+        left = await _left(store, config, own or acting, context, MOST_NEW - len(new))
+        new = ignoring.learnable([*new, *left])
         if not new:
             continue
         lineage = [version for version in own if version.state is not VersionState.REJECTED]
         apart = await store.replay.apart(context, limit=MOST_APART)
-        old = await drawn(store, config, base_fingerprint, context, start, str(consolidation), len(new))
+        again = [one.id for one in left]
+        old = await drawn(store, config, base_fingerprint, context, start, str(consolidation), len(new), again)
         old = [one for one in old if not ignoring.leaves_alone(one.experience.place)]
         taken = {one.id for one in apart}
         part = divide(
@@ -113,6 +119,7 @@ async def gather(
             continue
         slices, texts = await older(store, context, lineage, str(consolidation))
         until = max(one.created_at for one in new)
+        until = max(until, start - MOMENT) if start else until  # all that is new may have been left over
         jobs.append(Job(context, part, until, parent, slices, texts, tuple(apart)))
     return jobs, tuple(waiting)
 
@@ -144,7 +151,16 @@ def _new_since(versions: Sequence[AdapterVersion]) -> datetime | None:
     published = [version for version in versions if version.state is VersionState.PUBLISHED]
     known = [version.metrics["until"] for version in published if "until" in version.metrics]
     # The experience at `until` itself was learned; timestamps have microseconds.
-    return datetime.fromtimestamp(max(known), UTC) + timedelta(microseconds=1) if known else None
+    return datetime.fromtimestamp(max(known), UTC) + MOMENT if known else None
+
+
+async def _left(
+    store: Store, config: Config, versions: Sequence[AdapterVersion], context: str, most: int
+) -> list[Experience]:
+    """What the sleep of the version in use had no time for, newest first."""
+    published = [version for version in versions if version.state is VersionState.PUBLISHED]
+    ids = [id for version in published for id in await asyncio.to_thread(untrained, config.home, version)]
+    return await store.experiences_among(ids, context=context, limit=most) if ids and most > 0 else []
 
 
 async def drawn(
@@ -155,11 +171,14 @@ async def drawn(
     start: datetime | None,
     seed: str,
     new: int,
+    again: Sequence[UUID],
+    *,
     everywhere: bool = False,
 ) -> list[Drawn]:
     """Old experiences in the order in which they are drawn: some more than can be wanted, never all there are.
 
     Args:
+        again: those that are older than `start` and still new.
         everywhere: of all contexts; `context` then is only a name.
     """
     wanted = old_wanted(new, config.sleep)
@@ -176,6 +195,7 @@ async def drawn(
         low=replay.DECISION[Decision.LOW],
         discard=replay.DECISION[Decision.DISCARD],
         pause_s=replay.PAUSE_S,
+        exclude=again,
         everywhere=everywhere,
     )
 

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from npllm.config import SleepConfig
 from npllm.sleep.dataset import file_of
-from npllm.sleep.gate import Judgement, Old, Scored, best_of, bytes_key, judge, marks, same_ones
-from npllm.sleep.general import general
+from npllm.sleep.gate import GENERAL, Judgement, Old, Scored, best_of, bytes_key, general_marks, judge, marks, same_ones
+from npllm.sleep.general import general as general_code
 from npllm.sleep.plan import Plan
 from npllm.sleep.project import Passage
 from npllm.types import Experience
@@ -44,7 +44,7 @@ class Exam:
         """
         texts = (*experiences(plan.held_out), *(text for item in plan.slices for text in experiences(item.ids)))
         languages = Counter(item.place.language for item in texts)  # a project or a framework may have several
-        passages, note = general(languages.most_common(1)[0][0] if languages else "")
+        passages, note = general_code(languages.most_common(1)[0][0] if languages else "")
         return cls(plan, texts, passages, note)
 
     @property
@@ -90,11 +90,22 @@ class Exam:
             best = best_of(lineage, name, int(marked[bytes_key(name)])) if way else item.best
             older.append(Old(str(item.version), item.held_at.date().isoformat(), part, best))
             found |= marked
+        general = scored[at:]
+        if way:
+            name = f"{way}{GENERAL}"
+            marked = marks(name, general)
+            best = best_of(lineage, name, int(marked[bytes_key(name)]))
+            found |= marked
+        else:
+            same_texts = self.plan.general_bytes == sum(one.utf8_bytes for one in general)  # another Python has others
+            best = self.plan.general_best if same_texts else None
+            found |= general_marks(general, best)
         judgement = judge(
             held_out,
             min_held_out=config.min_holdout,
             old=older,
-            general=scored[at:],
+            general=general,
+            general_best=best,
             max_forgetting=config.max_forgetting,
             max_general_loss=config.max_general_loss,
             seed=config.seed,

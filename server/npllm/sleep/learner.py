@@ -34,7 +34,7 @@ from npllm.models.adapters import (
 )
 from npllm.models.base import SMALL, Base
 from npllm.models.fim import PromptBuilder, choose
-from npllm.sleep import lora, mas, preferences
+from npllm.sleep import leftover, lora, mas, preferences
 from npllm.sleep.apart import Apart
 from npllm.sleep.dataset import weight
 from npllm.sleep.files import TEMPORARY
@@ -118,11 +118,14 @@ class Learner:
         self._apart = Apart(task.apart)
         self.marks: dict[str, float] = {}  # for the next sleeps' gates; once judged
         self.notes: tuple[str, ...] = ()  # what the gate could not look at
+        self.untrained: tuple[UUID, ...] = ()  # new ones for which there was no time; once trained
         self._adapted: PeftModel | None = None
         self._origin: dict[str, torch.Tensor] | None = (
             None  # the adapter's weights as the training began; None: the base
         )
         self._learned: list[Sample] = []
+        self._taught: frozenset[UUID] = frozenset()
+        self._stopped_by = ""
         self._importance: Importance | None = None
 
     def train(self) -> Outcome:
@@ -134,7 +137,8 @@ class Learner:
         """
         plan, sleep = self._task.plan, self._config.sleep
         builder = self._builder(sleep.max_tokens)
-        learn = self._samples(self._task.of((*plan.learn, *plan.replay)), builder)
+        wanted = (*plan.learn, *plan.replay)
+        learn = self._samples(self._task.of(wanted), builder)
         general = [self._passage(passage, builder) for passage in self._task.general]
         distilled = self._recipe.kl_weight > 0
         beside = between(self._task.passages, () if distilled else self._task.general)
@@ -145,7 +149,7 @@ class Learner:
         if self._parent is not None and self._continues:
             lora.load(adapted, self._parent)
             self._origin = {name: tensor.clone() for name, tensor in lora.weights(adapted).items()}
-        preferred = self._preferences(self._task.of((*plan.learn, *plan.replay, *plan.negatives)), builder)
+        preferred = self._preferences(self._task.of((*wanted, *plan.negatives)), builder, len(wanted))
         trainer = Trainer(
             adapted,
             learn,
@@ -164,15 +168,23 @@ class Learner:
         )
         self._meter.phase(Phase.LEARNING)
         outcome = trainer.run(plan.budget_s)
-        read = set(beside[: len(beside) - (len(learn) - outcome.position.samples)])
+        learned = trainer.learned
+        self._taught = frozenset(id for number, id in enumerate(wanted) if number in learned)
+        self.untrained = tuple(id for id in plan.learn if id not in self._taught)
+        self._stopped_by = outcome.stopped_by
+        read = {one for number, one in enumerate(beside, len(wanted)) if number in learned}
         self.passages = tuple(one for one in self._task.passages if one in read)
         self.rehearsed = tuple(one for one in self._task.general if one in read)
         if distilled:
             self.rehearsed = self._task.general[: len(trainer.rehearsed)]
-        self._learned = learn[: outcome.position.samples]
+        self._learned = [learn[number] for number in sorted(learned)]
         if self.base.digest() != digest:
             raise ModelError("Training changed the base, which must never happen: its result is thrown away.")
         return outcome
+
+    def taught(self, ids: Sequence[UUID]) -> tuple[UUID, ...]:
+        """Those of these experiences that the adapter has learned from."""
+        return tuple(id for id in ids if id in self._taught)
 
     def judge(self) -> Judgement:
         """The gate: new and older held-out texts and general code, under what is in use (the parent, or the bare base)
@@ -201,7 +213,8 @@ class Learner:
             adapted.set_adapter("default")
             adapted.delete_adapter("parent")
         judgement, self.marks = exam.judged(before, after, self._config.sleep)
-        self.notes = (exam.note,) if exam.note else ()
+        waiting = leftover.words(len(self.untrained), len(self._task.plan.learn)) if self._stopped_by == "time" else ""
+        self.notes = tuple(note for note in (waiting, exam.note) if note)
         if judgement.passed or judgement.gain_low <= 0:
             return judgement
         trained = {name: tensor.clone() for name, tensor in lora.weights(adapted).items()}
@@ -300,7 +313,8 @@ class Learner:
                 created_at=datetime.now(UTC),
                 data={
                     "until": plan.until.isoformat(),
-                    "learned": [str(id) for id in (*plan.learn, *plan.replay)],
+                    "learned": [str(id) for id in self.taught((*plan.learn, *plan.replay))],
+                    leftover.UNTRAINED: [str(id) for id in self.untrained],
                     "negatives": [str(id) for id in plan.negatives],
                     "validated": [str(id) for id in plan.inner],
                     "held_out": [str(id) for id in plan.held_out],
@@ -345,17 +359,21 @@ class Learner:
         made = examples.encode(builder, passage.prefix, passage.suffix, passage.path, passage.line)
         return Sample(made.ids, made.loss_start)
 
-    def _preferences(self, experiences: Sequence[Experience], builder: PromptBuilder) -> list[Preference]:
-        """What the experiences say about their suggestions, where the settings give that a weight."""
+    def _preferences(
+        self, experiences: Sequence[Experience], builder: PromptBuilder, learned: int = 0
+    ) -> list[Preference]:
+        """What the experiences say about their suggestions, where the settings give that a weight.
+
+        Args: learned: the first so many are samples, too.
+        """
 
         def encode(item: Experience, text: str) -> Sample:
             made = examples.encode(builder, item.prefix, item.suffix, item.place.path, text)
             return Sample(made.ids, made.loss_start)
 
         recipe = self._recipe
-        return preferences.gather(
-            experiences, encode, pairs=recipe.dpo_weight > 0, singles=recipe.kto_weight > 0, stop=self._stop
-        )
+        wanted = {"pairs": recipe.dpo_weight > 0, "singles": recipe.kto_weight > 0}
+        return preferences.gather(experiences, encode, **wanted, stop=self._stop, learned=learned)
 
     def _penalty(self, adapted: PeftModel) -> Penalty | None:
         """On moving what mattered for the version that the training begins at."""

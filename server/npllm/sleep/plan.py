@@ -53,6 +53,7 @@ class Plan:
         slices: what earlier sleeps held out and this one is judged by, too.
         until: when the newest of them was made; what comes later is new for the next sleep.
         budget_s: for the training.
+        general_best: the lowest nats per byte that general code of `general_bytes` cost so far; None: not known.
     """
 
     context: str
@@ -68,6 +69,8 @@ class Plan:
     negatives: tuple[UUID, ...] = ()
     importance: Mapping[UUID, float] = field(default_factory=dict)
     slices: tuple[OldSlice, ...] = ()
+    general_best: float | None = None
+    general_bytes: float = 0.0
 
     @property
     def ids(self) -> tuple[UUID, ...]:
@@ -87,6 +90,8 @@ class Plan:
         until: datetime,
         budget_s: float,
         version_id: UUID,
+        general_best: float | None = None,
+        general_bytes: float = 0.0,
     ) -> Plan:
         """A plan for a division of experiences."""
         return cls(
@@ -99,6 +104,8 @@ class Plan:
             budget_s=budget_s,
             importance=part.importance,
             slices=tuple(slices),
+            general_best=general_best,
+            general_bytes=general_bytes,
         )
 
     def write(self, folder: Path) -> None:
@@ -112,6 +119,8 @@ class Plan:
             **{name: [str(item) for item in getattr(self, name)] for name in _PARTS},
             "until": self.until.timestamp(),
             "budget_s": self.budget_s,
+            "general_best": self.general_best,
+            "general_bytes": self.general_bytes,
             "importance": {str(id): value for id, value in self.importance.items()},
             "slices": [
                 {
@@ -144,6 +153,8 @@ class Plan:
                 **{name: tuple(UUID(item) for item in document[name]) for name in _PARTS},
                 until=datetime.fromtimestamp(document["until"], UTC),
                 budget_s=float(document["budget_s"]),
+                general_best=document.get("general_best"),
+                general_bytes=float(document.get("general_bytes", 0.0)),
                 importance={UUID(id): float(value) for id, value in document["importance"].items()},
                 slices=tuple(
                     OldSlice(

@@ -56,12 +56,14 @@ class Preference:
 
     Attributes:
         foreign: of what is no pair, the answer that belongs to another prompt, after this one's.
+        sample: the number of the sample that is learned of the same experience; -1: none is.
     """
 
     winner: Sample | None
     loser: Sample | None
     weight: float = 1.0
     foreign: Sample | None = None
+    sample: int = -1
 
     @property
     def rows(self) -> tuple[Sample, ...]:
@@ -103,19 +105,21 @@ def gather(
     pairs: bool,
     singles: bool,
     stop: threading.Event,
+    learned: int = 0,
 ) -> list[Preference]:
     """The preferences in some experiences, their weights' mean 1 for pairs and for the others.
 
     Args:
         encode: a sample of a text at an experience's place.
         pairs, singles: which are wanted. Without pairs the suggestion of one that is to be avoided is a refusal.
+        learned: the first so many experiences are learned as samples, too, under the same numbers.
 
     Raises:
         Interrupted
     """
     both: list[Preference] = []
     one: list[Preference] = []
-    for item in experiences:
+    for number, item in enumerate(experiences):
         look(stop)
         said = signal(item)
         if said is None:
@@ -127,10 +131,11 @@ def gather(
         winner = encode(item, said.better) if said.better else None
         loser = encode(item, said.worse) if said.worse else None
         weight = said.strength * min(CHARACTERS, len(said.better or said.worse)) / CHARACTERS
+        sample = number if number < learned else -1
         if winner is not None and loser is not None:
-            both.append(Preference(winner, loser, weight))
+            both.append(Preference(winner, loser, weight, sample=sample))
         else:
-            one.append(Preference(winner, loser, weight))
+            one.append(Preference(winner, loser, weight, sample=sample))
     most = max((len(row.ids) for item in one for row in item.rows), default=0)
     if len(one) > 1:
         one = [replace(item, foreign=_foreign(item, one[number - 1], most)) for number, item in enumerate(one)]

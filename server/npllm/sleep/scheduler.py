@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from npllm.config import Config
 from npllm.sleep.drowsiness import Situation, drowsiness
+from npllm.sleep.leftover import left_by
 from npllm.sleep.machine import Machine, hindrance
 from npllm.sleep.mending import settle
 from npllm.sleep.protocol import Ending, Progress
 from npllm.sleep.supervisor import Ended, Sleeper, SleepError, SleeperState, describe
-from npllm.types import ConsolidationState, NpllmError, ServerState, StoreError, new_id
+from npllm.types import ConsolidationState, NpllmError, ServerState, StoreError, VersionState, new_id
 
 if TYPE_CHECKING:
     from npllm.memory.store import Store
@@ -241,6 +242,8 @@ class Scheduler:
         if since is not None and base and not await store.adapter_versions(base_fingerprint=base):
             since = None  # another base: all that is known is new to it
         new = sum(item.count for item in await store.contexts_with_new(since))
+        if done is not None and base:
+            new += left_by(await store.adapter_versions(base_fingerprint=base, state=VersionState.PUBLISHED), done)
         unfinished = (ConsolidationState.INTERRUPTED, ConsolidationState.RUNNING)  # the lock tells which one runs
         now = datetime.now(UTC)
         return Situation(

@@ -65,6 +65,7 @@ class Trainer:
         rehearsed: general code on which the adapter shall say what the base says, if the recipe gives that a weight;
             see `distillation`.
         preferred: learned beside the samples, if the recipe gives them a weight; the reference is the model as it is.
+            Where a sample does not fit into the time, the preference of the same experience is left out, too.
         penalty: on moving what mattered.
         inner: to validate with; may be empty.
         recipe: how.
@@ -133,9 +134,9 @@ class Trainer:
         earlier = position.seconds
         saved = started
         try:
-            self._refer()
             if not position.total:
                 self._begin(budget_s)
+            self._refer()
             stopped_by = "epochs" if position.total == len(self._plan) else "time"
             while not position.over:
                 # Asked here, not after the step: an interruption may have come between the two.
@@ -173,7 +174,14 @@ class Trainer:
     @property
     def rehearsed(self) -> Sequence[Sample]:
         """Of the general code, what is rehearsed: where the time does not suffice for all samples, a part of it."""
-        return self._rehearsed[: round(len(self._rehearsed) * self.position.samples / len(self._samples))]
+        position = self.position
+        share = position.samples / len(self._samples) * position.total / max(position.total, len(self._plan))
+        return self._rehearsed[: round(len(self._rehearsed) * share)]
+
+    @property
+    def learned(self) -> frozenset[int]:
+        """The numbers of the samples from which the adapter, as it is kept, has learned."""
+        return self._until(self.position.best_step if self._inner else self.position.step)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -198,8 +206,14 @@ class Trainer:
         position.samples, position.total = samples, min(len(self._plan), fit)
         position.first_inner = position.best_inner = first
 
+    def _until(self, steps: int) -> frozenset[int]:
+        """The numbers of the samples of the first so many steps."""
+        return frozenset(index for step in self._plan[:steps] for index in step)
+
     def _refer(self) -> None:
         """The preferences' log-probabilities before the first step, once; a checkpoint keeps them."""
+        planned = {-1, *self._until(self.position.total)}
+        self._preferred = [one for one in self._preferred if one.sample in planned]
         if self._preferred:
             reference = preferences.reference_of(self._model, self._preferred, self._stop, self._reference)
             recipe = self._recipe

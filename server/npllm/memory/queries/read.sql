@@ -30,6 +30,13 @@ WHERE e.owner = current_user AND e.created_at < :before
   AND (CAST(:context AS text) IS NULL OR e.contexts @> ARRAY[CAST(:context AS text)])
 ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
 
+-- name: experiences_among
+-- Those with these ids, newest first.
+SELECT e.*, p.path AS project FROM experiences e JOIN projects p ON p.id = e.project_id
+WHERE e.owner = current_user AND e.id = ANY(CAST(:ids AS uuid[]))
+  AND (CAST(:context AS text) IS NULL OR e.contexts @> ARRAY[CAST(:context AS text)])
+ORDER BY e.created_at DESC, e.id DESC LIMIT :limit;
+
 -- name: contexts_with_new
 -- How many experiences each context has gained since a moment (all if null).
 SELECT context, count(*) AS count FROM experiences

@@ -16,6 +16,7 @@ WITH rated AS MATERIALIZED (
     LEFT JOIN replay r ON r.experience_id = e.id AND r.context = :context AND r.base_fingerprint = :base_fingerprint
     WHERE e.owner = current_user AND e.contexts @> CAST(:belongs AS text[]) AND e.created_at < :before
       AND (btrim(e.final_text, E' \t\r\n') <> '' OR btrim(e.suggested, E' \t\r\n') <> '')
+      AND NOT (e.id = ANY(CAST(:exclude AS uuid[])))
       AND NOT EXISTS (SELECT 1 FROM held_out h WHERE h.experience_id = e.id AND h.context = :context)),
 whole AS MATERIALIZED (SELECT count(*) AS size, coalesce(max(priority), 1.0) AS highest FROM rated),
 massed AS (
