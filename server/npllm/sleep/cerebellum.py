@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -30,6 +30,7 @@ from npllm.sleep.files import TEMPORARY
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.meter import Meter
+from npllm.sleep.pending import new_since
 from npllm.sleep.plan import Plan
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Message, Phase
@@ -96,6 +97,16 @@ class CerebellumStep:
         else:
             self.share = settings.time_share
 
+    async def wanted(self, consolidation: UUID) -> bool:
+        """After `look`: whether `run` would have something to do. Raises Interrupted, StoreError."""
+        if self._origin is None:
+            return False
+        try:
+            found = await self._job(consolidation, *self._origin)
+        except ModelError:  # `run` says so in its report
+            return False
+        return not (found is None or isinstance(found, CerebellumReport))
+
     async def run(self, current: Consolidation) -> CerebellumReport | None:
         """After `look`: train, judge and publish; None where it is off, or has been decided in this consolidation.
 
@@ -114,10 +125,11 @@ class CerebellumStep:
 
     async def _job(self, consolidation: UUID, origin: Path, fingerprint: str) -> Job | CerebellumReport | None:
         versions = await self._store.cerebellum.versions(origin=fingerprint)
+        versions = [version for version in versions if version.state is not VersionState.FORGOTTEN]
         if any(version.consolidation_id == consolidation for version in versions):
             return None
         parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)
-        since = _new_since(parent)
+        since = new_since(versions)
         new = await self._store.experiences_since(since, limit=MOST_NEW, newest_first=True)
         old: list[Experience] = []
         if since is not None:
@@ -264,13 +276,6 @@ def _start(home: Path, parent: CerebellumVersion | None, origin: Path) -> Path:
         log.warning("the cerebellum in use cannot be learned on from, so it begins anew: %s", error)
         return origin
     return folder
-
-
-def _new_since(parent: CerebellumVersion | None) -> datetime | None:
-    """What is made at this time or later is new, counted from the version in use; None: everything."""
-    if parent is None or "until" not in parent.metrics:
-        return None
-    return datetime.fromtimestamp(parent.metrics["until"], UTC) + timedelta(microseconds=1)
 
 
 def _replayed(part: Part, old: Sequence[Experience], new_share: float, seed: str) -> tuple[Experience, ...]:

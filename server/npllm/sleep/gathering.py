@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from npllm import contexts
@@ -27,6 +27,7 @@ from npllm.sleep.dataset import Part, divide, old_wanted
 from npllm.sleep.gate import PER_SLICE, bytes_key, nll_key, watched
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
+from npllm.sleep.pending import new_since
 from npllm.sleep.plan import OldSlice
 from npllm.sleep.report import ContextReport, Verdict
 from npllm.types import AdapterVersion, Decision, Experience, VersionState
@@ -88,7 +89,7 @@ async def gather(
             continue
         parent = await _beginning(store, context, every, consolidation)
         acting = [replace(parent, state=VersionState.PUBLISHED)] if parent else []
-        start = _new_since(own or acting)
+        start = new_since(own or acting)
         new = await store.experiences_since(start, context=context, limit=MOST_NEW, newest_first=True)
         new = ignoring.learnable(new)
         if not new:
@@ -136,15 +137,6 @@ async def _beginning(
             if before is not None:
                 return before
     return None
-
-
-def _new_since(versions: Sequence[AdapterVersion]) -> datetime | None:
-    """What is made at this time or later is new; None: everything."""
-    # A version that was rolled back or forgotten does not count: what it alone had learned is new again.
-    published = [version for version in versions if version.state is VersionState.PUBLISHED]
-    known = [version.metrics["until"] for version in published if "until" in version.metrics]
-    # The experience at `until` itself was learned; timestamps have microseconds.
-    return datetime.fromtimestamp(max(known), UTC) + timedelta(microseconds=1) if known else None
 
 
 async def _old(
