@@ -24,7 +24,7 @@ from uuid import UUID
 
 from npllm.config import Config
 from npllm.memory.store import Store
-from npllm.sleep import project
+from npllm.sleep import another_base, cerebellum_pruning, project
 from npllm.sleep.dataset import Part, distinct, divide, file_of, teaches
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.ignoring import Ignoring
@@ -59,6 +59,7 @@ class Job:
         origin: fingerprint of the model that it grew from; `start`: the folder that it begins with now.
         parent: the version in use, or None.
         until: when the newest experience was made.
+        anew: it learns nothing: its say is chosen beside another base; `part` is what it had learned and held out.
     """
 
     origin: str
@@ -66,6 +67,7 @@ class Job:
     parent: CerebellumVersion | None
     part: Part
     until: datetime
+    anew: bool = False
 
 
 class CerebellumStep:
@@ -119,7 +121,15 @@ class CerebellumStep:
         _sweep(self._config.cerebellum_dir)
         try:
             found = await self._job(current.id, *self._origin)
-            return found if found is None or isinstance(found, CerebellumReport) else await self._learn(current, found)
+            if found is None or isinstance(found, CerebellumReport):
+                return found
+            made = await (self._ask_anew if found.anew else self._learn)(current, found)
+            if not (found.anew or made.published):
+                made = await self._ask_former(current, found, made)
+            every = await self._store.cerebellum.versions()
+            unneeded = cerebellum_pruning.spare(every, self._config.sleep.keep_rejected)
+            await asyncio.to_thread(cerebellum_pruning.prune, self._config.home, unneeded)
+            return made
         except ModelError as error:  # the adapters' part of the sleep stands
             return CerebellumReport(reason=str(error))
 
@@ -139,14 +149,46 @@ class CerebellumStep:
         look(self._stop)
         sleep = replace(self._config.sleep, epochs=1)  # no inner validation: the gate alone decides
         part = divide(new, (), sleep, seed=f"{consolidation}|{NAME}")
+        start = await asyncio.to_thread(_start, self._config.home, parent, origin)
         if isinstance(part, int):
-            return CerebellumReport(
+            return await self._beside_another(fingerprint, parent, start) or CerebellumReport(
                 reason=f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait.",
                 new=len(new),
             )
         part = replace(part, replay=_replayed(part, old, self._config.sleep.new_share, str(consolidation)))
-        start = await asyncio.to_thread(_start, self._config.home, parent, origin)
         return Job(fingerprint, start, parent, part, max(item.created_at for item in new))
+
+    async def _beside_another(self, origin: str, parent: CerebellumVersion | None, start: Path) -> Job | None:
+        """What the version in use is asked by, where its say was found for another base than the present one."""
+        since = new_since([parent] if parent else [])
+        if parent is None or since is None or start != self._config.home / parent.folder:
+            return None
+        if not await asyncio.to_thread(another_base.other, self._config, start):
+            return None
+        old = await self._store.experiences_before(since, limit=MOST_OLD)
+        old = Ignoring(self._config.memory.ignore).learnable(old)
+        part = another_base.part_of(self._config, start, old)
+        return None if part is None else Job(origin, start, parent, part, old[0].created_at, anew=True)
+
+    async def _ask_former(self, current: Consolidation, job: Job, made: CerebellumReport) -> CerebellumReport:
+        """The report on what was rejected, after the version that stays in use was asked about another base."""
+        try:
+            beside = await self._beside_another(job.origin, job.parent, job.start)
+            said = (await self._ask_anew(current, beside)).reason if beside else ""
+        except ModelError as error:
+            said = str(error)
+        return replace(made, reason=f"{made.reason} {said}".rstrip())
+
+    async def _ask_anew(self, current: Consolidation, job: Job) -> CerebellumReport:
+        assert job.parent is not None
+        meter = Meter(self._tell, NAME, 1.0 - self.share, self.share)
+        meter.phase(Phase.PREPARING)
+        off_limits = await self._store.forgetting.off_limits()
+        passages = await asyncio.to_thread(self._passages, job, str(current.id), off_limits)
+        said = await another_base.ask_anew(
+            *(self._store, self._config, job.parent, job.part, passages, current.id, self._stop, meter)
+        )
+        return CerebellumReport(reason=said)
 
     async def _learn(self, current: Consolidation, job: Job) -> CerebellumReport:
         began = time.monotonic()
