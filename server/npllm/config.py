@@ -146,7 +146,7 @@ class SleepConfig:
     max_holdout: int = 100  # held-out texts of a sleep, so that judging ends
     max_forgetting: float = 0.02  # that older slices may become less likely, of their nats, counted from their best
     max_general_loss: float = 0.01  # that general code may become less likely, of its nats, counted from its best
-    keep_rejected: int = 3  # rejected adapters of a context whose weights are kept
+    keep_rejected: int = 3  # rejected adapters of a context, and cerebellums, whose weights are kept
     checkpoint_s: float = 20.0  # seconds between checkpoints
     seed: int = 0  # of what is held out and in which order is learned
 

@@ -20,6 +20,7 @@ SLEEP_PARENT = (
     "machine.py",
     "mending.py",
     "page.py",
+    "pending.py",
     "plots.py",
     "process.py",
     "protocol.py",

@@ -35,8 +35,8 @@ class Taint:
         return frozenset(version.id for version in versions if self._learned(version, ids))
 
     def usable(self, version: Version) -> bool:
-        """Whether a version's files are there, with a manifest."""
-        return self._data(version) is not None
+        """Whether a version's files are there: a manifest, and weights, which not all of the older ones keep."""
+        return self._data(version) is not None and any((self._home / version.folder).glob("*.safetensors"))
 
     def _learned(self, version: Version, ids: frozenset[UUID]) -> bool:
         data = self._data(version)

@@ -92,9 +92,12 @@ class Consolidations(Part):
 
         await self._database.run(operation)
 
-    async def last_consolidation(self, state: ConsolidationState | None = None) -> Consolidation | None:
-        """The newest sleep, of one state or of any."""
-        row = await self._one("last_consolidation", state=None if state is None else state.value)
+    async def last_consolidation(
+        self, state: ConsolidationState | None = None, *, base_fingerprint: str | None = None
+    ) -> Consolidation | None:
+        """The newest sleep, of one state or of any, for one base or for any."""
+        wanted = None if state is None else state.value
+        row = await self._one("last_consolidation", state=wanted, base_fingerprint=base_fingerprint)
         return None if row is None else version_rows.consolidation(row)
 
     async def consolidation(self, id: UUID) -> Consolidation | None:

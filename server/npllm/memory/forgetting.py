@@ -161,6 +161,15 @@ class Forgetting:
 
         return await self._database.run(operation)
 
+    async def last(self) -> datetime | None:
+        """When something was forgotten last; None: never."""
+
+        async def operation(connection: Connection) -> datetime | None:
+            found: datetime | None = await QUERIES.last_forgetting(connection)
+            return found
+
+        return await self._database.run(operation)
+
     async def finished(self) -> None:
         """Nothing is left in files."""
 

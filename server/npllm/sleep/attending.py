@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -28,6 +28,7 @@ from npllm.sleep.files import TEMPORARY
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.meter import Meter
+from npllm.sleep.pending import new_since
 from npllm.sleep.protocol import Message, Phase
 from npllm.sleep.report import ContextReport, Verdict
 from npllm.types import AdapterVersion, AttentionVersion, Experience, ModelError, Snippet, VersionState, new_id
@@ -79,7 +80,7 @@ async def consolidate(
     if not config.attention.enabled:
         return ()
     versions = await store.attention_versions(fingerprint)
-    if any(version.consolidation_id == consolidation for version in versions):
+    if _decided(versions, consolidation):
         return ()  # an earlier part of this sleep has done it
     try:
         task = await _gather(store, config, fingerprint, consolidation, versions, stop)
@@ -95,6 +96,18 @@ async def consolidate(
     return (report,)
 
 
+async def wanted(store: Store, config: Config, fingerprint: str, consolidation: UUID, stop: threading.Event) -> bool:
+    """Whether there is enough to learn gains from. Raises Interrupted, StoreError."""
+    if not config.attention.enabled:
+        return False
+    versions = await store.attention_versions(fingerprint)
+    return isinstance(await _gather(store, config, fingerprint, consolidation, versions, stop), Task)
+
+
+def _decided(versions: Sequence[AttentionVersion], consolidation: UUID) -> bool:
+    return any(one.consolidation_id == consolidation and one.state is not VersionState.FORGOTTEN for one in versions)
+
+
 async def _gather(
     store: Store,
     config: Config,
@@ -104,8 +117,7 @@ async def _gather(
     stop: threading.Event,
 ) -> Task | ContextReport:
     """The new experiences whose prompts held something remembered, divided, with what they held."""
-    known = [v.metrics["until"] for v in versions if v.state is not VersionState.REJECTED and "until" in v.metrics]
-    since = datetime.fromtimestamp(max(known), UTC) + timedelta(microseconds=1) if known else None
+    since = new_since(versions)
     ignoring = Ignoring(config.memory.ignore)
     with_memories = await store.experiences_with_memories(since, limit=MOST)
     found = {item: ids for item, ids in with_memories if not ignoring.leaves_alone(item.place)}

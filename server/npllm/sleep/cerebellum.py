@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -25,13 +25,14 @@ from uuid import UUID
 from npllm.config import Config
 from npllm.memory.cerebellum import CONTEXT as NAME  # its folder among the checkpoints, and what progress is told of
 from npllm.memory.store import Store
-from npllm.sleep import leftover, project
+from npllm.sleep import another_base, cerebellum_pruning, leftover, project
 from npllm.sleep.dataset import Part, divide
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import MOST_APART, drawn, older
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.meter import Meter
+from npllm.sleep.pending import new_since
 from npllm.sleep.plan import OldSlice, Plan
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Message, Phase
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_NEW = 4000  # experiences that are looked at
+MOST_OLD = 4000  # that a version which only is asked anew had learned or held out
 MEASURE_SHARE = 0.1  # of the training's time, at most, to see what surprises it still
 LINEAGE = (VersionState.PUBLISHED, VersionState.RETIRED)
 CHARACTERS = 3  # of a passage, for each token that an example may have
@@ -62,6 +64,7 @@ class Job:
         until: when the newest experience was made.
         slices, judged_again, apart: as of an adapter's job.
         lineage: the metrics of its earlier versions.
+        anew: it learns nothing: its say is chosen beside another base; `part` is what it had learned and held out.
     """
 
     origin: str
@@ -73,6 +76,7 @@ class Job:
     judged_again: tuple[Experience, ...] = ()
     apart: tuple[Experience, ...] = ()
     lineage: tuple[Mapping[str, float], ...] = ()
+    anew: bool = False
 
 
 class CerebellumStep:
@@ -104,6 +108,16 @@ class CerebellumStep:
         else:
             self.share = settings.time_share
 
+    async def wanted(self, consolidation: UUID) -> bool:
+        """After `look`: whether `run` would have something to do. Raises Interrupted, StoreError."""
+        if self._origin is None:
+            return False
+        try:
+            found = await self._job(consolidation, *self._origin)
+        except ModelError:  # `run` says so in its report
+            return False
+        return not (found is None or isinstance(found, CerebellumReport))
+
     async def run(self, current: Consolidation) -> CerebellumReport | None:
         """After `look`: train, judge and publish; None where it is off, or has been decided in this consolidation.
 
@@ -116,12 +130,21 @@ class CerebellumStep:
         _sweep(self._config.cerebellum_dir)
         try:
             found = await self._job(current.id, *self._origin)
-            return found if found is None or isinstance(found, CerebellumReport) else await self._learn(current, found)
+            if found is None or isinstance(found, CerebellumReport):
+                return found
+            made = await (self._ask_anew if found.anew else self._learn)(current, found)
+            if not (found.anew or made.published):
+                made = await self._ask_former(current, found, made)
+            every = await self._store.cerebellum.versions()
+            unneeded = cerebellum_pruning.spare(every, self._config.sleep.keep_rejected)
+            await asyncio.to_thread(cerebellum_pruning.prune, self._config.home, unneeded)
+            return made
         except ModelError as error:  # the adapters' part of the sleep stands
             return CerebellumReport(reason=str(error))
 
     async def _job(self, consolidation: UUID, origin: Path, fingerprint: str) -> Job | CerebellumReport | None:
         versions = await self._store.cerebellum.versions(origin=fingerprint)
+        versions = [version for version in versions if version.state is not VersionState.FORGOTTEN]
         if any(version.consolidation_id == consolidation for version in versions):
             return None
         parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)
@@ -129,7 +152,7 @@ class CerebellumStep:
             return CerebellumReport(
                 reason=f"{parent.id} is pinned, so nothing is learned (`npllm adapters unpin {parent.id.hex[-8:]}`)."
             )
-        since = _new_since(parent)
+        since = new_since(versions)
         new = await self._store.experiences_since(since, limit=MOST_NEW, newest_first=True)
         left: list[UUID] = []
         if parent is not None and since is not None:
@@ -148,17 +171,49 @@ class CerebellumStep:
         part = divide(
             [one for one in new if one.id not in taken], old, sleep, seed=seed, apart=apart, versions=len(lineage)
         )
+        start = await asyncio.to_thread(_start, self._config.home, parent, origin)
         if isinstance(part, int):
-            return CerebellumReport(
+            return await self._beside_another(fingerprint, parent, start) or CerebellumReport(
                 reason=f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait.",
                 new=len(new),
             )
-        start = await asyncio.to_thread(_start, self._config.home, parent, origin)
         slices, texts = await older(self._store, NAME, lineage, seed)
         until = max(item.created_at for item in new)
         until = max(until, since) if since is not None else until  # all that is new may have been left over
         metrics = tuple(version.metrics for version in lineage)
         return Job(fingerprint, start, parent, part, until, slices, texts, tuple(apart), metrics)
+
+    async def _beside_another(self, origin: str, parent: CerebellumVersion | None, start: Path) -> Job | None:
+        """What the version in use is asked by, where its say was found for another base than the present one."""
+        since = new_since([parent] if parent else [])
+        if parent is None or since is None or start != self._config.home / parent.folder:
+            return None
+        if not await asyncio.to_thread(another_base.other, self._config, start):
+            return None
+        old = await self._store.experiences_before(since, limit=MOST_OLD)
+        old = Ignoring(self._config.memory.ignore).learnable(old)
+        part = another_base.part_of(self._config, start, old)
+        return None if part is None else Job(origin, start, parent, part, old[0].created_at, anew=True)
+
+    async def _ask_former(self, current: Consolidation, job: Job, made: CerebellumReport) -> CerebellumReport:
+        """The report on what was rejected, after the version that stays in use was asked about another base."""
+        try:
+            beside = await self._beside_another(job.origin, job.parent, job.start)
+            said = (await self._ask_anew(current, beside)).reason if beside else ""
+        except ModelError as error:
+            said = str(error)
+        return replace(made, reason=f"{made.reason} {said}".rstrip())
+
+    async def _ask_anew(self, current: Consolidation, job: Job) -> CerebellumReport:
+        assert job.parent is not None
+        meter = Meter(self._tell, NAME, 1.0 - self.share, self.share)
+        meter.phase(Phase.PREPARING)
+        off_limits = await self._store.forgetting.off_limits()
+        passages = await asyncio.to_thread(self._passages, job, str(current.id), off_limits)
+        said = await another_base.ask_anew(
+            *(self._store, self._config, job.parent, job.part, passages, current.id, self._stop, meter)
+        )
+        return CerebellumReport(reason=said)
 
     async def _learn(self, current: Consolidation, job: Job) -> CerebellumReport:
         began = time.monotonic()
@@ -301,13 +356,6 @@ def _start(home: Path, parent: CerebellumVersion | None, origin: Path) -> Path:
         log.warning("the cerebellum in use cannot be learned on from, so it begins anew: %s", error)
         return origin
     return folder
-
-
-def _new_since(parent: CerebellumVersion | None) -> datetime | None:
-    """What is made at this time or later is new, counted from the version in use; None: everything."""
-    if parent is None or "until" not in parent.metrics:
-        return None
-    return datetime.fromtimestamp(parent.metrics["until"], UTC) + timedelta(microseconds=1)
 
 
 def _report(

@@ -26,7 +26,7 @@ from npllm.config import Config
 from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
 from npllm.models.manifest import WEIGHTS
-from npllm.sleep import archive, attending, details, leftover, policy_learning, project, rehearsal
+from npllm.sleep import archive, attending, details, leftover, needs, policy_learning, project, rehearsal
 from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
@@ -96,12 +96,13 @@ class Sleep:
         checkpoints = self._config.checkpoints_dir / str(current.id)
         _sweep(self._config.adapters_dir, self._config.checkpoints_dir, keep=checkpoints)
         jobs, waiting = await gather(self._store, self._config, base, current.id, self._stop)
-        if not jobs and unfinished is None:
+        cerebellum = CerebellumStep(self._store, self._config, self._tell, checkpoints, self._stop)
+        await cerebellum.look()
+        wanted = bool(jobs) or unfinished is not None
+        if not (wanted or await needs.others(self._store, self._config, base, current.id, cerebellum, self._stop)):
             text = " ".join(part.text for part in waiting) or "There is nothing new to learn."
             return Finished(Ending.NOTHING, text)
         report = await self._mark(current, ConsolidationState.RUNNING, report)
-        cerebellum = CerebellumStep(self._store, self._config, self._tell, checkpoints, self._stop)
-        await cerebellum.look()
         try:
             gains = await attending.consolidate(self._store, self._config, base, current.id, self._stop, self._tell)
             report = replace(report, contexts=(*report.contexts, *gains))

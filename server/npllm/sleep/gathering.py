@@ -17,7 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from npllm import contexts
@@ -30,6 +30,7 @@ from npllm.sleep.gate import PER_SLICE, best_of, watched
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.leftover import untrained
+from npllm.sleep.pending import new_since
 from npllm.sleep.plan import OldSlice
 from npllm.sleep.report import ContextReport, Verdict
 from npllm.types import AdapterVersion, CerebellumVersion, Decision, Experience, VersionState
@@ -92,7 +93,7 @@ async def gather(
             continue
         parent = await _beginning(store, context, every, consolidation)
         acting = [replace(parent, state=VersionState.PUBLISHED)] if parent else []
-        start = _new_since(own or acting)
+        start = new_since(own or acting)
         new = await store.experiences_since(start, context=context, limit=MOST_NEW, newest_first=True)
         left = await _left(store, config, own or acting, context, MOST_NEW - len(new))
         new = ignoring.learnable([*new, *left])
@@ -143,15 +144,6 @@ async def _beginning(
             if before is not None:
                 return before
     return None
-
-
-def _new_since(versions: Sequence[AdapterVersion]) -> datetime | None:
-    """What is made at this time or later is new; None: everything."""
-    # A version that was rolled back or forgotten does not count: what it alone had learned is new again.
-    published = [version for version in versions if version.state is VersionState.PUBLISHED]
-    known = [version.metrics["until"] for version in published if "until" in version.metrics]
-    # The experience at `until` itself was learned; timestamps have microseconds.
-    return datetime.fromtimestamp(max(known), UTC) + MOMENT if known else None
 
 
 async def _left(

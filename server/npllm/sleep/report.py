@@ -223,9 +223,10 @@ class Report:
     @property
     def text(self) -> str:
         """One sentence a context."""
-        lines = [part.text for part in self.contexts] or ["Nothing was consolidated."]
+        lines = [part.text for part in self.contexts]
         lines += [self.cerebellum.text] if self.cerebellum else []
-        return "\n".join([*lines, *(line for line in (self.policy, self.problem) if line)])
+        lines += [line for line in (self.policy, self.problem) if line]
+        return "\n".join(lines or ["Nothing was consolidated."])
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from npllm.config import Config
 from npllm.sleep.drowsiness import Situation, drowsiness
-from npllm.sleep.leftover import left_by
 from npllm.sleep.machine import Machine, hindrance
 from npllm.sleep.mending import settle
+from npllm.sleep.pending import pending
 from npllm.sleep.protocol import Ending, Progress
 from npllm.sleep.supervisor import Ended, Sleeper, SleepError, SleeperState, describe
-from npllm.types import ConsolidationState, NpllmError, ServerState, StoreError, VersionState, new_id
+from npllm.types import ConsolidationState, NpllmError, ServerState, StoreError, new_id
 
 if TYPE_CHECKING:
     from npllm.memory.store import Store
@@ -71,6 +71,7 @@ class Scheduler:
         self._told_at = 0.0
         self._started_at: datetime | None = None
         self._ended_at: datetime | None = None
+        self._in_vain: datetime | None = None  # when the last sleep that found nothing to do began
         self._failed_at: datetime | None = None
         self._failures = 0
         self._problem = ""
@@ -127,6 +128,7 @@ class Scheduler:
         """New settings, for the next decision and the next sleep."""
         self._config = config
         self._sleeper.config = config
+        self._in_vain = None  # by other settings there may be something
         self._told = None  # other windows should hear whether we let them sleep
 
     def start(self) -> None:
@@ -236,19 +238,11 @@ class Scheduler:
 
     async def _situation(self, store: Store, active: datetime) -> Situation:
         last = await store.last_consolidation()
-        done = await store.last_consolidation(ConsolidationState.DONE)
-        since = done.started_at if done else None
-        base = self._base()
-        if since is not None and base and not await store.adapter_versions(base_fingerprint=base):
-            since = None  # another base: all that is known is new to it
-        new = sum(item.count for item in await store.contexts_with_new(since))
-        if done is not None and base:
-            new += left_by(await store.adapter_versions(base_fingerprint=base, state=VersionState.PUBLISHED), done)
         unfinished = (ConsolidationState.INTERRUPTED, ConsolidationState.RUNNING)  # the lock tells which one runs
         now = datetime.now(UTC)
         return Situation(
             idle_s=(now - active).total_seconds(),
-            new=new,
+            new=await pending(store, self._base(), self._in_vain),
             interrupted=last is not None and last.state in unfinished,
             tried=self._ended_at is not None and self._ended_at >= active,
             failed_ago_s=(now - self._failed_at).total_seconds() if self._failed_at else None,
@@ -299,6 +293,8 @@ class Scheduler:
         elif ended.ending is not Ending.INTERRUPTED:
             self._failures = 0
             self._ended_at = now
+            if ended.ending is Ending.NOTHING:
+                self._in_vain = self._started_at
         store = self._store()
         if store is not None and self._settling is None:
             self._settling = asyncio.create_task(self._settle(store), name="settling")

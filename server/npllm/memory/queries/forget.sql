@@ -109,6 +109,9 @@ INSERT INTO forgettings (id) VALUES (:id) ON CONFLICT DO NOTHING;
 -- name: unfinished_forgettings$
 SELECT count(*) FROM forgettings WHERE owner = current_user AND NOT done;
 
+-- name: last_forgetting$
+SELECT max(at) FROM forgettings WHERE owner = current_user;
+
 -- name: finish_forgettings!
 UPDATE forgettings SET done = true WHERE owner = current_user AND NOT done;
 

@@ -38,9 +38,10 @@ VALUES (:id, :state, :started_at, :ended_at, CAST(CAST(:report AS text) AS jsonb
 ON CONFLICT (id, owner) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, report = excluded.report;
 
 -- name: last_consolidation^
--- The newest sleep, in one state or in any (null).
+-- The newest sleep, in one state or in any (null), beside one base or any (null).
 SELECT * FROM consolidations
 WHERE owner = current_user AND (CAST(:state AS text) IS NULL OR state = :state)
+  AND (CAST(:base_fingerprint AS text) IS NULL OR report ->> 'base_fingerprint' = :base_fingerprint)
 ORDER BY started_at DESC, id DESC LIMIT 1;
 
 -- name: pin_version!
