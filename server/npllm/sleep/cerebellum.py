@@ -26,6 +26,7 @@ from npllm.config import Config
 from npllm.memory.store import Store
 from npllm.sleep import project
 from npllm.sleep.dataset import Part, distinct, divide, file_of, teaches
+from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
@@ -138,7 +139,7 @@ class CerebellumStep:
 
     async def _learn(self, current: Consolidation, job: Job) -> CerebellumReport:
         began = time.monotonic()
-        meter = Meter(self._tell, NAME, 1.0 - self.share, self.share)
+        meter = Meter(self._tell, NAME, 1.0 - self.share, self.share, Curve(self._folder))
         meter.phase(Phase.PREPARING)
         plan, experiences, passages = await self._planned(job)
         off_limits = await self._store.forgetting.off_limits()
@@ -152,6 +153,7 @@ class CerebellumStep:
         )
         position = await asyncio.to_thread(learner.train)
         verdict = await asyncio.to_thread(learner.judge)
+        await asyncio.to_thread(learner.tell)
         calibration = await asyncio.to_thread(learner.calibrate, verdict)
         known = await asyncio.to_thread(learner.known) if verdict.passed else []
         look(self._stop)
