@@ -103,7 +103,8 @@ async def test_it_sleeps_is_published_and_serves_and_no_base_matters(
     told = record.details_of("cerebellum")
     assert [point.step for point in told.curve] == list(range(1, made.steps + 1)), "over both parts of the sleep"
     assert sum(source.texts for source in told.sources) == made.new + made.old
-    assert told.quotes and any(quote.before != quote.after for quote in told.quotes)
+    wrote = {str(item.id): item.final_text for item in morning}
+    assert len(told.quotes) == min(5, made.held_out) and all(one.wrote == wrote[one.id] for one in told.quotes)
     assert {quote.id for quote in told.quotes} <= set(read_manifest(config.home / version.folder).data["held_out"])
     assert "(cerebellum), drawn by chance" in record.text and "Learned from (cerebellum):" in record.text
     manifest = read_manifest(config.home / version.folder)

@@ -57,7 +57,7 @@ def _report(home: Path, args: argparse.Namespace) -> int:
     if record is None:
         if args.id:
             raise SleepError(f"There is no report of one sleep {args.id}; `npllm sleep report --list` lists them.")
-        raise SleepError("There is no report yet; each sleep that ends writes one.")
+        raise SleepError("There is no report yet; a sleep that comes to its end writes one.")
     if args.html is not None:
         try:
             args.html.write_text(page(record), encoding="utf-8")
