@@ -116,7 +116,7 @@ class SleepConfig:
     enabled: bool = True  # fall asleep by itself
     idle_s: float = 600.0  # seconds without activity in any window
     min_experiences: int = 20  # new ones since the last sleep
-    max_minutes: float = 20.0  # the longest sleep
+    max_minutes: float = 20.0  # bounds the training; judging has no deadline, see docs/settings.md
     threads: int = 0  # 0 = all cores but one, at least 1
     nice: int = 10  # CPU priority of the sleeping child, 0 to 19 (lowest)
     min_battery: int = 50  # percent; on battery below it nobody sleeps. 0 = whatever the battery says

@@ -28,7 +28,7 @@ from npllm.models.fim import PromptBuilder, PromptParts, choose
 from npllm.models.manifest import read_manifest
 from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
-from npllm.sleep import gathering
+from npllm.sleep import archive, gathering
 from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.protocol import Ending, Phase
@@ -100,6 +100,15 @@ async def test_it_sleeps_is_published_and_serves_and_no_base_matters(
     assert "cerebellum: published" in ended.report.text and "Beside the base they went from" in ended.report.text
     (version,) = await store.cerebellum.versions()
     assert (version.state, str(version.id)) == (VersionState.PUBLISHED, made.version)
+    record = archive.newest(config.home)
+    assert record is not None and record.report == ended.report and record.run != record.id, "it was gone on with"
+    told = record.details_of("cerebellum")
+    assert [point.step for point in told.curve] == list(range(1, made.steps + 1)), "over both parts of the sleep"
+    assert sum(source.texts for source in told.sources) == made.new + made.old
+    wrote = {str(item.id): item.final_text for item in morning}
+    assert len(told.quotes) == min(5, made.held_out) and all(one.wrote == wrote[one.id] for one in told.quotes)
+    assert {quote.id for quote in told.quotes} <= set(read_manifest(config.home / version.folder).data["held_out"])
+    assert "(cerebellum), drawn by chance" in record.text and "Learned from (cerebellum):" in record.text
     manifest = read_manifest(config.home / version.folder)
     learned, held_out = set(manifest.data["learned"]), set(manifest.data["held_out"])
     assert learned and held_out and learned.isdisjoint(held_out)

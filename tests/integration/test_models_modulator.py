@@ -206,7 +206,7 @@ async def test_a_better_policy_is_published_and_swapped_into_the_running_engine(
         await decisions(store, base, 900, (0.0, 1.0, 0.0))
         consolidation = new_id()
         told_of = await policy_learning.learn(store, config, fingerprint, consolidation, NEVER)
-        assert "published" in told_of and "920 decisions" in told_of
+        assert "published" in told_of and "920 decisions" in told_of and "doubly robust" in told_of
         (version,) = await store.policies.versions(fingerprint)
         assert version.state is VersionState.PUBLISHED and version.metrics["gain_low"] > 0
 

@@ -18,7 +18,9 @@ from npllm.memory.store import Store
 from npllm.models.attention import WEIGHTS, Gains, Neuromodulation
 from npllm.models.base import Base
 from npllm.models.manifest import read_manifest, sha256_file
+from npllm.sleep import archive
 from npllm.sleep.attending import NAME
+from npllm.sleep.page import page
 from npllm.sleep.protocol import Ending, Phase, Progress
 from npllm.sleep.report import ContextReport, Verdict
 from npllm.sleep.supervisor import Ended, Sleeper
@@ -110,6 +112,12 @@ async def test_a_morning_with_memories_is_learned_judged_and_published(store: St
     assert version.state is expected
     assert Verdict(expected.value) is part.verdict
     assert not list(config.attention_dir.glob(".tmp-*"))
+    record = archive.newest(config.home)
+    assert record is not None and record.run == record.id
+    told = record.details_of(NAME)
+    assert [point.step for point in told.curve] == list(range(1, part.steps + 1))
+    assert sum(source.texts for source in told.sources) == part.new
+    assert f'<h2>{NAME} <span class="badge {expected.value}">' in page(record)
 
     # A second day: what is published is learned on from, and its experiences are not new any more.
     await store.write(with_memories(COUNT, days=1))
@@ -128,7 +136,10 @@ async def test_sent_away_it_goes_on_and_decides_once(store: Store, config: Confi
     await store.write(with_memories(COUNT))
     ended = await sleep(config, lambda at: at.context == NAME and at.phase is Phase.LEARNING and at.step >= 2)
     assert ended.ending is Ending.INTERRUPTED, (ended, log_of(config))
-    assert [file.name for file in config.checkpoints_dir.glob(f"*/{NAME}/*")] == ["state.safetensors"]
+    assert [file.name for file in sorted(config.checkpoints_dir.glob(f"*/{NAME}/*"))] == [
+        "curve.jsonl",
+        "state.safetensors",
+    ]
     ended = await sleep(config, lambda at: at.context != NAME and at.phase is Phase.LEARNING)
     assert ended.ending is Ending.INTERRUPTED, (ended, log_of(config))
     steps: list[Progress] = []

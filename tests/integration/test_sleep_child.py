@@ -86,6 +86,15 @@ def niceness(pid: int) -> set[int]:
     return found
 
 
+def io_classes(pid: int) -> set[int]:
+    """Of a process's threads."""
+    found = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.add(psutil.Process(int(thread.name)).ionice().ioclass)
+    return found
+
+
 def log_of(config: Config) -> str:
     file = config.home / "logs" / "sleep.log"
     return file.read_text(encoding="utf-8") if file.exists() else ""
@@ -427,6 +436,8 @@ async def test_idle_it_falls_asleep_by_itself_and_a_keystroke_wakes_it(store: St
     assert "learning language:python" in scheduler.message
     pid = scheduler._sleeper.pid
     assert pid is not None
+    if sys.platform == "linux":
+        assert io_classes(pid) == {psutil.IOPRIO_CLASS_IDLE}, "every thread uses the disk when nobody else does"
 
     scheduler.activity()
     assert scheduler.state is ServerState.WAKING, "at once, while the child packs up"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from npllm.models import examples
+from npllm.models import examples, plastic
 from npllm.models.base import Base
 from npllm.models.decoding import complete
 from npllm.models.fim import PromptBuilder, choose
@@ -18,7 +18,7 @@ from npllm.sleep import lora
 from npllm.sleep import quotes as module
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.lora import Layers, Shape
-from npllm.sleep.quotes import quotes
+from npllm.sleep.quotes import quotes, quotes_of_two
 from tests.fixtures_sleep import experience
 
 PLACE = "def area(width, height):\n    return "
@@ -64,6 +64,24 @@ def test_both_versions_complete_the_same_places(practised_model: Path, tmp_path:
     assert [(quote.before, quote.after) for quote in later] == [(quote.before, quote.after) for quote in found]
     assert adapted.active_adapter == "default" and list(adapted.peft_config) == ["default"]
     assert base.digest() == digest
+
+
+def test_two_models_complete_the_same_places_each_as_it_is(practised_model: Path, tiny_model: Path) -> None:
+    """As the cerebellum before and after a sleep: with what stands before the output layer of each."""
+    old, new = (Base.load(str(model), device="cpu", threads=1, shared=False) for model in (tiny_model, practised_model))
+    builder = PromptBuilder(new.tokenizer, choose(new.tokenizer), 256)
+    stop = threading.Event()
+    found = quotes_of_two(old, new, HELD_OUT, builder, stop, seed="1")
+    base, adapted, _ = made(practised_model, "output", 3.0)
+    wanted = quotes(base, adapted, None, HELD_OUT, builder, stop, seed="1")
+    assert [(quote.id, quote.after) for quote in found] == [(quote.id, quote.before) for quote in wanted]
+    assert all(quote.before != quote.after for quote in found)
+    swapped = quotes_of_two(new, old, HELD_OUT, builder, stop, seed="1")
+    assert [(quote.before, quote.after) for quote in swapped] == [(quote.after, quote.before) for quote in found]
+    width = new.model.config.hidden_size
+    plastic.attach(new.model, plastic.PlasticLayer(-10 * torch.eye(width)))
+    changed = quotes_of_two(old, new, HELD_OUT, builder, stop, seed="1")
+    assert all(one.after != other.after for one, other in zip(found, changed, strict=True))
 
 
 def test_the_time_is_bounded_and_the_person_comes_first(practised_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

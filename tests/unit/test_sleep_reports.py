@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import stat
 import xml.etree.ElementTree as ElementTree
@@ -18,7 +19,7 @@ from npllm.sleep.details import Curve
 from npllm.sleep.page import page
 from npllm.sleep.project import Passage
 from npllm.sleep.record import Details, Point, Quote, Record, Source
-from npllm.sleep.report import ContextReport, Report, SliceKind, SliceReport, Verdict
+from npllm.sleep.report import CerebellumReport, ContextReport, Report, SliceKind, SliceReport, Verdict
 from npllm.types import new_id
 from tests.fixtures_sleep import experience
 
@@ -80,6 +81,94 @@ def test_a_page_tells_of_a_sleep_that_failed_or_made_nothing() -> None:
     failed = replace(record(), report=Report("b", "f", problem="The disk is full."), details=())
     assert "The disk is full." in page(failed) and "Nothing was consolidated" in page(failed)
     assert "The disk is full." in failed.text
+
+
+def cerebellum(*, published: bool = True, **changes: object) -> CerebellumReport:
+    values = {
+        "reason": f"Likelier than before {EVIL}",
+        "version": "c1",
+        "published": published,
+        "new": 11,
+        "old": 5,
+        "passages": 7,
+        "held_out": 31,
+        "nll_before": math.log(2),
+        "nll_after": math.log(2) / 2,
+        "gain": 0.5,
+        "gain_low": 0.31,
+        "gain_high": 0.62,
+        "nll_plain": math.log(2) * 0.75,
+        "nll_plastic": math.log(2) / 2,
+        "nll_zeroed": math.log(2) * 0.8,
+        "plastic": True,
+        "threshold": 0.43,
+        "judged_lines": 90,
+        "answered": 40,
+        "right": 36,
+        "share": 0.35,
+        "way": 0.75,
+        "beside_before": math.log(2) * 0.9,
+        "beside_after": math.log(2) * 0.45,
+        "beside_low": 0.21,
+        "beside_high": 0.72,
+        "patterns": 17,
+        "steps": 3,
+        "tokens": 1234,
+        **changes,
+    }
+    return CerebellumReport(**values)  # type: ignore[arg-type]
+
+
+def with_cerebellum(part: CerebellumReport) -> Record:
+    """A sleep in which nothing but the cerebellum had a part."""
+    made = record()
+    details = tuple(replace(one, context="cerebellum") for one in made.details)
+    return replace(made, report=Report("b", "f", cerebellum=part), details=details)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_page_tells_of_the_cerebellum_what_the_text_does(published: bool) -> None:
+    made = with_cerebellum(cerebellum(published=published))
+    shown, verdict = page(made), "published" if published else "rejected"
+    assert f'<h2>cerebellum <span class="badge {verdict}">{verdict}</span></h2>' in shown
+    assert "<script" not in shown and "Likelier than before &lt;/pre&gt;" in shown
+    share = "it has 35% of the say" if published else "The base writes as before"
+    for word in ("11 new and 5 old", "7 passages", "31 held-out", share, "confidence of 0.43 on", "36 of 40 right"):
+        assert word in shown and word in made.text, word
+    for word in ("1.000 before, 0.500 now", "0.900 to 0.450", "75% of what it learned", "17 frequent", "1234 tokens"):
+        assert word in shown, word
+    for word in ("serves", "0.750 without", "0.500 with", "0.800 with its trace zeroed"):
+        assert word in shown, word
+    for interval in ("+50.0% (+31.0% to +62.0%)", "+50.0% (+21.0% to +72.0%)"):
+        assert interval in shown, interval
+    assert len(re.findall("<svg", shown)) == 3, "gains, loss, speed"
+    assert "src/a.py" in shown and "<th>before</th>" in shown and "Learned from 2 files" in shown
+    assert "Learned from (cerebellum):" in made.text and "  before    | " in made.text
+    assert "Nothing was consolidated" not in shown + made.text
+
+
+def test_a_cerebellum_without_say_reflexes_or_layer_is_told_of_as_such() -> None:
+    none = {"threshold": None, "share": 0.0, "nll_plastic": None, "nll_zeroed": None, "plastic": False}
+    shown = page(with_cerebellum(cerebellum(**none, beside_before=None, beside_after=None)))
+    for word in ("No reflexes: among 90", "The base writes without it", "does not serve (0.750 without)"):
+        assert word in shown, word
+    assert "zeroed" not in shown and "Beside the base they went" not in shown
+    waits = with_cerebellum(CerebellumReport("4 new experiences; 60 are needed."))
+    assert 'badge waiting">waiting' in page(waits) and "60 are needed" in page(waits)
+    assert "Nothing was consolidated" in page(waits) and "Nothing was consolidated" in waits.text
+
+
+def test_a_page_tells_of_the_modulator_and_of_attention() -> None:
+    policy = f"modulator: rejected. Mean reward (doubly robust estimate) 0.1 to 0.2. {EVIL}"
+    attention = ContextReport("attention", Verdict.REJECTED, "Not likelier.", held_out=30, gain_low=-0.1, gain_high=0.2)
+    made = replace(record(), report=Report("b", "f", policy=policy))
+    shown = page(made)
+    assert "<h2>modulator</h2>\n<p>rejected. Mean reward (doubly robust estimate) 0.1 to 0.2." in shown
+    assert "<script" not in shown and "Nothing was consolidated" not in shown + made.text
+    assert policy in made.text
+    shown = page(replace(made, report=Report("b", "f", (attention,))))
+    assert 'attention <span class="badge rejected">' in shown and "Not likelier." in shown
+    assert "(-10.0% to +20.0%)" in shown
 
 
 @pytest.mark.parametrize("values", [[2.0, 2.0], [0.0, 0.0, 0.0], [1e-9, 1e9], [-1.0, 1.0]])
@@ -169,8 +258,12 @@ def test_sources_count_experiences_and_passages_of_each_file() -> None:
 
 
 def test_a_record_is_the_same_after_its_json() -> None:
-    made = record()
-    assert Record.from_json(json.loads(json.dumps(made.to_json()))) == made
+    made = replace(record(), run=new_id())
+    made = replace(made, report=replace(made.report, cerebellum=cerebellum(), policy="modulator: waits."))
+    data = json.loads(json.dumps(made.to_json()))
+    assert Record.from_json(data) == made
+    del data["run"]  # a report that was written before this was kept
+    assert Record.from_json(data) == replace(made, run=None)
     assert Details.from_json(asdict(made.details[0])) == made.details[0]
 
 

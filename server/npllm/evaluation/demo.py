@@ -117,5 +117,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--old", default=OLD, help=f"its older release ({OLD})")
     parser.add_argument("--new", default=NEW, help=f"its newer release ({NEW})")
     parser.add_argument("--base", metavar="MODEL", help="base model: folder or hub id (default: as configured)")
-    parser.add_argument("--sleep-minutes", type=float, default=3.5, metavar="M", help="longest sleep (3.5)")
+    parser.add_argument("--sleep-minutes", type=float, default=3.5, metavar="M", help="sleep.max_minutes (3.5)")
     return parser

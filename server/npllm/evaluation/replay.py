@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     size = parser.add_argument_group("how much")
     size.add_argument("--morning", type=positive, default=100, metavar="N", help="lines to work on (100)")
     size.add_argument("--heldout", type=positive, default=60, metavar="N", help="lines to measure on (60)")
-    size.add_argument("--sleep-minutes", type=float, default=3.0, metavar="M", help="longest sleep (3)")
+    size.add_argument("--sleep-minutes", type=float, default=3.0, metavar="M", help="sleep.max_minutes (3)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--seed", dest="seeds", type=seeds, default=[0], metavar="N", help="split and developer (0)")
     which.add_argument("--seeds", type=seeds, metavar="N,N,...", help="several days, reported together")

@@ -67,7 +67,7 @@ def register(server: NpllmServer) -> None:
         home = server.assistant.config.home
         record = await asyncio.to_thread(archive.newest, home)
         if record is None:
-            return {"reason": "There is no report yet; each sleep that ends writes one."}
+            return {"reason": "There is no report yet; a sleep that comes to its end writes one."}
         return {"path": str(archive.page_of(home, record)), "html": page(record), "text": record.text}
 
     @server.command("npllm.snooze")

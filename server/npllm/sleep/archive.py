@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
+from uuid import UUID
 
 from npllm.sleep.files import sync_folder
 from npllm.sleep.page import page
@@ -47,6 +48,11 @@ def save(home: Path, record: Record) -> Path:
 def newest(home: Path) -> Record | None:
     """The last sleep's report that can be read; None: there is none."""
     return next((record for stem in _stems(home) if (record := _read(stem)) is not None), None)
+
+
+def of_run(home: Path, run: UUID) -> Record | None:
+    """The report that this run of the sleeping process wrote; None: it wrote none."""
+    return next((found for stem in _stems(home) if (found := _read(stem)) is not None and found.run == run), None)
 
 
 def find(home: Path, id: str) -> Record | None:

@@ -23,7 +23,9 @@ from uuid import UUID
 from npllm.config import Config
 from npllm.memory.store import Store
 from npllm.memory.texts import snippet_text
+from npllm.sleep import details
 from npllm.sleep.dataset import Part, divide, file_of, weight
+from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
@@ -86,7 +88,7 @@ async def consolidate(
         task = await _gather(store, config, fingerprint, consolidation, versions, stop)
         if isinstance(task, ContextReport):
             return (task,)
-        meter = Meter(tell, NAME, 0.0, 0.0)
+        meter = Meter(tell, NAME, 0.0, 0.0, Curve(task.checkpoint))
         version, report = await asyncio.to_thread(_learned, config, task, fingerprint, consolidation, stop, meter)
         look(stop)
         await store.insert_attention_version(version)
@@ -225,6 +227,7 @@ def _learned(
         meter.step(number + 1, len(judged))
     if base.digest() != digest:
         raise ModelError("Learning gains changed the base, which must never happen: the gains are thrown away.")
+    details.keep(task.checkpoint, NAME, (), details.sources([one for one in task.part.learn if one.id in learn], ()))
     judgement = judge(scored, min_held_out=MIN_HELD_OUT, seed=sleep.seed)
     report = _report(task, len(learn), len(judged), position, judgement, time.monotonic() - began)
     meter.phase(Phase.PUBLISHING)

@@ -27,6 +27,7 @@ from npllm.memory.cerebellum import CONTEXT as NAME  # its folder among the chec
 from npllm.memory.store import Store
 from npllm.sleep import another_base, cerebellum_pruning, leftover, project
 from npllm.sleep.dataset import Part, divide
+from npllm.sleep.details import Curve
 from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import MOST_APART, drawn, older
 from npllm.sleep.ignoring import Ignoring
@@ -217,7 +218,7 @@ class CerebellumStep:
 
     async def _learn(self, current: Consolidation, job: Job) -> CerebellumReport:
         began = time.monotonic()
-        meter = Meter(self._tell, NAME, 1.0 - self.share, self.share)
+        meter = Meter(self._tell, NAME, 1.0 - self.share, self.share, Curve(self._folder))
         meter.phase(Phase.PREPARING)
         plan, experiences, passages = await self._planned(job)
         off_limits = await self._store.forgetting.off_limits()
@@ -232,6 +233,7 @@ class CerebellumStep:
         )
         position = await asyncio.to_thread(learner.train)
         verdict = await asyncio.to_thread(learner.judge)
+        await asyncio.to_thread(learner.tell)
         calibration = await asyncio.to_thread(learner.calibrate, verdict)
         known = await asyncio.to_thread(learner.known) if verdict.passed else []
         look(self._stop)

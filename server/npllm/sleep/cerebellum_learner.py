@@ -31,14 +31,14 @@ from npllm.models.base import Base
 from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration
 from npllm.models.fim import PromptBuilder, choose
 from npllm.models.manifest import Manifest, publish_folder, read_manifest, sha256_file, write_manifest
-from npllm.sleep import leftover, mas, patterns, plastic_days
+from npllm.sleep import details, leftover, mas, patterns, plastic_days
 from npllm.sleep.apart import Apart
 from npllm.sleep.backpropamine import Moment
 from npllm.sleep.cerebellum_exam import CerebellumExam
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.checkpoint import Position
 from npllm.sleep.files import TEMPORARY
-from npllm.sleep.interruption import look
+from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.judging import Exam
 from npllm.sleep.learner import control_tokens
 from npllm.sleep.meter import Meter
@@ -47,6 +47,8 @@ from npllm.sleep.plan import STATE, Plan
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of, set_aside
 from npllm.sleep.protocol import Phase
+from npllm.sleep.quotes import quotes_of_two
+from npllm.sleep.record import Quote
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import Verdict
 from npllm.types import Experience, ModelError, Pattern
@@ -94,6 +96,7 @@ class CerebellumLearner:
         self._builder = PromptBuilder(self._base.tokenizer, choose(self._base.tokenizer), most)
         self._learn = [experiences[id] for id in plan.learn]
         self._replay = [experiences[id] for id in plan.replay]
+        self._held_out = [experiences[id] for id in plan.held_out]
         self._aside, self.passages = set_aside(passages, [*self._learn, *self._replay], ASIDE)
         self._apart = Apart(apart)
         self._order()
@@ -165,6 +168,24 @@ class CerebellumLearner:
         if self._config.cerebellum.mas_lambda > 0 and verdict.passed and self._learn:
             self._importance = self._measure_importance()
         return verdict
+
+    def tell(self) -> None:
+        """After `judge`: keep what the report shows: held-out lines before and after, and the files learned from.
+
+        Raises:
+            Interrupted: the person is back.
+        """
+        quotes: tuple[Quote, ...] = ()
+        try:
+            quotes = quotes_of_two(
+                self._before, self._base, self._held_out, self._builder, self._stop, seed=str(self._plan.version_id)
+            )
+        except Interrupted:
+            raise
+        except Exception:  # no memory for it, too: what was learned is worth more than this
+            log.exception("the report will quote no line of the cerebellum")
+        learned = details.sources([*self._learn, *self._replay], self.passages)
+        details.keep(self._folder, CONTEXT, quotes, learned)
 
     def calibrate(self, verdict: Verdict) -> Calibration:
         """What its confidence is worth on lines that it has not learned. Raises Interrupted."""

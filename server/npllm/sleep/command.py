@@ -7,12 +7,14 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID
 
 from npllm import config
 from npllm.sleep import archive
 from npllm.sleep.page import page
 from npllm.sleep.record import Record
 from npllm.sleep.supervisor import SleepError, run_in_terminal
+from npllm.types import new_id
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,10 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     args = _parser().parse_args(arguments)
     if args.what == "report":
         return _report(config.default_home().absolute(), args)
-    settings = config.load()
-    status = asyncio.run(run_in_terminal(settings, lambda line: print(line, flush=True)))
-    if getattr(args, "report", False) and status in (0, 1):
-        _print_newest(settings.home)
+    settings, run = config.load(), new_id()
+    status = asyncio.run(run_in_terminal(settings, lambda line: print(line, flush=True), run_id=run))
+    if getattr(args, "report", False):
+        _print_of(settings.home, run)
     return status
 
 
@@ -55,7 +57,7 @@ def _report(home: Path, args: argparse.Namespace) -> int:
     if record is None:
         if args.id:
             raise SleepError(f"There is no report of one sleep {args.id}; `npllm sleep report --list` lists them.")
-        raise SleepError("There is no report yet; each sleep that ends writes one.")
+        raise SleepError("There is no report yet; a sleep that comes to its end writes one.")
     if args.html is not None:
         try:
             args.html.write_text(page(record), encoding="utf-8")
@@ -69,9 +71,12 @@ def _report(home: Path, args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_newest(home: Path) -> None:
-    record = archive.newest(home)
-    if record is not None:
+def _print_of(home: Path, run: UUID) -> None:
+    """The report of this very run; an earlier sleep's would mislead."""
+    record = archive.of_run(home, run)
+    if record is None:
+        print("This sleep wrote no report; the line above says why.")
+    else:
         _print(home, record)
 
 

@@ -127,12 +127,12 @@ class Sleep:
             raise  # the row stays as it is: the next sleep goes on
         except Exception as error:
             report = await self._mark(current, ConsolidationState.FAILED, replace(report, problem=str(error)))
-            _archive(self._config.home, current, report, checkpoints)
+            _archive(self._config.home, current, report, checkpoints, run_id)
             shutil.rmtree(checkpoints, ignore_errors=True)
             raise
         report = replace(report, contexts=(*report.contexts, *waiting))
         report = await self._mark(current, ConsolidationState.DONE, report)
-        _archive(self._config.home, current, report, checkpoints)
+        _archive(self._config.home, current, report, checkpoints, run_id)
         shutil.rmtree(checkpoints, ignore_errors=True)
         with contextlib.suppress(Interrupted):  # then the next sleep goes on with it
             await self._store.retention.prune(self._config.memory, lambda: look(self._stop))
@@ -354,11 +354,11 @@ def _report(task: Task, learner: Learner, outcome: Outcome, judgement: Judgement
     )
 
 
-def _archive(home: Path, current: Consolidation, report: Report, checkpoints: Path) -> None:
+def _archive(home: Path, current: Consolidation, report: Report, checkpoints: Path, run: UUID) -> None:
     """The sleep's page in `reports/`; where the disk refuses, the log says so, and the sleep counts."""
     found = details.collect(checkpoints)
     try:
-        archive.save(home, Record(current.id, current.started_at, datetime.now(UTC), report, found))
+        archive.save(home, Record(current.id, current.started_at, datetime.now(UTC), report, found, run))
     except OSError as error:
         log.warning("the report of sleep %s cannot be written: %s", current.id, error)
 

@@ -12,7 +12,10 @@ from html import escape
 
 from npllm.sleep import plots
 from npllm.sleep.record import Details, Quote, Record, Source, what_of
-from npllm.sleep.report import LEVEL, ContextReport, SliceKind, SliceReport, Verdict
+from npllm.sleep.report import LEVEL, CerebellumReport, ContextReport, SliceKind, SliceReport, Verdict
+
+_CEREBELLUM = "cerebellum"  # what its details are kept under
+_MODULATOR = "modulator"  # what the sentence about its policy begins with
 
 _STYLE = """
 :root { --ink: #1f2328; --soft: #59636e; --paper: #ffffff; --line: #d1d9e0; --panel: #f6f8fa;
@@ -51,10 +54,14 @@ def page(record: Record) -> str:
     ]
     if report.problem:
         body.append(f'<p class="problem">{escape(report.problem)}</p>')
-    if not report.contexts:
+    if report.empty:
         body.append("<p>Nothing was consolidated.</p>")
     for part in report.contexts:
         body += _context(part, record.details_of(part.context))
+    if report.cerebellum:
+        body += _cerebellum(report.cerebellum, record.details_of(_CEREBELLUM))
+    if report.policy:
+        body += [f"<h2>{_MODULATOR}</h2>", f"<p>{escape(report.policy.removeprefix(f'{_MODULATOR}: '))}</p>"]
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -65,9 +72,7 @@ def page(record: Record) -> str:
 
 
 def _context(part: ContextReport, details: Details) -> Iterable[str]:
-    verdict = part.verdict.value
-    yield f'<h2>{escape(part.context)} <span class="badge {verdict}">{verdict}</span></h2>'
-    yield f"<p>{escape(part.reason)}</p>"
+    yield from _headed(part.context, part.verdict, part.reason)
     for note in part.notes:
         yield f'<p class="soft">{escape(note)}</p>'
     if part.verdict is Verdict.WAITING:
@@ -78,16 +83,59 @@ def _context(part: ContextReport, details: Details) -> Iterable[str]:
             + (f", {part.passages} passages of {part.project_files} project files" if part.passages else "")
             + (f", {part.rehearsed} passages of general code rehearsed" if part.rehearsed else ""),
             "judged on": f"{part.held_out} held-out texts in {part.held_out_files} files",
-            "bits per byte": f"{part.nll_before / math.log(2):.3f} before, {part.nll_after / math.log(2):.3f} now",
+            "bits per byte": f"{_bits(part.nll_before)} before, {_bits(part.nll_after)} now",
             "training": f"{part.steps} steps, {part.tokens} tokens, {part.tokens_per_s:.0f} tokens/s, "
             f"{part.epochs:.2g} passes",
             "time": _duration(part.seconds),
             "version": part.version or "none",
         }
     )
+    yield from _gains([_gain(one) for one in part.slices] or [_whole(part)])
+    yield from _details(details)
+
+
+def _cerebellum(part: CerebellumReport, details: Details) -> Iterable[str]:
+    yield from _headed(_CEREBELLUM, part.verdict, part.reason)
+    if part.verdict is Verdict.WAITING:
+        return
+    layer = {"without": part.nll_plain, "with": part.nll_plastic, "with its trace zeroed": part.nll_zeroed}
+    layers = ", ".join(f"{_bits(nll)} {name}" for name, nll in layer.items() if nll is not None)
+    yield _table(
+        {
+            "learned from": f"{part.new} new and {part.old} old experiences, {part.passages} passages",
+            "judged on": f"{part.held_out} held-out texts",
+            "bits per byte, alone": f"{_bits(part.nll_before)} before, {_bits(part.nll_after)} now",
+            "beside the base": part.say,
+            "plastic layer": f"{'serves' if part.plastic else 'does not serve'} ({layers})",
+            "way": f"{part.way:.0%} of what it learned",
+            "reflexes": part.reflexes,
+            "patterns": f"{part.patterns} frequent ones are known",
+            "training": f"{part.steps} steps, {part.tokens} tokens, {part.tokens_per_s:.0f} tokens/s",
+            "time": _duration(part.seconds),
+            "version": part.version,
+        }
+    )
+    rows = [plots.Gain(f"alone ({part.held_out})", part.gain, part.gain_low, part.gain_high)]
+    if part.beside_before and part.beside_after is not None:
+        gain = 1 - part.beside_after / part.beside_before
+        rows.append(plots.Gain("beside the base", gain, part.beside_low or 0.0, part.beside_high or 0.0))
+    yield from _gains(rows)
+    yield from _details(details)
+
+
+def _headed(name: str, verdict: Verdict, reason: str) -> Iterable[str]:
+    yield f'<h2>{escape(name)} <span class="badge {verdict.value}">{verdict.value}</span></h2>'
+    yield f"<p>{escape(reason)}</p>"
+
+
+def _gains(rows: list[plots.Gain]) -> Iterable[str]:
     yield "<h3>Gain and retention</h3>"
     yield f'<p class="soft">Fewer nats a byte than before, {LEVEL:.0%} intervals; right is better.</p>'
-    yield plots.gains([_gain(one) for one in part.slices] or [_whole(part)])
+    yield plots.gains(rows)
+
+
+def _details(details: Details) -> Iterable[str]:
+    """The training's curves, lines before and after, the files."""
     loss = plots.curve([(one.step, one.loss) for one in details.curve], x="step", y="Loss, nats a token")
     speed = plots.curve([(one.step, one.tokens_per_s) for one in details.curve], x="step", y="Speed, tokens/s")
     if loss:
@@ -139,6 +187,10 @@ def _whole(part: ContextReport) -> plots.Gain:
 def _table(rows: dict[str, str]) -> str:
     cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
     return f"<table>{cells}</table>"
+
+
+def _bits(nats: float) -> str:
+    return f"{nats / math.log(2):.3f}"
 
 
 def _duration(seconds: float) -> str:

@@ -58,7 +58,7 @@ async def learn(store: Store, config: Config, base_fingerprint: str, consolidati
     await store.policies.insert(made)
     gain, low, high = (made.metrics[name] for name in ("gain", "gain_low", "gain_high"))
     return (
-        f"modulator: {made.state.value}. Learned from {len(decisions)} decisions; mean reward "
+        f"modulator: {made.state.value}. Learned from {len(decisions)} decisions; mean reward (doubly robust estimate) "
         f"{made.metrics['before']:.3f} to {made.metrics['after']:.3f} ({gain:+.3f}, 90 % interval {low:+.3f} to "
         f"{high:+.3f}). {made.reason}"
     )

@@ -64,12 +64,39 @@ def quotes(
     Raises:
         Interrupted: the person is back.
     """
-    pool = sorted(held_out, key=lambda item: item.id)
-    chosen = random.Random(seed).sample(pool, min(MOST, len(pool)))
+    chosen = _drawn(held_out, seed)
     engine = TorchEngine(base, lean=False)  # the lean forward knows the adapters of serving alone
     after = _completed(engine, chosen, builder, stop)
     with former(adapted, parent):
         before = _completed(engine, chosen, builder, stop)
+    return _quoted(chosen, before, after)
+
+
+def quotes_of_two(
+    before: Base,
+    after: Base,
+    held_out: Sequence[Experience],
+    builder: PromptBuilder,
+    stop: threading.Event,
+    *,
+    seed: str,
+) -> tuple[Quote, ...]:
+    """Complete some of the held-out places with two models as they are now; `builder` is of both.
+
+    Raises:
+        Interrupted: the person is back.
+    """
+    chosen = _drawn(held_out, seed)
+    made = (_completed(TorchEngine(model, lean=False), chosen, builder, stop) for model in (before, after))
+    return _quoted(chosen, *made)
+
+
+def _drawn(held_out: Sequence[Experience], seed: str) -> list[Experience]:
+    pool = sorted(held_out, key=lambda item: item.id)
+    return random.Random(seed).sample(pool, min(MOST, len(pool)))
+
+
+def _quoted(chosen: Sequence[Experience], before: Sequence[str], after: Sequence[str]) -> tuple[Quote, ...]:
     return tuple(
         Quote(
             id=str(item.id),

@@ -86,13 +86,20 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A whole sleep, as its page shows it."""
+    """A whole sleep, as its page shows it.
 
-    id: UUID  # of the consolidation
+    Attributes:
+        id: of the consolidation.
+        run: of the sleeping process that ended it; another one than `id` where it had been interrupted before. None:
+            not known.
+    """
+
+    id: UUID
     started_at: datetime
     ended_at: datetime
     report: Report
     details: tuple[Details, ...] = ()
+    run: UUID | None = None
 
     def details_of(self, context: str) -> Details:
         """Those of a context; empty ones where there are none."""
@@ -125,6 +132,7 @@ class Record:
             "ended_at": self.ended_at.isoformat(),
             "report": self.report.to_json(),
             "details": [asdict(one) for one in self.details],
+            "run": str(self.run) if self.run else None,
         }
 
     @classmethod
@@ -136,6 +144,7 @@ class Record:
             ended_at=datetime.fromisoformat(data["ended_at"]),
             report=Report.from_json(data["report"]),
             details=tuple(Details.from_json(one) for one in data["details"]),
+            run=UUID(data["run"]) if data.get("run") else None,
         )
 
 

@@ -176,22 +176,34 @@ class CerebellumReport:
         before, after = self.nll_before / math.log(2), self.nll_after / math.log(2)
         layer = "with" if self.plastic else "without"
         reason = self.reason if self.way == 1 else f"It goes {self.way:.0%} of the way it learned. {self.reason}"
-        reflexes = (
-            f"Reflexes from a confidence of {self.threshold:.2f} on ({self.right} of {self.answered} right, among "
-            f"{self.judged_lines} unseen lines)."
-            if self.threshold is not None
-            else f"No reflexes: among {self.judged_lines} unseen lines it was not sure and right often enough."
-        )
         return (
-            f"cerebellum: {'published' if self.published else 'rejected'}. Learned from {self.new} new and {self.old} "
+            f"cerebellum: {self.verdict.value}. Learned from {self.new} new and {self.old} "
             f"old experiences and {self.passages} passages; {self.held_out} held-out texts went from {before:.3f} to "
             f"{after:.3f} bits per byte ({-self.gain:+.1%}, {LEVEL:.0%} interval {-self.gain_high:+.1%} to "
-            f"{-self.gain_low:+.1%}), {layer} its plastic layer, in {self.seconds:.0f} s. {reason} {reflexes} "
-            f"{self._say} It knows {self.patterns} frequent patterns."
+            f"{-self.gain_low:+.1%}), {layer} its plastic layer, in {self.seconds:.0f} s. {reason} {self.reflexes} "
+            f"{self.say} It knows {self.patterns} frequent patterns."
         )
 
     @property
-    def _say(self) -> str:
+    def verdict(self) -> Verdict:
+        """What became of it."""
+        if not self.version:
+            return Verdict.WAITING
+        return Verdict.PUBLISHED if self.published else Verdict.REJECTED
+
+    @property
+    def reflexes(self) -> str:
+        """One sentence: from which confidence on it answers alone, and what that was worth."""
+        if self.threshold is None:
+            return f"No reflexes: among {self.judged_lines} unseen lines it was not sure and right often enough."
+        return (
+            f"Reflexes from a confidence of {self.threshold:.2f} on ({self.right} of {self.answered} right, among "
+            f"{self.judged_lines} unseen lines)."
+        )
+
+    @property
+    def say(self) -> str:
+        """One or two sentences: what it has to say in what the base writes, and what that was worth."""
         told = ""
         if self.beside_before and self.beside_after is not None:
             before, after = self.beside_before / math.log(2), self.beside_after / math.log(2)
@@ -221,12 +233,16 @@ class Report:
     problem: str = ""  # why it failed or was given up
 
     @property
+    def empty(self) -> bool:
+        """Whether no part of the sleep has learned, or says why it has not."""
+        return not (self.contexts or self.policy or (self.cerebellum and self.cerebellum.version))
+
+    @property
     def text(self) -> str:
         """One sentence a context."""
-        lines = [part.text for part in self.contexts]
+        lines = ["Nothing was consolidated."] if self.empty else [part.text for part in self.contexts]
         lines += [self.cerebellum.text] if self.cerebellum else []
-        lines += [line for line in (self.policy, self.problem) if line]
-        return "\n".join(lines or ["Nothing was consolidated."])
+        return "\n".join([*lines, *(line for line in (self.policy, self.problem) if line)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -222,11 +222,12 @@ def _environment(config: Config) -> dict[str, str]:
     }
 
 
-async def run_in_terminal(config: Config, show: Callable[[str], None]) -> int:
+async def run_in_terminal(config: Config, show: Callable[[str], None], *, run_id: UUID | None = None) -> int:
     """Sleep now, in the foreground; Ctrl-C wakes. Returns the exit status: 0 done, 3 interrupted, 4 nothing, 1 failed.
 
     Args:
         show: prints a line.
+        run_id: as for `Sleeper.start`; None: a new one.
     """
     shown = [""]
 
@@ -237,7 +238,7 @@ async def run_in_terminal(config: Config, show: Callable[[str], None]) -> int:
             show(line)
 
     sleeper = Sleeper(config, on_progress=progress)
-    await sleeper.start(new_id(), "asked for in a terminal")
+    await sleeper.start(run_id or new_id(), "asked for in a terminal")
     try:
         ended = await sleeper.wait()
     except asyncio.CancelledError:
