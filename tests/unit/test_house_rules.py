@@ -27,6 +27,7 @@ SLEEP_PARENT = (
     "report.py",
     "scheduler.py",
     "supervisor.py",
+    "terminal.py",
 )
 
 
