@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,22 +76,42 @@ async def test_it_begins_whoever_works_and_ends_with_its_checkpoint_when_an_edit
     await store.close()
 
 
-async def test_a_cursor_that_moves_in_a_window_ends_the_command_in_a_terminal(config: Config) -> None:
+@asynccontextmanager
+async def sleeping_in_a_terminal(config: Config) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command as a process of its own, with its child at work."""
     write_settings(config)
-    window = Window(progress=False)
-    await window.start(config)
     environment = {**os.environ, "NPLLM_HOME": str(config.home), "NPLLM_DATABASE_URL": config.database.url}
     command = (sys.executable, "-P", "-m", "npllm", "sleep", "now")
     terminal = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
-    assert terminal.stdout is not None
-    async with asyncio.timeout(120.0):
-        while b"preparing" not in (line := await terminal.stdout.readline()):
-            assert line, "it ended by itself"
-    window.client.protocol.notify("npllm/didInteract", {})
-    rest, _ = await asyncio.wait_for(terminal.communicate(), 60.0)
+    try:
+        assert terminal.stdout is not None
+        async with asyncio.timeout(120.0):
+            while b"preparing" not in (line := await terminal.stdout.readline()):
+                assert line, "it ended by itself"
+        yield terminal
+    finally:
+        if terminal.returncode is None:
+            terminal.kill()
+            await terminal.wait()
+
+
+async def test_a_cursor_that_moves_in_a_window_ends_the_command_in_a_terminal(config: Config) -> None:
+    window = Window(progress=False)
+    await window.start(config)
+    async with sleeping_in_a_terminal(config) as terminal:
+        window.client.protocol.notify("npllm/didInteract", {})
+        said, _ = await asyncio.wait_for(terminal.communicate(), 60.0)
     assert terminal.returncode == Ending.INTERRUPTED.exit_code
-    assert b"The editor is in use; this sleep ends." in rest
+    assert b"The editor is in use; this sleep ends." in said
     await window.stop()
+
+
+async def test_ctrl_c_ends_the_command_in_a_terminal(config: Config) -> None:
+    async with sleeping_in_a_terminal(config) as terminal:
+        terminal.send_signal(signal.SIGINT)
+        said, _ = await asyncio.wait_for(terminal.communicate(), 60.0)
+    assert terminal.returncode == Ending.INTERRUPTED.exit_code
+    assert said.endswith(b"Interrupted. The next sleep goes on from the checkpoint.\n")
 
 
 async def test_a_sign_of_the_person_ends_the_sleep_of_their_own_window(config: Config) -> None:
