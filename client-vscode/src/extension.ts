@@ -4,6 +4,7 @@ import * as vscode from 'vscode';
 import type { Middleware } from 'vscode-languageclient/node';
 import { acknowledge, giveFeedback } from './feedback';
 import * as keys from './keys';
+import * as presence from './presence';
 import { execute } from './requests';
 import { Server } from './server';
 import * as status from './status';
@@ -35,7 +36,8 @@ export function activate(context: vscode.ExtensionContext): void {
   const running: Server = new Server(log, { ...heard(keys.watch(() => running)), ...quietSleep });
   server = running;
   context.subscriptions.push(
-    log, running, statusBar(running), ...keys.register(running), ...commands(running, log),
+    log, running, statusBar(running), ...keys.register(running), ...presence.register(running),
+    ...commands(running, log),
     vscode.workspace.onDidChangeConfiguration(event => {
       if (event.affectsConfiguration('npllm.enable') || event.affectsConfiguration('npllm.server')) {
         void follow(running);

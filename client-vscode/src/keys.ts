@@ -3,6 +3,7 @@
 import * as vscode from 'vscode';
 import type { Middleware } from 'vscode-languageclient/node';
 import { Offers, taken, type Item, type Offer, type Position } from './offers';
+import { tell } from './requests';
 import type { Server } from './server';
 import { writtenAt } from './written';
 
@@ -152,10 +153,6 @@ function textFrom(editor: vscode.TextEditor, start: Position): string | undefine
   const from = new vscode.Position(start.line, start.character);
   const cursor = editor.selection.active;
   return from.isAfter(cursor) ? undefined : editor.document.getText(new vscode.Range(from, cursor));
-}
-
-function tell(server: Server, method: string, params: object): void {
-  server.client?.sendNotification(method, params).catch(() => undefined); // the server has gone: nothing to teach
 }
 
 function plain(item: vscode.InlineCompletionItem): Item {

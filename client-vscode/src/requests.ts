@@ -1,4 +1,4 @@
-// `workspace/executeCommand`, with one message when it cannot be done.
+// What is said to the server: `workspace/executeCommand`, with one message when it cannot be done; notifications.
 
 import * as vscode from 'vscode';
 import { ExecuteCommandRequest } from 'vscode-languageclient/node';
@@ -21,4 +21,9 @@ export async function execute(server: Server, command: string, ...args: unknown[
     void vscode.window.showErrorMessage(`npllm: ${error instanceof Error ? error.message : String(error)}`);
     return undefined;
   }
+}
+
+/** Send a notification, if the server runs. */
+export function tell(server: Server, method: string, params: object = {}): void {
+  server.client?.sendNotification(method, params).catch(() => undefined); // the server has gone: nothing to teach
 }

@@ -1,8 +1,8 @@
 """Records what a real VS Code says to the server in each scenario: `python -m tests.e2e.record [NAME ...]`.
 
 Writes tests/streams/NAME.jsonl (all scenarios, or those named). A recording holds what bears on suggestions: documents,
-requests and answers, npllm's own notifications, what the person did and what git wrote into its log of HEAD; the
-project's folder is written as ${project}. Needs `install.sh` and a packed extension (`make client`).
+requests and answers, npllm's own notifications about them, what the person did and what git wrote into its log of HEAD;
+the project's folder is written as ${project}. Needs `install.sh` and a packed extension (`make client`).
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def heard(lines: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         elif method == "workspace/executeCommand":
             wanted = message["params"]["command"] == "npllm.accepted"
         else:
-            wanted = method in KEPT or method.startswith("npllm/")
+            wanted = method in KEPT or (method.startswith("npllm/") and method != "npllm/didInteract")
         if wanted:
             yield line
 

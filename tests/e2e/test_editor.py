@@ -133,18 +133,20 @@ def test_feedback_is_given_and_what_was_taken_is_followed_to_its_commit(desk: De
     prepare=lambda home: records.write_past(home, [Path(module.__file__) for module in (argparse, json, textwrap)], 60),
     settings={"npllm.settings": DEEP_SLEEP},
 )
-def test_sleep_is_shown_and_a_key_ends_it(desk: Desk) -> None:
+def test_sleep_is_shown_and_moving_the_cursor_ends_it(desk: Desk) -> None:
     desk.open()
     bench = desk.bench
     bench.palette("npllm: Sleep Now")
     bench.until(
         lambda: re.fullmatch(r"npllm sleeping: \w+ [1-9]\d* %.*", bench.status()), "sleep, with its progress", 300
     )
+    text = bench.lines()
     bench.to_end()
-    assert "sleeping" in bench.status(), "a click wakes nobody"
-    bench.type("x")
-    bench.until(lambda: bench.status() in ("npllm awake", "npllm thinking"), "the server to wake", 30)
+    bench.press("ArrowUp", "ArrowUp")
+    bench.until(desk.awake, "the server to wake", 30)
+    assert bench.lines() == text, "nothing was written"
     bench.until(lambda: records.status(desk.home)["state"] == "interrupted", "the sleep to be interrupted")
+    bench.to_end()
     desk.suggestion()
     assert bench.notifications() == []
 

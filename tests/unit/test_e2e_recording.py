@@ -50,6 +50,7 @@ def test_a_recording_leaves_out_what_says_nothing_about_a_suggestion():
         {"by": "server", "message": {"id": 1, "result": {"items": []}}},
         {"by": "editor", "message": {"id": 2, "method": "textDocument/inlineCompletion"}},
         {"by": "editor", "message": {"id": 3, "method": "textDocument/codeAction"}},
+        {"by": "editor", "message": {"method": "npllm/didInteract"}},
         {"by": "server", "message": {"id": 3, "result": []}},
         {"by": "server", "message": {"id": 2, "result": {"items": [item]}}},
         {"by": "server", "message": {"method": "npllm/status"}},
@@ -57,7 +58,7 @@ def test_a_recording_leaves_out_what_says_nothing_about_a_suggestion():
         {"by": "editor", "message": {"method": "workspace/executeCommand", "params": {"command": "npllm.stats"}}},
         {"by": "editor", "message": {"method": "workspace/executeCommand", "params": {"command": "npllm.accepted"}}},
     ]
-    assert list(heard(lines)) == [lines[2], lines[5], lines[7], lines[9]]
+    assert list(heard(lines)) == [lines[2], lines[6], lines[8], lines[10]]
 
 
 def test_nothing_of_the_person_is_in_the_greeting():

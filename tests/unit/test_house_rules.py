@@ -28,6 +28,7 @@ SLEEP_PARENT = (
     "report.py",
     "scheduler.py",
     "supervisor.py",
+    "terminal.py",
 )
 
 

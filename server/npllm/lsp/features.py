@@ -237,6 +237,10 @@ def _signals(server: NpllmServer) -> None:
         if isinstance(uri := _field(params, "uri"), str):
             server.assistant.listener.hidden(uri)
 
+    @server.feature("npllm/didInteract")
+    def interacted(_params: Any = None) -> None:
+        server.active()
+
 
 def _suggestion_of(params: Any) -> UUID | None:
     """The suggestion's id in `params.item.command.arguments[0]`; None when the client sends something else."""

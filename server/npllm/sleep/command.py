@@ -13,7 +13,8 @@ from npllm import config
 from npllm.sleep import archive
 from npllm.sleep.page import page
 from npllm.sleep.record import Record
-from npllm.sleep.supervisor import SleepError, run_in_terminal
+from npllm.sleep.supervisor import SleepError
+from npllm.sleep.terminal import run_in_terminal
 from npllm.types import new_id
 
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm sleep", description=__doc__)
     commands = parser.add_subparsers(dest="what", metavar="WHAT")
-    now = commands.add_parser("now", help="consolidate now, in this terminal; Ctrl-C wakes (the default)")
+    now = commands.add_parser("now", help="consolidate now, here; Ctrl-C or an editor in use ends it (the default)")
     now.add_argument("--report", action="store_true", help="print the report afterwards: files, lines before and after")
     report = commands.add_parser("report", help="the report of a sleep; the last one if no id is given")
     report.add_argument("id", nargs="?", help="the beginning or the end of its id; see --list")

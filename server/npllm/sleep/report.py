@@ -235,7 +235,7 @@ class Report:
     @property
     def empty(self) -> bool:
         """Whether no part of the sleep has learned, or says why it has not."""
-        return not (self.contexts or self.policy or (self.cerebellum and self.cerebellum.version))
+        return not (self.contexts or self.policy or self.cerebellum)
 
     @property
     def text(self) -> str:

@@ -25,7 +25,7 @@ from npllm.logs import LogFile
 from npllm.sleep.process import give_way, let_die, threads
 from npllm.sleep.protocol import Ending, Failed, Finished, NotAMessage, Progress, decode
 from npllm.sleep.report import Report
-from npllm.types import NpllmError, new_id
+from npllm.types import NpllmError
 
 log = logging.getLogger(__name__)
 
@@ -220,34 +220,6 @@ def _environment(config: Config) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads must not eat the CPU of whoever is awake
         "TOKENIZERS_PARALLELISM": "false",
     }
-
-
-async def run_in_terminal(config: Config, show: Callable[[str], None], *, run_id: UUID | None = None) -> int:
-    """Sleep now, in the foreground; Ctrl-C wakes. Returns the exit status: 0 done, 3 interrupted, 4 nothing, 1 failed.
-
-    Args:
-        show: prints a line.
-        run_id: as for `Sleeper.start`; None: a new one.
-    """
-    shown = [""]
-
-    def progress(now: Progress) -> None:
-        line = describe(now)
-        if line != shown[0]:
-            shown[0] = line
-            show(line)
-
-    sleeper = Sleeper(config, on_progress=progress)
-    await sleeper.start(run_id or new_id(), "asked for in a terminal")
-    try:
-        ended = await sleeper.wait()
-    except asyncio.CancelledError:
-        await sleeper.wake("interrupted in the terminal")
-        show("Interrupted. The next sleep goes on from the checkpoint.")
-        return Ending.INTERRUPTED.exit_code
-    assert ended is not None
-    show(ended.text)
-    return ended.ending.exit_code
 
 
 def describe(progress: Progress) -> str:
