@@ -75,8 +75,8 @@ async def learn(store: Store, config: Config, base_fingerprint: str, consolidati
 def halves(decisions: Sequence[Decided]) -> tuple[list[Decided], list[Decided]]:
     """To learn from and to judge by: by a hash of the document's URI, so that a document is always on the same side.
 
-    A policy begins at its parent; what judges it, none of its ancestors has learned. With few documents the sides may be
-    of very different size, or one of them empty.
+    A policy begins at its parent; what judges it, none of its ancestors has learned. With few documents the sides may
+    be of very different size, or one of them empty.
     """
     sides: tuple[list[Decided], list[Decided]] = [], []
     for one in decisions:
