@@ -75,7 +75,7 @@ def nats(config: Config, adapter: tuple[object, Path] | None, judged: Sequence[E
     if adapter is not None:
         loaded = AdapterSet(base)
         loaded.load(adapter[0], adapter[1], judged[0].context)  # type: ignore[arg-type]
-        loaded.apply(loaded.choose(judged[0].context))
+        loaded.apply(loaded.choose((judged[0].context,)))
     builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), CONTEXT)
     total = 0.0
     with torch.inference_mode():

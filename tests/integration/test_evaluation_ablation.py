@@ -10,11 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
-from npllm.evaluation.ablation import command, table
+from npllm.config import Config
+from npllm.evaluation.ablation import command, exam, life, table
+from npllm.evaluation.ablation.desk import Desk
 from npllm.memory.postgres import destroy
+from npllm.memory.store import Store
 from npllm.types import StoreError
 
 SOURCE = Path(__file__).resolve().parents[2] / "server" / "npllm"
@@ -118,6 +123,39 @@ def test_a_day_comes_out_the_same_again(arguments: list[str], cells: Path) -> No
         # A sleep computes in pieces as large as the machine is fast, so sums are rounded differently; no more.
         assert other.pop("nats") == pytest.approx(one.pop("nats"), rel=1e-3)
         assert other == one
+
+
+def test_a_placebo_s_sleep_alone_sees_other_texts(
+    arguments: list[str], cells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The morning's memory is what the exam finds; between the two the child reads what was exchanged."""
+    asleep: dict[UUID, str] = {}
+    at_exam: dict[UUID, str] = {}
+    real_sleep, real_slices = life.sleep, exam.slices
+
+    async def texts(store: Store) -> dict[UUID, str]:
+        return {item.id: item.final_text for item in await store.experiences_since(None)}
+
+    async def sleep(config: Config, id: UUID, note: life.Note) -> dict[str, Any]:
+        store = await Store.connect(config)
+        asleep.update(await texts(store))
+        await store.close()
+        return await real_sleep(config, id, note)
+
+    async def slices(desk: Desk, *rest: Any, **options: Any) -> list[exam.Row]:
+        assert desk.assistant.resources.store is not None
+        at_exam.update(await texts(desk.assistant.resources.store))
+        return await real_slices(desk, *rest, **options)
+
+    monkeypatch.setattr(life, "sleep", sleep)
+    monkeypatch.setattr(exam, "slices", slices)
+    chosen = ["--days", "1", "--arms", "placebo: shuffled feedback", "--sleep-minutes", "30"]
+    assert command.main([*arguments, *chosen]) == 0
+    assert asleep and asleep.keys() <= at_exam.keys()
+    exchanged = [id for id, text in asleep.items() if at_exam[id] != text]
+    assert len(exchanged) > len(asleep) / 2 and sorted(asleep.values()) == sorted(at_exam[id] for id in asleep)
+    [facts] = [json.loads(file.read_text().splitlines()[0]) for file in cells.rglob("placebo*/seed0/day1.jsonl")]
+    assert facts["sleep"]["ending"] in ("done", "nothing")
 
 
 def _lines(content: bytes) -> list[dict[str, object]]:

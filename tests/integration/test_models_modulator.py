@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -158,15 +159,18 @@ def test_a_choice_is_kept_while_typing_and_so_is_the_cache(base: Base, tiny_mode
     assert len({kept.decision, *(one.decision for one in later if one)}) == 3, "time is over"
 
 
-async def decisions(store: Store, base: Base, count: int, best: tuple[float, ...]) -> None:
-    """What an untrained policy decided, and that `best` alone was welcome."""
+async def decisions(
+    store: Store, base: Base, count: int, best: tuple[float, ...], documents: Sequence[int] = range(9)
+) -> None:
+    """What an untrained policy decided in these documents by turns, and that `best` alone was welcome."""
     engine, modulator = TorchEngine(base), modulator_of(base)
     fitting = tuple((context, new_id()) for context in CONTEXTS)
     eager = replace(LEARNED, sticky_s=0.0, exploration=0.5)
     records: list[object] = []
     for number in range(count):
-        made = modulator.decide(fitting, sight(uri=f"file:///{number % 9}"), engine, eager)
-        place = make_place(uri=f"file:///{number % 9}")
+        uri = f"file:///{documents[number % len(documents)]}"
+        made = modulator.decide(fitting, sight(uri=uri), engine, eager)
+        place = make_place(uri=uri)
         told = make_suggestion(place=place, base_fingerprint=base.info.fingerprint, modulation=made)
         assert made is not None
         reward = 1.0 if made.action == best else -0.2
@@ -254,6 +258,29 @@ async def test_a_policy_that_is_not_better_is_kept_as_rejected(
     assert version.state is VersionState.REJECTED and version.reason in told
     assert (config.home / version.folder / POLICY_WEIGHTS).is_file()
     assert await store.policies.published(base.info.fingerprint) is None
+
+
+async def test_what_a_parent_learned_judges_no_later_policy(
+    store: Store, store_config: Config, base: Base, tiny_model: Path
+) -> None:
+    config = replace(
+        config_for(store_config.home, tiny_model), modulator=replace(LEARNED, exploration=0.5, min_decisions=100)
+    )
+    fingerprint = base.info.fingerprint
+    await decisions(store, base, 100, (0.0, 1.0, 0.0), documents=[0])
+    waiting = await policy_learning.learn(store, config, fingerprint, new_id(), NEVER)
+    assert "so the policy waits for other documents" in waiting and not await store.policies.versions(fingerprint)
+    await decisions(store, base, 600, (0.0, 1.0, 0.0))
+    assert "published" in await policy_learning.learn(store, config, fingerprint, new_id(), NEVER)
+    await decisions(store, base, 500, (0.0, 1.0, 0.0), documents=range(5, 25))
+    await policy_learning.learn(store, config, fingerprint, new_id(), NEVER)
+    second, first = await store.policies.versions(fingerprint)
+    assert second.parent == first.id
+    uri = {str(id): one.uri for one in await store.policies.decided(fingerprint) for id in one.suggestions}
+    parents, own = (read_manifest(config.home / version.folder).data for version in (first, second))
+    learned = {uri[id] for id in (*parents["learned"], *own["learned"])}
+    judged = {uri[id] for id in own["held_out"]}
+    assert judged and learned and not judged & learned
 
 
 async def test_a_decision_is_read_back_as_it_was_logged(store: Store) -> None:

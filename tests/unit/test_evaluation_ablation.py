@@ -12,7 +12,7 @@ import pytest
 
 from npllm import types
 from npllm.evaluation.ablation import arms, command, days, figures, history, options, table
-from npllm.evaluation.ablation.desk import repeatable_ids
+from npllm.evaluation.ablation.desk import day_of, repeatable_ids
 from npllm.evaluation.ablation.exam import Row, general
 from npllm.evaluation.ablation.history import History
 from npllm.evaluation.ablation.life import Lived
@@ -188,6 +188,34 @@ def test_what_an_arm_that_never_sleeps_loses_is_not_forgotten() -> None:
     assert "beyond what an arm loses that never sleeps: +10.0%" in text and "| +50.0%" in text
 
 
+def test_displaced_general_code_is_seen_against_an_arm_that_never_sleeps() -> None:
+    """Continuations liken general code to its own document in every arm; what a sleep displaces is told apart."""
+    base = chain((10.0, 10.0, 10.0), (10.0, 10.0, 10.0))
+    still = chain((8.0, 8.0, 8.0), (8.0, 8.0, 8.0))
+    shipped = chain((9.0, 8.0, 7.0), (8.0, 8.0, 8.0))  # 10 % under the base's general code, 12.5 % over the awake arm's
+    found = {arms.BASE: base, arms.AWAKE: still, arms.SHIPPED: shipped}
+    project = table.Project("p", arms.arms(), 3, [0], found)
+    said = {target.text: target for target in table.targets(project, None)}
+    assert said["general code at most 1 % less likely"].reached is True
+    beside = said["the same, than under the arm that never sleeps"]
+    assert beside.reached is False and beside.found.startswith("+12.5%")
+    text = table.as_markdown([project], "the command", None, [])
+    [row] = [line.split("|") for line in text.splitlines() if line.startswith(f"| {arms.AWAKE} | 3")]
+    [head] = [line.split("|") for line in text.splitlines() if line.startswith("| arm | days")]
+    assert row[head.index(" general code ")].strip().startswith("-20.0%"), "also of an arm that never sleeps"
+    alone = table.Project("p", arms.arms(), 3, [0], {arms.BASE: base, arms.SHIPPED: shipped})
+    assert alone.displaced is None
+
+
+def test_a_quick_run_names_the_arms_that_it_leaves_out() -> None:
+    quick, chosen = options.parse(["--ablate", "--quick"]), options.parse(["--ablate", "--arms", "LoRA"])
+    text = table.as_markdown([table.Project("p", command.arms_of(quick), 2, [0], {})], "the command", None, [])
+    for name in ("+ MAS", "+ preferences", "+ cerebellum", "+ Backpropamine", "+ modulator (PPO)", "+ attention"):
+        assert f"| {name} | **not run** |" in text
+    assert "| + replay | **unfinished, 0 of 2** |" in text
+    assert [arm.name for arm in command.arms_of(chosen)] == [arms.BASE, "+ LoRA"], "who names arms knows of the others"
+
+
 def test_an_unfinished_chain_has_no_final_state() -> None:
     base = chain((10.0, 10.0, 10.0), (10.0, 10.0, 10.0))
     learned = chain((10.0, 8.0, 5.0), (8.0, 5.0, 6.0))
@@ -265,6 +293,7 @@ def test_ids_are_repeatable_within_a_day_alone() -> None:
             return [types.new_id() for _ in range(1000)]
 
     first = made(3, 2)
+    assert {day_of(id) for id in first} == {2}
     assert first == made(3, 2) == sorted(first)
     assert len({*first, *made(3, 3), *made(4, 2)}) == 3000
     assert max(first) < min(made(3, 3))
@@ -275,6 +304,8 @@ def test_words_that_are_not_said_are_those_of_the_size_that_is_wanted() -> None:
     full, quick = options.parse(["--ablate"]), options.parse(["--ablate", "--quick", "--days", "3"])
     assert (full.days, full.seeds, full.minutes) == (5, [0, 1, 2], None)
     assert (quick.days, quick.seeds, quick.minutes) == (3, [0], 30.0)
+    assert "sleep.max_minutes" not in options.common(full), "cells of runs without the word keep their names"
+    assert options.common(options.parse(["--ablate", "--sleep-minutes", "5"])) == {"sleep.max_minutes": 5.0}
     assert options.parse(["--ablate", "--swap-base", "here"]).swap_base == Path("here").absolute()
 
 
@@ -296,6 +327,7 @@ def test_general_code_is_real_code_and_the_same_every_time() -> None:
         (["--set", "nonsense"], "SECTION.KEY=VALUE"),
         (["--set", "sleep.nonsense=1"], "no setting of this version"),
         (["--arms", "telepathy"], "No arm is named telepathy"),
+        (["--sleep-minutes", "-1"], "A sleep cannot take at most -1 minutes"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(words: list[str], said: str, tmp_path: Path) -> None:

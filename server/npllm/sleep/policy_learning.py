@@ -7,10 +7,11 @@ interrupted does it again. A policy is first a whole folder, then a row with its
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import math
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from npllm.models.policy import Policy
 
 log = logging.getLogger(__name__)
+
+LEAST_SHARE = 0.25  # of `modulator.min_decisions`, on each side
 
 
 async def learn(store: Store, config: Config, base_fingerprint: str, consolidation: UUID, stop: threading.Event) -> str:
@@ -49,8 +52,13 @@ async def learn(store: Store, config: Config, base_fingerprint: str, consolidati
         wanted = config.modulator.min_decisions
         return f"modulator: {len(decisions)} decisions with an outcome; {wanted} are needed, so the policy waits."
     learned_from, judged_by = halves(decisions)
-    if not judged_by:
-        return "modulator: all decisions are of one document, so there is none to judge by; the policy waits."
+    least = max(1, math.ceil(LEAST_SHARE * config.modulator.min_decisions))
+    for part, what in ((learned_from, "learn from"), (judged_by, "judge by")):
+        if len(part) < least:
+            return (
+                f"modulator: {len(part)} of {len(decisions)} decisions are in documents to {what}; {least} are needed, "
+                "so the policy waits for other documents."
+            )
     parent = next((version for version in known if version.state is VersionState.PUBLISHED), None)
     made = await asyncio.to_thread(
         _made, config, learned_from, judged_by, base_fingerprint, consolidation, parent, stop
@@ -65,15 +73,15 @@ async def learn(store: Store, config: Config, base_fingerprint: str, consolidati
 
 
 def halves(decisions: Sequence[Decided]) -> tuple[list[Decided], list[Decided]]:
-    """To learn from and to judge by, about as many, and no document in both: what was learned judges nothing."""
-    sizes = Counter(one.uri for one in decisions)
-    parts: tuple[set[str], set[str]] = (set(), set())
-    filled = [0, 0]
-    for uri in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        part = 0 if filled[0] <= filled[1] else 1
-        parts[part].add(uri)
-        filled[part] += sizes[uri]
-    return [one for one in decisions if one.uri in parts[0]], [one for one in decisions if one.uri in parts[1]]
+    """To learn from and to judge by: by a hash of the document's URI, so that a document is always on the same side.
+
+    A policy begins at its parent; what judges it, none of its ancestors has learned. With few documents the sides may
+    be of very different size, or one of them empty.
+    """
+    sides: tuple[list[Decided], list[Decided]] = [], []
+    for one in decisions:
+        sides[hashlib.sha256(one.uri.encode()).digest()[0] % 2].append(one)
+    return sides
 
 
 def _made(

@@ -84,7 +84,8 @@ class Arm:
         settings: all switches.
         before: the arm with which it is compared; None for the base.
         missing: settings that this version does not have; then it is not run.
-        shuffled: before each sleep the texts that the person ended up with change places among the day's experiences.
+        shuffled: for each sleep what the person did changes places among a day's experiences (see `placebo`).
+        left_out: not run here, though this version has it; the table says so.
     """
 
     name: str
@@ -93,6 +94,12 @@ class Arm:
     before: str | None
     missing: tuple[str, ...] = ()
     shuffled: bool = False
+    left_out: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is lived."""
+        return not self.missing and not self.left_out
 
 
 def arms() -> list[Arm]:

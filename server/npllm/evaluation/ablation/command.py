@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Run:
         self.failures: dict[str, dict[str, str]] = {}  # by project, then by arm
         self._root = root
         self._common = common
-        self._arms = _chosen(args.arms)
+        self._arms = arms_of(args)
         general = exam.general(args.general)
         self._cells = Cells(root, common, general)
         self._histories = list(_histories(args, root))
@@ -77,7 +78,7 @@ class Run:
             for one in self._histories:
                 made = days.make(one, days=args.days, morning=args.morning, held_out=args.heldout, seed=seed)
                 for arm in self._arms:
-                    if not arm.missing:
+                    if arm.runs:
                         swap = str(args.swap_base or "") if arm.name == arms.LEARNS else ""
                         yield one, Chain(f"{one.project}-{one.key}-{self._key}", arm, seed, tuple(made), swap)
 
@@ -186,12 +187,13 @@ def _about(one: History, chain: Chain) -> str:
     return f"{kind.capitalize()} {revisions}: {len(chain.days)} days, {asked} lines asked (seed {chain.seed})."
 
 
-def _chosen(names: Sequence[str] | None) -> list[Arm]:
-    """The arms by name, in the table's order; the base is always among them.
+def arms_of(args: argparse.Namespace) -> list[Arm]:
+    """The arms that were asked for, in the table's order, the base among them; with `--quick` the others as left out.
 
     Raises:
         EvaluationError: there is no such arm.
     """
+    names: Sequence[str] | None = args.arms
     everything = arms.arms()
     if names is None:
         return everything
@@ -199,7 +201,9 @@ def _chosen(names: Sequence[str] | None) -> list[Arm]:
     known = {arm.name.removeprefix("+").strip().lower(): arm for arm in everything}
     if unknown := wanted - known.keys():
         raise EvaluationError(f"No arm is named {', '.join(sorted(unknown))}. There are: {', '.join(known)}.")
-    return [arm for name, arm in known.items() if name in wanted]
+    chosen = [arm if name in wanted else replace(arm, left_out=True) for name, arm in known.items()]
+    tell_others = names == options.QUICK["arms"]
+    return [arm for arm in chosen if tell_others or not arm.left_out]
 
 
 def _histories(args: argparse.Namespace, root: Path) -> Iterator[History]:

@@ -168,6 +168,11 @@ def repeatable_ids(seed: int, day: int) -> Iterator[None]:
         names["uuid_utils"] = real
 
 
+def day_of(id: UUID) -> int:
+    """The day in which `repeatable_ids` made an id."""
+    return id.int >> 80
+
+
 @asynccontextmanager
 async def awake(config: Config) -> AsyncIterator[Assistant]:
     """The assistant of a new working day, when it serves all that is published; closed on any way out.

@@ -9,6 +9,8 @@ With N(a, k, S) the nats that arm a spends on the lines S after its k-th sleep, 
     beyond             the same, less what an arm that never sleeps loses there, as the project itself goes on
     backward transfer  mean over i < T of gain(T, S_i) - gain(i, S_i)      (Lopez-Paz & Ranzato 2017, 1706.08840)
     general code       N(a, T, general) / N(base, T, general) - 1
+    displaced          N(a, T, general) / N(s, T, general) - 1, s an arm that never sleeps: what else likens code to its
+                       own document is in both
 
 The base reads a line the same on every day. The same line under several seeds is one cluster. The largest of several
 noisy gains is a little too large by chance, so forgetting errs on the severe side.
@@ -221,6 +223,17 @@ def beyond(arm: Found, still: Found, base: Found, last: int) -> Figure | None:
         return numpy.where(numpy.asarray(best) > 0, (lost - _lost(of, last, "still")[1]) / best, numpy.nan)
 
     return sums.figure(statistic)
+
+
+def displaced(arm: Found, still: Found, last: int) -> Figure | None:
+    """How many more nats general code costs after the last sleep than under an arm that has not slept; paired."""
+    sums = Sums()
+    for seed in sorted({seed for seed, day in arm if day == last and (seed, last) in still}):
+        others = _rows(still[seed, last])
+        for key, row in _rows(arm[seed, last]).items():
+            if row.part == "general" and key in others:
+                sums.add(row.cluster, arm=row.nats, still=others[key].nats)
+    return sums.figure(lambda of: of("arm") / of("still") - 1)
 
 
 def _rows(lived: Lived, column: str = "") -> dict[tuple[str, int, str, int], Row]:

@@ -8,7 +8,6 @@ what is not on disk by the evening is gone.
 from __future__ import annotations
 
 import hashlib
-import random
 import shutil
 import time
 from collections import Counter
@@ -21,10 +20,9 @@ from typing import Any
 from uuid import UUID
 
 from npllm import config as configuration
-from npllm.assist.assistant import Assistant
 from npllm.config import Config
 from npllm.evaluation import developer, sources
-from npllm.evaluation.ablation import exam
+from npllm.evaluation.ablation import exam, placebo
 from npllm.evaluation.ablation.arms import Arm, nested
 from npllm.evaluation.ablation.days import Day
 from npllm.evaluation.ablation.desk import Desk, awake, repeatable_ids
@@ -33,7 +31,6 @@ from npllm.evaluation.plan import Visit
 from npllm.evaluation.sources import EvaluationError, Tree
 from npllm.sleep.protocol import Ending
 from npllm.sleep.supervisor import Sleeper
-from npllm.types import Experience
 
 #: Beside the arm's switches. Every suggestion is shown, none held back, and ends with its line; retrieval is waited
 #: for; outcomes are settled by what happens, not by the clock; a sleep ends when it has learned everything, not when
@@ -99,7 +96,6 @@ async def live(arm: Arm, days: Sequence[Day], general: Sequence[Visit], place: P
     config = settings(place, arm, seed)
     lay_out(place.workspace, day.disk)
     marks = [time.monotonic()]
-    since = datetime.now(UTC)
     moments: list[developer.Moment] = []
     with repeatable_ids(seed, day.number):
         async with awake(config) as assistant:
@@ -109,10 +105,8 @@ async def live(arm: Arm, days: Sequence[Day], general: Sequence[Visit], place: P
                 note(f"morning, file {number} of {len(day.morning)}")
                 moments += await developer.morning(desk, [visit], seed=1000 * seed + day.number)
                 await assistant.settle()
-            if arm.shuffled:
-                await shuffle(assistant, since, seed)
     marks.append(time.monotonic())
-    slept = await sleep(config, run_id(place.workspace.name, seed, day.number), note) if arm.sleeps else None
+    slept = await _night(config, arm, place, seed, day.number, note) if arm.sleeps else None
     marks.append(time.monotonic())
     note("exam")
     nothing_written = replace(config, memory=replace(config.memory, record=False))
@@ -156,11 +150,19 @@ async def other_base(
     note("the other base, frozen")
     async with awake(frozen) as assistant:
         rows = await exam.slices(Desk(assistant, place.workspace), days, general, column="frozen")
-    slept = await sleep(config, run_id(place.workspace.name, seed, len(days) + 1), note)
+    slept = await _night(config, arm, place, seed, len(days) + 1, note)
     note("the other base, after its sleep")
     async with awake(replace(config, memory=replace(config.memory, record=False))) as assistant:
         rows += await exam.slices(Desk(assistant, place.workspace), days, general)
     return Lived({"arm": arm.name, "day": len(days) + 1, "seed": seed, "base": base, "sleep": slept}, rows)
+
+
+async def _night(config: Config, arm: Arm, place: Place, seed: int, day: int, note: Note) -> dict[str, Any]:
+    id = run_id(place.workspace.name, seed, day)
+    if not arm.shuffled:
+        return await sleep(config, id, note)
+    async with placebo.exchanged(config, seed):
+        return await sleep(config, id, note)
 
 
 async def sleep(config: Config, id: UUID, note: Note) -> dict[str, Any]:
@@ -181,28 +183,6 @@ async def sleep(config: Config, id: UUID, note: Note) -> dict[str, Any]:
         raise EvaluationError(f"The sleep went wrong: {why} (see {config.home / 'logs' / 'sleep.log'})")
     report = ended.report.to_json() if ended.report else {}
     return {"ending": ended.ending.value, "text": ended.text, "seconds": time.monotonic() - began, "report": report}
-
-
-async def shuffle(assistant: Assistant, since: datetime, seed: int) -> int:
-    """The placebo: within each context, what the person ended up with changes places among the day's experiences.
-
-    The changed experiences go the way of all others: through the journal, with a higher revision. Returns their number.
-    """
-    store = assistant.resources.store
-    assert store is not None
-    by_context: dict[str, list[Experience]] = {}
-    for item in await store.experiences_since(since):
-        by_context.setdefault(item.context, []).append(item)
-    changed: list[Experience] = []
-    for context, items in sorted(by_context.items()):
-        order = list(range(len(items)))
-        random.Random(f"{seed}:{context}").shuffle(order)
-        for index, other in zip(order, order[1:] + order[:1], strict=True):  # one cycle: nobody keeps their own
-            item = items[index]
-            changed.append(replace(item, final_text=items[other].final_text, revision=item.revision + 1))
-    assistant.resources.journal.append(changed)
-    await assistant.resources.drain(120.0)
-    return len(changed)
 
 
 def run_id(project: str, seed: int, day: int) -> UUID:

@@ -38,7 +38,7 @@ FULL: Mapping[str, Any] = {
     "minutes": None,
     "arms": None,
 }
-
+LONGEST_SLEEP = "sleep.max_minutes"
 
 DESCRIPTION = (
     "What does each mechanism gain, over days of real projects' history? Ctrl-C, or a kill, loses the day under way: "
@@ -66,6 +66,10 @@ def common(args: argparse.Namespace) -> dict[str, Any]:
     made: dict[str, Any] = dict(QUICK_SETTINGS if args.quick else {})
     if base := replay.base_settings(args.base):
         made["base.model"] = base["base"]["model"]
+    if args.sleep_minutes is not None:
+        made[LONGEST_SLEEP] = args.sleep_minutes
+        if not arms.known(made):
+            raise EvaluationError(f"A sleep cannot take at most {args.sleep_minutes:g} minutes.")
     for text in args.set:
         name, equals, value = text.partition("=")
         if not equals:
@@ -100,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument("--general", type=replay.positive, metavar="N", help="lines of general code (40)")
     size.add_argument("--seeds", type=replay.seeds, metavar="N,N,...", help="(0,1,2)")
     size.add_argument("--minutes", type=float, metavar="M", help="begin no day after so long (no end; --quick: 30)")
+    size.add_argument("--sleep-minutes", type=float, metavar="M", help="the longest sleep (240: until all is learned)")
     size.add_argument("--arms", type=lambda text: text.split(","), metavar="NAME,NAME,...", help="only these (all)")
     parser.add_argument("--base", metavar="MODEL", help="base model: folder or hub id (default: as configured)")
     parser.add_argument("--swap-base", type=Path, metavar="FOLDER", help="carry what was learned over to this base")
