@@ -26,9 +26,9 @@ from uuid import UUID
 
 import torch
 
-from npllm.assist import context, writing
+from npllm.assist import context, worker, writing
 from npllm.assist.worker import Desk
-from npllm.config import CompletionConfig, Config
+from npllm.config import BaseConfig, CompletionConfig, Config
 from npllm.evaluation import lines, metrics, sources
 from npllm.evaluation import plan as days
 from npllm.feedback import reward
@@ -37,10 +37,7 @@ from npllm.memory.embedder import Embedder
 from npllm.memory.retrieval import on_screen
 from npllm.memory.texts import embedding_text, snippet_text
 from npllm.models import attention as mechanism
-from npllm.models.adapters import AdapterSet
-from npllm.models.base import Base
-from npllm.models.fim import PromptBuilder, Span, choose
-from npllm.models.torch_engine import TorchEngine
+from npllm.models.fim import Span
 from npllm.sleep import attention, plastic_gains
 from npllm.sleep.attending import prompts_of
 from npllm.sleep.attention import Recipe, Remembered
@@ -161,12 +158,11 @@ def main() -> None:
     args = parser.parse_args()
     pair = sources.package(args.package, args.old, args.new, Path(".eval/wheels"))
     parts = days.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
-    base = Base.load(args.base, device="cpu", threads=1)
+    desk = worker._load(BaseConfig(model=args.base, device="cpu", threads=1, context_tokens=CONTEXT))
+    base, builder = desk.base, desk.builder
     completion = CompletionConfig(multiline=False, min_mean_logprob=-100.0)
     config = Config(home=Path(".eval"), completion=completion)
-    builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), CONTEXT)
-    acting = mechanism.Neuromodulation(base)
-    morning = Morning(Desk(base, TorchEngine(base), builder, AdapterSet(base), acting, base.info), config)
+    morning = Morning(desk, config)
     began = time.monotonic()
     with torch.inference_mode():
         learned, stood = served(morning, parts.morning, work=True)

@@ -172,6 +172,24 @@ def test_what_was_written_becomes_likelier_through_all_parts_and_nothing_else_mo
     assert all(parameter.grad is None for parameter in base.model.parameters())
 
 
+def test_each_pass_begins_with_an_empty_trace(base: Base) -> None:
+    """Where nothing moves, the second pass costs what the first did, window by window, and the trace acts in both."""
+    zeros = torch.zeros(mechanism.shape_of(base.model))
+    parts = {"w": zeros, "alpha": zeros + 2.0, "v": torch.tensor([2.0, 0.0, 0.0]), "eta": torch.tensor(0.5)}
+    made, losses = rewarded(base), list[float]()
+    learned(
+        base,
+        made,
+        Recipe(learning_rate=0.0, batch=4, epochs=2),
+        start=Gains(zeros, 0.0, parts),
+        on_step=lambda _step, _total, loss: losses.append(loss),
+    )
+    assert losses[3:] == losses[:3]
+    assert cost(base, made[4:8], start(base)) / attention.weighed_tokens(made[4:8]) != pytest.approx(
+        losses[1], rel=1e-3
+    )
+
+
 def test_the_order_of_the_day_counts(base: Base) -> None:
     made = rewarded(base)
     recipe = Recipe(learning_rate=0.0, batch=4, epochs=1)
