@@ -101,6 +101,7 @@ class AttentionConfig:
     enabled: bool = False  # let satisfaction steer the attention to what is remembered, and learn how in sleep
     learning_rate: float = 0.05  # of the gains
     max_gain: float = 2.0  # a gain is never further from 0
+    plastic: bool = False  # learn plastic gains (Backpropamine), which depend on the day's rewards
 
 
 @dataclass(frozen=True, slots=True)

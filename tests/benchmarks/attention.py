@@ -6,7 +6,8 @@ A morning's lines are asked for one after the other as the server does (retrieva
 base's own say on whether that helps, a suggestion, a reward by what the person wrote), then gains are learned from
 those in whose prompts something remembered stood. Prints bits per UTF-8 byte of the held-out lines in whose prompts
 something remembered stands: standard attention; learned gains; gains learned and judged with satisfaction shuffled
-among the memories; and with the same satisfaction for all. Intervals are the gate's, by file where there are enough.
+among the memories; and with the same satisfaction for all; with `--plastic` only plastic gains beside the learned ones,
+and the same with their trace zeroed. Intervals are the gate's, by file where there are enough.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from uuid import UUID
 
 import torch
 
-from npllm.assist import context, writing
+from npllm.assist import context, worker, writing
 from npllm.assist.worker import Desk
-from npllm.config import CompletionConfig, Config
+from npllm.config import BaseConfig, CompletionConfig, Config
 from npllm.evaluation import lines, metrics, sources
 from npllm.evaluation import plan as days
 from npllm.feedback import reward
@@ -36,11 +37,8 @@ from npllm.memory.embedder import Embedder
 from npllm.memory.retrieval import on_screen
 from npllm.memory.texts import embedding_text, snippet_text
 from npllm.models import attention as mechanism
-from npllm.models.adapters import AdapterSet
-from npllm.models.base import Base
-from npllm.models.fim import PromptBuilder, Span, choose
-from npllm.models.torch_engine import TorchEngine
-from npllm.sleep import attention
+from npllm.models.fim import Span
+from npllm.sleep import attention, plastic_gains
 from npllm.sleep.attending import prompts_of
 from npllm.sleep.attention import Recipe, Remembered
 from npllm.sleep.dataset import file_of
@@ -156,15 +154,15 @@ def main() -> None:
     parser.add_argument("--heldout", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rate", type=float, default=0.05)
+    parser.add_argument("--plastic", action="store_true")
     args = parser.parse_args()
     pair = sources.package(args.package, args.old, args.new, Path(".eval/wheels"))
     parts = days.make(lines.changes(pair), morning=args.morning, held_out=args.heldout, seed=args.seed)
-    base = Base.load(args.base, device="cpu", threads=1)
+    desk = worker._load(BaseConfig(model=args.base, device="cpu", threads=1, context_tokens=CONTEXT))
+    base, builder = desk.base, desk.builder
     completion = CompletionConfig(multiline=False, min_mean_logprob=-100.0)
     config = Config(home=Path(".eval"), completion=completion)
-    builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), CONTEXT)
-    acting = mechanism.Neuromodulation(base)
-    morning = Morning(Desk(base, TorchEngine(base), builder, AdapterSet(base), acting, base.info), config)
+    morning = Morning(desk, config)
     began = time.monotonic()
     with torch.inference_mode():
         learned, stood = served(morning, parts.morning, work=True)
@@ -191,22 +189,32 @@ def main() -> None:
         "shuffled": lambda _: chance.choice(values),
         "the same for all": lambda _: 1.0,
     }
+    if args.plastic:
+        variants = dict.fromkeys(("learned", "plastic"), variants["learned"])
     for name, change in variants.items():
         prompts, judges = felt(learn, change), felt(judged, change)
         centre = 0.0 if name == "the same for all" else attention.centre_of(list(prompts.values()))
         recipe = Recipe(learning_rate=args.rate, epochs=args.epochs, seed=args.seed)
         start = mechanism.Gains.none(shape, centre)
         began = time.monotonic()
-        gains, position = attention.learn(base.model, list(prompts.values()), start, recipe, stop=stop)
-        nats = {id: attention.nats(base.model, one, gains, last=last[id]) for id, one in judges.items()}
-        scored = [Scored(file_of(held[id]), size[id], standard[id], nats[id]) for id in judged]
-        low, high = interval(scored, args.seed)
-        change_of = sum(nats.values()) / sum(standard.values()) - 1
-        print(
-            f"{name}: {sum(nats.values()) / total:.4f} ({change_of:+.2%}, {-high:+.2%} to {-low:+.2%}); |g| "
-            f"{gains.values.abs().mean():.3f}, {position.step} steps in {time.monotonic() - began:.0f} s",
-            flush=True,
-        )
+        learn_gains = (plastic_gains if name == "plastic" else attention).learn
+        gains, position = learn_gains(base.model, list(prompts.values()), start, recipe, stop=stop)
+        seconds = time.monotonic() - began
+        for title, acts in ((name, gains), (f"{name}, trace zeroed", plastic_gains.zeroed(gains))):
+            if acts is None:
+                continue
+            nats = {id: attention.nats(base.model, one, acts, last=last[id]) for id, one in judges.items()}
+            scored = [Scored(file_of(held[id]), size[id], standard[id], nats[id]) for id in judged]
+            low, high = interval(scored, args.seed)
+            change_of = sum(nats.values()) / sum(standard.values()) - 1
+            print(
+                f"{title}: {sum(nats.values()) / total:.4f} ({change_of:+.2%}, {-high:+.2%} to {-low:+.2%}); |g| "
+                f"{acts.values.abs().mean():.3f}, {position.step} steps in {seconds:.0f} s",
+                flush=True,
+            )
+        if gains.parts:
+            trace, alpha = (gains.parts[part].abs().mean() for part in ("hebb", "alpha"))
+            print(f"|Hebb| {trace:.3f}, |alpha| {alpha:.3f}, v {gains.parts['v'].tolist()}", flush=True)
 
 
 if __name__ == "__main__":

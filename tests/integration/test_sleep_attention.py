@@ -15,7 +15,7 @@ from npllm.assist import attending
 from npllm.assist.worker import EngineWorker
 from npllm.config import AttentionConfig, Config
 from npllm.memory.store import Store
-from npllm.models.attention import WEIGHTS, Gains, Neuromodulation
+from npllm.models.attention import WEIGHTS, Gains, Neuromodulation, read
 from npllm.models.base import Base
 from npllm.models.manifest import read_manifest, sha256_file
 from npllm.sleep import archive
@@ -100,6 +100,8 @@ async def test_a_morning_with_memories_is_learned_judged_and_published(store: St
     folder = config.home / version.folder
     assert sha256_file(folder / WEIGHTS) == version.sha256
     manifest = read_manifest(folder)
+    assert part.nll_zeroed is None
+    assert read(folder, version.sha256, (2, 4)).parts == {}
     learned, held_out = set(manifest.data["learned"]), set(manifest.data["held_out"])
     assert learned.isdisjoint(held_out)
     assert len(learned | held_out) == COUNT - 2
@@ -130,6 +132,32 @@ async def test_a_morning_with_memories_is_learned_judged_and_published(store: St
         assert part_of(ended.report.contexts).new == COUNT - 2 - 30  # type: ignore[union-attr]
     published = await store.attention_versions(base.info.fingerprint, state=VersionState.PUBLISHED)
     assert len(published) <= 1
+
+
+async def test_plastic_gains_are_judged_as_they_will_serve_and_without_their_trace(
+    store: Store, config: Config
+) -> None:
+    await store.write(with_memories(COUNT))
+    plastic = replace(config, attention=replace(config.attention, plastic=True))
+    ended = await sleep(plastic, lambda at: at.context == NAME and at.phase is Phase.LEARNING and at.step >= 2)
+    assert ended.ending is Ending.INTERRUPTED, (ended, log_of(config))
+    ended = await sleep(plastic)
+    assert ended.ending is Ending.DONE, (ended, log_of(config))
+    assert ended.report is not None
+    part = part_of(ended.report.contexts)
+    assert part.steps == 2 * -(-part.new // 16)
+    (version,) = await store.attention_versions(ended.report.base_fingerprint)
+    assert version.metrics["nll_zeroed"] == part.nll_zeroed
+    assert part.nll_zeroed not in (None, part.nll_after, part.nll_before)
+    assert "With the trace zeroed they cost" in part.text
+    base = Base.load(config.base.model, device="cpu", threads=1)
+    acting = Neuromodulation(base)
+    acting.load(version.id, config.home / version.folder)
+    assert acting.gains is not None
+    parts = read(config.home / version.folder, version.sha256, (2, 4)).parts
+    serves = (parts["w"] + parts["alpha"] * parts["hebb"]).clamp(-config.attention.max_gain, config.attention.max_gain)
+    assert parts["hebb"].any()
+    torch.testing.assert_close(acting.gains.values, serves)
 
 
 async def test_sent_away_it_goes_on_and_decides_once(store: Store, config: Config) -> None:

@@ -77,6 +77,16 @@ def test_a_page_stands_alone_and_nothing_in_it_is_markup_but_its_own() -> None:
         assert len(re.findall(rf"<{tag}[ >]", made)) == len(re.findall(f"</{tag}>", made)), tag
 
 
+def test_what_the_texts_cost_without_the_trace_is_told_where_there_is_one() -> None:
+    made = record()
+    part = replace(made.report.contexts[0], nll_zeroed=1.5)
+    plastic = replace(made, report=replace(made.report, contexts=(part,)))
+    assert "2.164 with the trace zeroed" in page(plastic)
+    assert "With the trace zeroed they cost 2.164." in part.text
+    assert "zeroed" not in page(made) + made.report.text
+    assert Report.from_json(plastic.report.to_json()) == plastic.report
+
+
 def test_a_page_tells_of_a_sleep_that_failed_or_made_nothing() -> None:
     failed = replace(record(), report=Report("b", "f", problem="The disk is full."), details=())
     assert "The disk is full." in page(failed) and "Nothing was consolidated" in page(failed)

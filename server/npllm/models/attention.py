@@ -11,10 +11,10 @@ is the standard one, to the bit. Works for every architecture that asks transfor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -37,12 +37,21 @@ WEIGHTS = "gains.safetensors"
 CONTEXT = "attention"  # in manifests and reports, where adapters have their family
 
 
+# Sees a layer attend: its number, query [B, H, T, D], key [B, G, K, D], mask to be added [B, H, T, K], and the scale.
+Watch = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, float], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Bias:
-    """What is added to the scores: gains [L, H] times satisfaction [B, K]; keys beyond K get nothing."""
+    """What is added to the scores: gains [L, H] times satisfaction [B, K]; keys beyond K get nothing.
+
+    Attributes:
+        watch: only in sleep, by transformers' forward.
+    """
 
     gains: torch.Tensor
     satisfaction: torch.Tensor
+    watch: Watch | None = None
 
     def over(self, layer: int, keys: int) -> torch.Tensor:
         """The summand of one layer for the first `keys` keys, [B, H, 1, keys]."""
@@ -75,7 +84,10 @@ def _attend(
     """transformers' sdpa attention with the acting bias in its mask; without one, that attention itself."""
     bias = _ACTING.get()
     if bias is not None:
-        attention_mask = with_mask(bias.over(int(module.layer_idx), key.shape[2]), attention_mask, query)  # type: ignore[arg-type]
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        attention_mask = with_mask(bias.over(layer, key.shape[2]), attention_mask, query)
+        if bias.watch is not None:
+            bias.watch(layer, query, key, attention_mask, options.get("scaling") or query.shape[-1] ** -0.5)
     out: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     return out
 
@@ -148,10 +160,12 @@ class Gains:
     Attributes:
         values: g, [layers, heads], float32.
         centre: the satisfaction that neither draws nor repels.
+        parts: what plastic values were made of (`npllm.sleep.plastic_gains`); no part of them acts.
     """
 
     values: torch.Tensor
     centre: float
+    parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def none(cls, shape: tuple[int, int], centre: float) -> Gains:
@@ -226,15 +240,15 @@ def read(folder: Path, sha256: str, shape: tuple[int, int]) -> Gains:
         raise ModelError(f"{file} is not what its manifest says (sha256 differs); the next sleep learns new gains.")
     try:
         tensors = safetensors.torch.load(content)
-        values, centre = tensors["gains"].float(), float(tensors["centre"])
+        values, centre = tensors.pop("gains").float(), float(tensors.pop("centre"))
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(f"{file} holds no gains ({error}); the next sleep learns new ones.") from error
     if tuple(values.shape) != shape or not bool(values.isfinite().all()):
         raise ModelError(f"{file} holds gains of shape {tuple(values.shape)}, the base needs {shape}.")
-    return Gains(values, centre)
+    return Gains(values, centre, tensors)
 
 
 def write(file: Path, gains: Gains) -> None:
     """Write gains as safetensors."""
-    tensors = {"gains": gains.values.detach().cpu().contiguous(), "centre": torch.tensor(gains.centre)}
-    safetensors.torch.save_file(tensors, file)
+    tensors = {**gains.parts, "gains": gains.values, "centre": torch.tensor(gains.centre)}
+    safetensors.torch.save_file({name: one.detach().cpu().contiguous() for name, one in tensors.items()}, file)

@@ -161,7 +161,7 @@ def _learned(
     from npllm.models.adapters import AdapterSet
     from npllm.models.base import Base
     from npllm.models.fim import PromptBuilder, choose
-    from npllm.sleep import attention
+    from npllm.sleep import attention, plastic_gains
     from npllm.sleep.gate import Scored, judge
     from npllm.sleep.process import threads
 
@@ -202,7 +202,8 @@ def _learned(
     )
     task.checkpoint.mkdir(parents=True, exist_ok=True, mode=0o700)
     meter.phase(Phase.LEARNING)
-    gains, position = attention.learn(
+    kind = ("plastic",) if config.attention.plastic else ()
+    gains, position = (plastic_gains if kind else attention).learn(
         base.model,
         list(learn.values()),
         start,
@@ -210,11 +211,12 @@ def _learned(
         stop=stop,
         activate=activate,
         file=task.checkpoint / "state.safetensors",
-        key=hashlib.sha256(" ".join(map(str, (recipe, *learn))).encode()).hexdigest(),
+        key=hashlib.sha256(" ".join(map(str, (recipe, *learn, *kind))).encode()).hexdigest(),
         on_step=meter.step,
     )
     meter.phase(Phase.JUDGING)
-    scored = []
+    scored, without_trace = [], plastic_gains.zeroed(gains)
+    zeroed = 0.0
     held_out = {item.id: item for item in task.part.held_out}
     for number, (id, prompt) in enumerate(judged.items()):
         look(stop)
@@ -222,6 +224,8 @@ def _learned(
         sample = prompt.sample
         text = len(sample.ids) - sample.loss_start - (sample.ids[-1] == builder.end_id)
         old, new = (attention.nats(base.model, prompt, one, last=text) for one in (before and start, gains))
+        if without_trace is not None:
+            zeroed += attention.nats(base.model, prompt, without_trace, last=text)
         item = held_out[id]
         scored.append(Scored(file_of(item), len(item.final_text.encode()), old, new))
         meter.step(number + 1, len(judged))
@@ -230,6 +234,8 @@ def _learned(
     details.keep(task.checkpoint, NAME, (), details.sources([one for one in task.part.learn if one.id in learn], ()))
     judgement = judge(scored, min_held_out=MIN_HELD_OUT, seed=sleep.seed)
     report = _report(task, len(learn), len(judged), position, judgement, time.monotonic() - began)
+    if without_trace is not None:
+        report = replace(report, nll_zeroed=zeroed / max(1, sum(one.utf8_bytes for one in scored)))
     meter.phase(Phase.PUBLISHING)
     version = _written(config, task, fingerprint, consolidation, gains, report)
     return Made(version, report)
@@ -257,7 +263,7 @@ def prompts_of(
         ending = () if builder.end_id is None else (builder.end_id,)
         if prompt.spans and answer:
             sample = Sample((*prompt.ids, *answer, *ending), len(prompt.ids), weight(item))
-            made[item.id] = Remembered(sample, prompt.spans, item.context)
+            made[item.id] = Remembered(sample, prompt.spans, item.context, item.reward)
     return made
 
 
@@ -287,6 +293,8 @@ def _written(
     temporary = folder.with_name(TEMPORARY + folder.name)
     names = ("nll_before", "nll_after", "gain", "gain_low", "gain_high", "steps", "seconds", "new", "held_out")
     metrics = {name: float(getattr(report, name)) for name in names}
+    if report.nll_zeroed is not None:
+        metrics["nll_zeroed"] = report.nll_zeroed
     metrics["until"] = max(item.created_at for item in task.part.all).timestamp()
     now = datetime.now(UTC)
     parent = task.parent.id if task.parent else None

@@ -38,6 +38,7 @@ class Remembered:
     sample: Sample
     spans: tuple[Span, ...]
     context: str = ""  # whose adapters act
+    reward: float = 0.0  # of the experience, [-1, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def learn(
             state = {name: optimizer.state[gains][name] for name in ("exp_avg", "exp_avg_sq")}
             checkpoint.write(file, {"gains": gains, **state}, position, key)
         on_step(position.step, position.total, loss)
-    return replace(start, values=gains.detach()), position
+    return Gains(gains.detach(), start.centre), position
 
 
 def _step(
@@ -118,19 +119,28 @@ def _step(
 ) -> float:
     """One optimizer step, prompt by prompt; nats per answer token."""
     optimizer.zero_grad()
-    tokens = sum(one.sample.weight * (len(one.sample.ids) - one.sample.loss_start) for one in batch)
+    tokens = weighed_tokens(batch)
     total = 0.0
     for one in batch:
         look(stop)
         activate(one.context)
-        ids = torch.tensor([one.sample.ids], device=gains.values.device)
-        with acting(bias_of(gains, one)):
-            nll = token_nll(model, ids, one.sample.loss_start - 1)
-        loss = one.sample.weight * nll.sum() / max(tokens, 1e-9)
+        loss = one.sample.weight * answer_nll(model, one, bias_of(gains, one)).sum() / tokens
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     optimizer.step()
     return total
+
+
+def weighed_tokens(batch: Sequence[Remembered]) -> float:
+    """sum_i w_i |answer_i|."""
+    return max(sum(one.sample.weight * (len(one.sample.ids) - one.sample.loss_start) for one in batch), 1e-9)
+
+
+def answer_nll(model: Any, prompt: Remembered, bias: Bias) -> torch.Tensor:
+    """-log p of each token of the answer [1, T], under a bias, differentiable."""
+    ids = torch.tensor([prompt.sample.ids], device=bias.gains.device)
+    with acting(bias):
+        return token_nll(model, ids, prompt.sample.loss_start - 1)
 
 
 def nats(model: Any, prompt: Remembered, gains: Gains | None, *, last: int | None = None) -> float:

@@ -83,7 +83,8 @@ def _context(part: ContextReport, details: Details) -> Iterable[str]:
             + (f", {part.passages} passages of {part.project_files} project files" if part.passages else "")
             + (f", {part.rehearsed} passages of general code rehearsed" if part.rehearsed else ""),
             "judged on": f"{part.held_out} held-out texts in {part.held_out_files} files",
-            "bits per byte": f"{_bits(part.nll_before)} before, {_bits(part.nll_after)} now",
+            "bits per byte": f"{_bits(part.nll_before)} before, {_bits(part.nll_after)} now"
+            + ("" if part.nll_zeroed is None else f", {_bits(part.nll_zeroed)} with the trace zeroed"),
             "training": f"{part.steps} steps, {part.tokens} tokens, {part.tokens_per_s:.0f} tokens/s, "
             f"{part.epochs:.2g} passes",
             "time": _duration(part.seconds),

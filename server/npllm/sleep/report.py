@@ -60,7 +60,8 @@ class ContextReport:
     """One context's part of a sleep.
 
     Attributes:
-        nll_before, nll_after: nats per UTF-8 byte of the held-out text, under the version in use and the new one.
+        nll_before, nll_after: nats per UTF-8 byte of the held-out text, under the version in use and the new one;
+            `nll_zeroed` under plastic gains of attention with their trace zeroed (None: there are none).
         gain, gain_low, gain_high: (before - after) / before, and its `LEVEL` bootstrap interval.
         seconds: spent on this context, over all the sleeps that it took.
         slices: the new texts, each older slice, general code.
@@ -82,6 +83,7 @@ class ContextReport:
     held_out_files: int = 0
     nll_before: float = 0.0
     nll_after: float = 0.0
+    nll_zeroed: float | None = None
     gain: float = 0.0
     gain_low: float = 0.0
     gain_high: float = 0.0
@@ -105,7 +107,14 @@ class ContextReport:
         return (
             f"{self.context}: {self.verdict.value}. Learned from {learned}; {judged} bits per byte "
             f"({-self.gain:+.1%}, {interval}), in {self.seconds:.0f} s. {' '.join((self.reason, *self.notes))}"
+            f"{self._zeroed}"
         )
+
+    @property
+    def _zeroed(self) -> str:
+        if self.nll_zeroed is None:
+            return ""
+        return f" With the trace zeroed they cost {self.nll_zeroed / math.log(2):.3f}."
 
     @property
     def _beside(self) -> str:
