@@ -244,7 +244,7 @@ class Report:
     @property
     def empty(self) -> bool:
         """Whether no part of the sleep has learned, or says why it has not."""
-        return not (self.contexts or self.policy or self.cerebellum)
+        return not (self.contexts or self.policy or (self.cerebellum and self.cerebellum.version))
 
     @property
     def text(self) -> str:
