@@ -15,17 +15,19 @@ from npllm.assist import attending
 from npllm.assist.worker import EngineWorker
 from npllm.config import AttentionConfig, Config
 from npllm.memory.store import Store
+from npllm.models.adapters import AdapterSet
 from npllm.models.attention import WEIGHTS, Gains, Neuromodulation, read
 from npllm.models.base import Base
 from npllm.models.manifest import read_manifest, sha256_file
 from npllm.sleep import archive
-from npllm.sleep.attending import NAME
+from npllm.sleep.attending import NAME, acting
 from npllm.sleep.page import page
 from npllm.sleep.protocol import Ending, Phase, Progress
 from npllm.sleep.report import ContextReport, Verdict
 from npllm.sleep.supervisor import Ended, Sleeper
 from npllm.types import AttentionVersion, Experience, Suggestion, VersionState, new_id
 from tests.fixtures_attention import write_version
+from tests.fixtures_lineage import make_version
 from tests.fixtures_sleep import MORNING, config_for, from_source
 from tests.integration.test_sleep_child import log_of
 
@@ -252,3 +254,13 @@ async def test_a_published_version_acts_at_once_and_goes_with_the_setting(store:
     assert "sha256" in problem
     assert await acting() is None
     worker.close()
+
+
+async def test_the_adapter_in_use_acts_while_gains_are_learned(store: Store, config: Config) -> None:
+    version = await make_version(store, config)
+    adapters = AdapterSet(Base.load(config.base.model, shared=False))
+    adapters.load(version.id, config.home / version.folder, version.context)
+    assert acting(adapters, version.context, config).versions == (version.id,)
+    off = replace(config, adapters=replace(config.adapters, enabled=False))
+    assert acting(adapters, version.context, off).versions == ()
+    assert acting(adapters, "language:go", config).versions == ()

@@ -36,7 +36,9 @@ from npllm.sleep.report import ContextReport, Verdict
 from npllm.types import AdapterVersion, AttentionVersion, Experience, ModelError, Snippet, VersionState, new_id
 
 if TYPE_CHECKING:
+    from npllm.models.adapters import AdapterSet
     from npllm.models.attention import Gains
+    from npllm.models.engine import AdapterChoice
     from npllm.models.fim import PromptBuilder
     from npllm.sleep.attention import Remembered
     from npllm.sleep.checkpoint import Position
@@ -186,7 +188,7 @@ def _learned(
             log.warning("%s", error)
 
     def activate(context: str) -> None:
-        base.activate(adapters.choose(context, config.adapters.strength if config.adapters.enabled else 0.0))
+        base.activate(acting(adapters, context, config))
 
     builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), min(model.context_tokens, base.info.context_tokens))
     learn = prompts_of(builder, task.part.learn, task.memories, config, stop)
@@ -351,3 +353,8 @@ def _report(
         tokens_per_s=position.tokens / max(position.seconds, 1e-6),
         seconds=seconds,
     )
+
+
+def acting(adapters: AdapterSet, context: str, config: Config) -> AdapterChoice:
+    """What acts in a context while gains are learned and judged: what the rules would have act awake."""
+    return adapters.choose((context,), config.adapters.strength if config.adapters.enabled else 0.0)
