@@ -293,3 +293,12 @@ def test_the_command_prints_lists_and_writes_reports(home: Path, capsys: pytest.
     assert cli.main(["sleep", "report", "nothing"]) == 1
     assert "--list" in capsys.readouterr().err
     assert cli.main(["sleep", "report", "--html", str(home / "no" / "page.html")]) == 1
+
+
+def test_what_the_cerebellum_keeps_of_what_was_there_is_told() -> None:
+    old = SliceReport(SliceKind.OLD, "v0", "2026-03-02", texts=20, files=5, nll_before=1.0, nll_after=1.01, gain=-0.01)
+    general = SliceReport(SliceKind.GENERAL, "general", texts=60, files=30, gain=0.002)
+    report = with_cerebellum(cerebellum(slices=(old, general)))
+    assert Report.from_json(json.loads(json.dumps(report.report.to_json()))) == report.report
+    shown = page(report)
+    assert "texts of 2026-03-02 (20)" in shown and "general code (60)" in shown

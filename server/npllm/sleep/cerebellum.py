@@ -37,7 +37,7 @@ from npllm.sleep.pending import new_since
 from npllm.sleep.plan import OldSlice, Plan
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Message, Phase
-from npllm.sleep.report import CerebellumReport
+from npllm.sleep.report import CerebellumReport, SliceKind, SliceReport
 from npllm.types import CerebellumVersion, Consolidation, Experience, ModelError, VersionState, new_id
 
 if TYPE_CHECKING:
@@ -398,12 +398,19 @@ def _report(
         beside_after=beside.nll_after if beside else None,
         beside_low=beside.gain_low if beside else None,
         beside_high=beside.gain_high if beside else None,
+        slices=_retained(verdict),
         patterns=patterns,
         steps=position.step,
         tokens=position.tokens,
         tokens_per_s=position.tokens / max(position.seconds, 1e-6),
         seconds=seconds,
     )
+
+
+def _retained(verdict: Verdict) -> tuple[SliceReport, ...]:
+    if verdict.beside is not None:
+        return tuple(one for one in verdict.beside.slices if one.kind is not SliceKind.NEW)
+    return tuple(one for one in verdict.alone.slices if one.kind is SliceKind.OLD)
 
 
 def _metrics(made: CerebellumReport, verdict: Verdict, plan: Plan) -> dict[str, float]:

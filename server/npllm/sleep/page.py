@@ -120,7 +120,7 @@ def _cerebellum(part: CerebellumReport, details: Details) -> Iterable[str]:
     if part.beside_before and part.beside_after is not None:
         gain = 1 - part.beside_after / part.beside_before
         rows.append(plots.Gain("beside the base", gain, part.beside_low or 0.0, part.beside_high or 0.0))
-    yield from _gains(rows)
+    yield from _gains([*rows, *map(_gain, part.slices)])
     yield from _details(details)
 
 

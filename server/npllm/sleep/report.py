@@ -140,6 +140,7 @@ class CerebellumReport:
         beside_before, beside_after: nats per byte of the held-out text as the base writes it, with the say of what was
             in use and with that of the new version; `beside_low` and `beside_high` the interval of the gain. None: it
             has no say.
+        slices: older slices and general code, as the base writes with its say; where it has none, older ones alone.
         patterns: frequent ones that it now knows.
         seconds: spent in this part of the sleep.
     """
@@ -171,6 +172,7 @@ class CerebellumReport:
     beside_after: float | None = None
     beside_low: float | None = None
     beside_high: float | None = None
+    slices: tuple[SliceReport, ...] = ()
     patterns: int = 0
     steps: int = 0
     tokens: int = 0
@@ -270,18 +272,22 @@ class Report:
                 **{
                     **_known(ContextReport, part),
                     "verdict": Verdict(part["verdict"]),
-                    "slices": tuple(
-                        SliceReport(**{**_known(SliceReport, item), "kind": SliceKind(item["kind"])})
-                        for item in part.get("slices", ())
-                    ),
+                    "slices": _slices(part),
                     "notes": tuple(part.get("notes", ())),
                 }
             )
             for part in data.get("contexts", ())
         )
         if data.get("cerebellum"):
-            values["cerebellum"] = CerebellumReport(**_known(CerebellumReport, data["cerebellum"]))
+            small = data["cerebellum"]
+            values["cerebellum"] = CerebellumReport(**{**_known(CerebellumReport, small), "slices": _slices(small)})
         return cls(**values)
+
+
+def _slices(part: Mapping[str, Any]) -> tuple[SliceReport, ...]:
+    return tuple(
+        SliceReport(**{**_known(SliceReport, item), "kind": SliceKind(item["kind"])}) for item in part.get("slices", ())
+    )
 
 
 def _known(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
