@@ -104,7 +104,9 @@ class Sleep:
         report = await self._mark(current, ConsolidationState.RUNNING, report)
         try:
             gains = await attending.consolidate(self._store, self._config, base, current.id, self._stop, self._tell)
-            report = replace(report, contexts=(*report.contexts, *gains))
+            if gains:
+                report = replace(report, contexts=(*report.contexts, *gains))
+                report = await self._mark(current, ConsolidationState.RUNNING, report)
             total = sum(len(job.part.learn) for job in jobs)
             before = 0.0
             for job in jobs:
