@@ -166,7 +166,7 @@ async def test_what_it_was_judged_by_stays_apart_and_judges_it_again(store: Stor
     held_out = set(read_manifest(config.home / first.folder).data["held_out"])
     assert {str(item.id) for item in await store.replay.apart("cerebellum", limit=100)} == held_out
     drawn = await gathering.drawn(
-        store, config, first.origin, "cerebellum", MORNING + timedelta(days=1), "any", 1000, everywhere=True
+        store, config, first.origin, "cerebellum", MORNING + timedelta(days=1), "any", 1000, (), everywhere=True
     )
     assert {str(one.experience.id) for one in drawn}.isdisjoint(held_out) and len(drawn) == 40 - len(held_out)
     assert len({one.priority for one in drawn}) > 10, "what surprises it still was measured"
