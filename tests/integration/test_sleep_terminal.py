@@ -76,13 +76,20 @@ async def test_it_begins_whoever_works_and_ends_with_its_checkpoint_when_an_edit
     await store.close()
 
 
+def _hear_ctrl_c() -> None:
+    """As in a terminal: what runs in the background of a script inherits that it is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @asynccontextmanager
 async def sleeping_in_a_terminal(config: Config) -> AsyncIterator[asyncio.subprocess.Process]:
     """The command as a process of its own, with its child at work."""
     write_settings(config)
     environment = {**os.environ, "NPLLM_HOME": str(config.home), "NPLLM_DATABASE_URL": config.database.url}
     command = (sys.executable, "-P", "-m", "npllm", "sleep", "now")
-    terminal = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+    terminal = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=asyncio.subprocess.PIPE, preexec_fn=_hear_ctrl_c
+    )
     try:
         assert terminal.stdout is not None
         async with asyncio.timeout(120.0):
