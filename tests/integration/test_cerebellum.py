@@ -179,6 +179,7 @@ async def test_what_it_was_judged_by_stays_apart_and_judges_it_again(store: Stor
     assert set(data["learned"]).isdisjoint(held_out), "neither learned nor replayed"
     assert set(data["judged_again"][str(first.id)]) == held_out
     assert {f"slice.{first.id}.nll", f"slice.{first.id}.bytes"} <= second.metrics.keys()
+    assert data["calibration"]["projects"] == ["/p"], "where it has its say"
 
     in_use = next(one for one in await store.cerebellum.versions() if one.state is VersionState.PUBLISHED)
     await store.cerebellum.pin(in_use.id, True)
@@ -268,7 +269,7 @@ async def test_it_has_its_say_in_what_the_base_writes_once_a_sleep_found_that_go
         cerebellum=CerebellumConfig(model=str(practised_model), reflex=False),
     )
     version = make_version(
-        settings, practised_model, Calibration(None, 50, 0, 0, share=SHARE, base=base_of(tiny_model))
+        settings, practised_model, Calibration(None, 50, 0, 0, share=SHARE, base=base_of(tiny_model), projects=("/w",))
     )
     at = PRACTICE.index("return width")
     end = PRACTICE.index("\n", at)
@@ -303,6 +304,10 @@ async def test_it_has_its_say_in_what_the_base_writes_once_a_sleep_found_that_go
         ours, desk.cerebellum.calibration = desk.cerebellum.calibration, elsewhere
         assert await resources.worker.run(lambda desk: scored(desk, request)) == pytest.approx(off, rel=1e-5)
         desk.cerebellum.calibration = ours
+        abroad = replace(request, place=replace(place, project="/nobody/s"))
+        assert await resources.worker.run(lambda desk: scored(desk, abroad)) == pytest.approx(off, rel=1e-5), (
+            "of that project it has learned nothing"
+        )
         made, other = await resources.worker.run(
             lambda desk: [writing.suggest(desk, one, NEVER, "inline") for one in (request, alone)]
         )

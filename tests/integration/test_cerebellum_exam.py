@@ -167,13 +167,6 @@ def test_what_the_base_writes_is_compared_with_the_best_that_it_wrote(
     assert exam(strict, tiny_model, practised_model, older=older, lineage=[others])[0].judge(dict).passed, "other texts"
 
 
-def test_general_code_is_judged_as_the_base_writes_it(config: Config, tiny_model: Path, practised_model: Path) -> None:
-    strict = replace(config, sleep=replace(config.sleep, max_general_loss=-10.0))
-    verdict = exam(strict, tiny_model, practised_model)[0].judge(dict)
-    assert verdict.alone.passed, "alone it answers where it is sure"
-    assert not verdict.passed and "general code" in verdict.reason
-
-
 def test_what_cannot_be_asked_beside_the_base_loses_nothing(
     config: Config, tiny_model: Path, practised_model: Path, tmp_path: Path
 ) -> None:

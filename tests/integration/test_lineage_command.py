@@ -22,7 +22,7 @@ from npllm.config import Config
 from npllm.lineage.choosing import NoSuchVersion, find
 from npllm.lineage.difference import differences
 from npllm.memory.store import Store
-from npllm.models.cerebellum import Cerebellum
+from npllm.models.cerebellum import Calibration, Cerebellum
 from npllm.models.manifest import WEIGHTS, Manifest, read_manifest, sha256_file, write_manifest
 from npllm.sleep.gathering import gather
 from npllm.types import CerebellumVersion, Pattern, VersionState, new_id
@@ -319,7 +319,8 @@ async def cerebella(store: Store, config: Config, count: int) -> list[Cerebellum
         folder = config.cerebellum_dir / str(id)
         shutil.copytree(config.base.model, folder)
         digest, parent = sha256_file(folder / "model.safetensors"), made[-1].id if made else None
-        data = {"learned": [], "project_files": [["/home/me/work", "a.py"]]}
+        calibration = Calibration(None, 9, 0, 0, projects=("/home/me/work",)).to_json()
+        data = {"learned": [], "project_files": [["/home/me/work", "a.py"]], "calibration": calibration}
         write_manifest(folder, Manifest(id, "cerebellum", "origin", parent, new_id(), digest, now, data))
         version = CerebellumVersion(
             *(

@@ -211,9 +211,11 @@ def _beside(desk: Desk, request: Request, cancel: threading.Event) -> Known | No
 
 def _says(desk: Desk, request: Request) -> tuple[UUID, ...]:
     """The version of the cerebellum that has its say in what this base writes; none where there is none, it has other
-    tokens, or the sleep asked about another base."""
+    tokens, it has learned nothing of this project, or the sleep asked about another base."""
     settings, small = request.config.cerebellum, desk.cerebellum
     if small is None or small.calibration is None or not (settings.enabled and settings.blend and desk.alike):
+        return ()
+    if not small.calibration.knows(request.place.project):
         return ()
     same = small.calibration.base == desk.info.fingerprint and small.vocabulary == int(
         desk.base.model.config.vocab_size

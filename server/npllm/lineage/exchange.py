@@ -83,6 +83,9 @@ def public(manifest: Manifest) -> Manifest:
     data = dict(manifest.data)
     files = data.get("project_files", ())
     data["project_files"] = [[_last(str(project)), str(path)] for project, path in files]
+    calibration = data.get("calibration")
+    if isinstance(calibration, dict) and calibration.get("projects"):
+        data["calibration"] = {**calibration, "projects": [_last(str(one)) for one in calibration["projects"]]}
     return replace(manifest, context=_public_context(manifest.context), data=data)
 
 

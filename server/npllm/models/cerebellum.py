@@ -52,6 +52,7 @@ class Calibration:
         alone: the threshold where nothing of the project is known; it is `threshold` where `trust` is 0.
         share: of its prediction in the base's (see `blend`); 0 = the base alone.
         base: the fingerprint of the base that the share was found for; another one writes alone.
+        projects: that it has learned of, by their folders: in others the base writes alone. None: not known, in all.
     """
 
     threshold: float | None
@@ -62,6 +63,7 @@ class Calibration:
     alone: float | None = None
     share: float = 0.0
     base: str = ""
+    projects: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -82,7 +84,12 @@ class Calibration:
             None if data.get("alone") is None else float(data["alone"]),
             share,
             str(data.get("base", "")),
+            None if data.get("projects") is None else tuple(map(str, data["projects"])),
         )
+
+    def knows(self, project: str) -> bool:
+        """Whether it has learned of a project."""
+        return self.projects is None or project in self.projects
 
 
 @dataclass(frozen=True, slots=True)

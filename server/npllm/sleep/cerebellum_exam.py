@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from uuid import UUID
 
 import torch
 
-from npllm.config import Config, SleepConfig
+from npllm.config import Config
 from npllm.models import examples, plastic
 from npllm.models.base import Base
 from npllm.models.cerebellum import Calibration, Cerebellum
@@ -79,16 +78,14 @@ class CerebellumExam:
     ) -> None:
         self._config, self._start, self._parent = config, start, parent
         self._before, self._base, self._builder = before, base, builder
-        self._exam, self._lineage = exam, lineage
+        self._exam, self._lineage = replace(exam, passages=()), lineage
         self._off_limits, self._stop, self._meter = off_limits, stop, meter
         texts = tuple(
             Unseen(item.place.project, item.place.language, item.place.path, item.prefix, item.suffix, item.final_text)
             for item in exam.experiences
         )
         self._unseen = texts[: len(exam.plan.held_out)]
-        # Of general code nothing is looked up: it is of no project of the person's.
-        general = (Unseen("", "", one.path, one.prefix, one.suffix, one.line) for one in exam.passages)
-        self._judged_by = (*texts, *general)
+        self._judged_by = texts
         self._passed_over = tuple(
             Unseen(one.project, one.language, one.path, one.prefix, one.suffix, one.line) for one in passed_over
         )
@@ -125,7 +122,7 @@ class CerebellumExam:
         lives = len(tried) > 1 and mean["plastic"] < min(mean["plain"], mean["zeroed"])
         chosen = "plastic" if lives else "plain"
         plastic.attach(model, tried[chosen])
-        alone, marks = self._exam.judged(before, nats[chosen], self._alone)
+        alone, marks = self._exam.judged(before, nats[chosen], self._config.sleep)
         verdict = Verdict(alone, lives, mean, way=way, marks=marks)
         if saying is None:
             return verdict
@@ -204,12 +201,6 @@ class CerebellumExam:
                 )
             )
         return next((one for one in found if one.passed), found[0])
-
-    @property
-    def _alone(self) -> SleepConfig:
-        """The gate's settings for what it predicts by itself: general code is no matter there, since alone it answers
-        only where its confidence was found worth something."""
-        return replace(self._config.sleep, max_general_loss=math.inf)
 
     def _nats(self, base: Base, places: Sequence[Unseen]) -> list[float]:
         """Of each text, the token that ends it left out."""

@@ -49,6 +49,7 @@ from npllm.sleep.project import Passage, files_of, set_aside
 from npllm.sleep.protocol import Phase
 from npllm.sleep.quotes import quotes_of_two
 from npllm.sleep.record import Quote
+from npllm.sleep.saying import projects_of
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import Verdict
 from npllm.types import Experience, ModelError, Pattern
@@ -189,7 +190,13 @@ class CerebellumLearner:
 
     def calibrate(self, verdict: Verdict) -> Calibration:
         """What its confidence is worth on lines that it has not learned. Raises Interrupted."""
-        return self._exam.calibrate(verdict)
+        return replace(self._exam.calibrate(verdict), projects=self._projects())
+
+    def _projects(self) -> tuple[str, ...]:
+        """The projects that it has learned of, in this sleep and before."""
+        found = {item.place.project for item in (*self._learn, *self._replay)}
+        found |= {passage.project for passage in self.passages}
+        return tuple(sorted(found | set(projects_of(self._start) if self._plan.parent else ())))
 
     def surprise(self, *, within_s: float) -> dict[UUID, float]:
         """What the texts that were learned cost now, in nats per UTF-8 byte, by id.

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from npllm.config import SleepConfig
 from npllm.sleep.dataset import file_of
-from npllm.sleep.gate import GENERAL, Judgement, Old, Scored, best_of, bytes_key, general_marks, judge, marks, same_ones
+from npllm.sleep.gate import Judgement, Old, Scored, best_of, bytes_key, general_marks, judge, marks, same_ones
 from npllm.sleep.general import general as general_code
 from npllm.sleep.plan import Plan
 from npllm.sleep.project import Passage
@@ -91,12 +91,8 @@ class Exam:
             older.append(Old(str(item.version), item.held_at.date().isoformat(), part, best))
             found |= marked
         general = scored[at:]
-        if way:
-            name = f"{way}{GENERAL}"
-            marked = marks(name, general)
-            best = best_of(lineage, name, int(marked[bytes_key(name)]))
-            found |= marked
-        else:
+        best = None
+        if not way:
             same_texts = self.plan.general_bytes == sum(one.utf8_bytes for one in general)  # another Python has others
             best = self.plan.general_best if same_texts else None
             found |= general_marks(general, best)

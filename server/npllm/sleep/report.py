@@ -140,7 +140,7 @@ class CerebellumReport:
         beside_before, beside_after: nats per byte of the held-out text as the base writes it, with the say of what was
             in use and with that of the new version; `beside_low` and `beside_high` the interval of the gain. None: it
             has no say.
-        slices: older slices and general code, as the base writes with its say; where it has none, older ones alone.
+        slices: older slices, as the base writes with its say; where it has none, as it predicts them alone.
         patterns: frequent ones that it now knows.
         seconds: spent in this part of the sleep.
     """

@@ -38,7 +38,7 @@ from npllm.sleep.meter import Meter
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, set_aside
 from npllm.sleep.protocol import Phase
-from npllm.sleep.saying import Saying
+from npllm.sleep.saying import Saying, projects_of
 from npllm.types import Experience, ModelError
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,8 @@ def _answer(
         judgement = judge(scored, min_held_out=config.sleep.min_holdout, seed=config.sleep.seed)
     precision = config.cerebellum.precision
     calibration = confidence.calibrated(small, [*unseen, *others], knowledge, precision, stop, meter.step)
-    return Answer(judgement, replace(calibration, share=share if judgement.passed else 0.0, base=found))
+    share = share if judgement.passed else 0.0
+    return Answer(judgement, replace(calibration, share=share, base=found, projects=projects_of(folder) or None))
 
 
 def write(

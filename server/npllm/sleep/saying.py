@@ -167,6 +167,14 @@ def unless_harmful(
     return shares, costs
 
 
+def projects_of(folder: Path) -> tuple[str, ...]:
+    """The projects that the version in a folder has learned of; none where that is not known."""
+    try:
+        return Calibration.from_json(read_manifest(folder).data["calibration"]).projects or ()
+    except (ModelError, KeyError, TypeError, ValueError):
+        return ()
+
+
 def share_in_use(start: Path, parent: UUID | None, base: str) -> float | None:
     """How much of a say the version in use, `parent`, has beside a base; None: never asked, since another base wrote.
 
