@@ -16,10 +16,8 @@ from npllm.lineage.exchange import PROJECT, ExchangeError, Parcel, read_in
 from npllm.lineage.files import learned
 from npllm.memory.lineage import quiet
 from npllm.memory.store import Store
-from npllm.models.manifest import MANIFEST, Manifest, publish_folder, write_manifest
-from npllm.types import AdapterVersion, ModelError, NpllmError, VersionState, new_id
-
-TEMPORARY = ".tmp-"  # as the sleep names what is unfinished, so that it is swept should we be killed
+from npllm.models.manifest import MANIFEST, Manifest, whole_folder, write_manifest
+from npllm.types import AdapterVersion, NpllmError, VersionState, new_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +117,7 @@ def _check(folder: Path, manifest: Manifest, config: Config | None) -> None:
 
 
 def _place(folder: Path, final: Path) -> None:
-    temporary = final.with_name(TEMPORARY + final.name)
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(final, ignore_errors=True)  # without a row, or its files were gone: nobody's
-    try:
-        temporary.mkdir(parents=True, mode=0o700)
+    with whole_folder(final) as temporary:  # what is there is without a row, or its files were gone: nobody's
         for path in folder.iterdir():
             if path.name == MANIFEST or path.suffix in (".json", ".safetensors"):
                 shutil.copyfile(path, temporary / path.name)
-        publish_folder(temporary, final)
-    except OSError as error:
-        raise ModelError(f"{final} cannot be written: {error}. Is there room on the disk?") from error

@@ -33,6 +33,7 @@ from npllm.models.manifest import (
     publish_folder,
     read_manifest,
     sha256_file,
+    whole_folder,
     write_manifest,
 )
 from npllm.types import ModelError
@@ -47,6 +48,7 @@ __all__ = [
     "publish_folder",
     "read_manifest",
     "sha256_file",
+    "whole_folder",
     "write_manifest",
 ]
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from npllm.types import ModelError
 
 MANIFEST = "manifest.json"
 WEIGHTS = "adapter_model.safetensors"
+TEMPORARY = ".tmp-"  # how unfinished folders begin; the next sleep removes what it finds
 _FORMAT = 1
 
 
@@ -120,6 +123,27 @@ def publish_folder(temporary: Path, final: Path) -> None:
         sync(temporary)
         temporary.rename(final)
         sync(final.parent)
+    except OSError as error:
+        raise ModelError(f"{final} cannot be written: {error}. Is there room on the disk?") from error
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """A folder to fill, which stands under its name when the block ends, or, if that fails, not at all.
+
+    What stands there already was made by a process that was killed before it announced it: nobody uses it.
+
+    Raises:
+        ModelError: the disk refuses, here or in the block.
+    """
+    temporary = final.with_name(TEMPORARY + final.name)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True, mode=0o700)
+        yield temporary
+        if final.exists():
+            shutil.rmtree(final)
+        publish_folder(temporary, final)
     except OSError as error:
         raise ModelError(f"{final} cannot be written: {error}. Is there room on the disk?") from error
 

@@ -23,10 +23,10 @@ from uuid import UUID
 from npllm.config import Config
 from npllm.memory.store import Store
 from npllm.memory.texts import snippet_text
+from npllm.models.manifest import TEMPORARY, Manifest, sha256_file, whole_folder, write_manifest
 from npllm.sleep import details
 from npllm.sleep.dataset import Part, divide, file_of, weight
 from npllm.sleep.details import Curve
-from npllm.sleep.files import TEMPORARY
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.meter import Meter
@@ -287,12 +287,10 @@ def _written(
 ) -> AttentionVersion:
     """The gains in a folder of their own, whole or not at all, and the row that will say so."""
     from npllm.models.attention import CONTEXT, WEIGHTS, write
-    from npllm.models.manifest import Manifest, publish_folder, sha256_file, write_manifest
 
     folder = config.attention_dir / str(task.version_id)
     for left in config.attention_dir.glob(TEMPORARY + "*"):  # by a sleep that was killed
         shutil.rmtree(left, ignore_errors=True)
-    temporary = folder.with_name(TEMPORARY + folder.name)
     names = ("nll_before", "nll_after", "gain", "gain_low", "gain_high", "steps", "seconds", "new", "held_out")
     metrics = {name: float(getattr(report, name)) for name in names}
     if report.nll_zeroed is not None:
@@ -300,8 +298,7 @@ def _written(
     metrics["until"] = max(item.created_at for item in task.part.all).timestamp()
     now = datetime.now(UTC)
     parent = task.parent.id if task.parent else None
-    try:
-        temporary.mkdir(parents=True, mode=0o700)
+    with whole_folder(folder) as temporary:
         write(temporary / WEIGHTS, gains)
         digest = sha256_file(temporary / WEIGHTS)
         data = {
@@ -313,9 +310,6 @@ def _written(
             temporary,
             Manifest(task.version_id, CONTEXT, fingerprint, parent, consolidation, digest, now, data, metrics),
         )
-        publish_folder(temporary, folder)
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be written: {error}. Is there room on the disk?") from error
     return AttentionVersion(
         id=task.version_id,
         base_fingerprint=fingerprint,

@@ -25,10 +25,10 @@ from uuid import UUID
 from npllm.config import Config
 from npllm.memory.cerebellum import CONTEXT as NAME  # its folder among the checkpoints, and what progress is told of
 from npllm.memory.store import Store
+from npllm.models.manifest import TEMPORARY
 from npllm.sleep import another_base, cerebellum_pruning, leftover, project
 from npllm.sleep.dataset import Part, divide
 from npllm.sleep.details import Curve
-from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gathering import MOST_APART, drawn, older
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look

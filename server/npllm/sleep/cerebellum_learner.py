@@ -30,14 +30,13 @@ from npllm.models import examples, hub, plastic
 from npllm.models.base import Base
 from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration
 from npllm.models.fim import PromptBuilder, choose
-from npllm.models.manifest import Manifest, publish_folder, read_manifest, sha256_file, write_manifest
+from npllm.models.manifest import Manifest, read_manifest, sha256_file, whole_folder, write_manifest
 from npllm.sleep import details, leftover, mas, patterns, plastic_days
 from npllm.sleep.apart import Apart
 from npllm.sleep.backpropamine import Moment
 from npllm.sleep.cerebellum_exam import CerebellumExam
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
 from npllm.sleep.checkpoint import Position
-from npllm.sleep.files import TEMPORARY
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.judging import Exam
 from npllm.sleep.learner import control_tokens
@@ -240,10 +239,7 @@ class CerebellumLearner:
             ModelError: the disk refuses.
         """
         plan = self._plan
-        temporary = folder.with_name(TEMPORARY + folder.name)
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir(parents=True, mode=0o700)
+        with whole_folder(folder) as temporary:
             self._base.model.save_pretrained(str(temporary), safe_serialization=True, max_shard_size="1TB")
             for name in (*hub.TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
                 if (self._start / name).is_file():
@@ -280,11 +276,6 @@ class CerebellumLearner:
                 metrics=metrics,
             )
             write_manifest(temporary, manifest)
-            if folder.exists():  # of this sleep, killed before it was announced: nobody uses it
-                shutil.rmtree(folder)
-            publish_folder(temporary, folder)
-        except OSError as error:
-            raise ModelError(f"{folder} cannot be written: {error}. Is there room on the disk?") from error
         return digest
 
     # -- what mattered before ----------------------------------------------------------------------------------

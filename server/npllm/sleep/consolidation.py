@@ -25,11 +25,10 @@ from uuid import UUID
 from npllm.config import Config
 from npllm.memory.scrubbing import finish
 from npllm.memory.store import Store
-from npllm.models.manifest import WEIGHTS
+from npllm.models.manifest import TEMPORARY, WEIGHTS
 from npllm.sleep import archive, attending, details, leftover, needs, policy_learning, project, rehearsal
 from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.details import Curve
-from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gate import GENERAL, best_key, bytes_key
 from npllm.sleep.gathering import Job, gather
 from npllm.sleep.ignoring import Ignoring

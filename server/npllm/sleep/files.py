@@ -1,11 +1,9 @@
-"""Names of unfinished folders, and making what was written last, whatever happens to the machine."""
+"""Making what was written last, whatever happens to the machine."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-TEMPORARY = ".tmp-"  # how unfinished adapter folders begin; the next sleep removes what it finds
 
 
 def sync_folder(folder: Path) -> None:

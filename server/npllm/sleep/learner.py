@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import shutil
 import threading
 import time
 import warnings
@@ -27,9 +26,9 @@ from npllm.models import examples
 from npllm.models.adapters import (
     WEIGHTS,
     Manifest,
-    publish_folder,
     read_manifest,
     sha256_file,
+    whole_folder,
     write_manifest,
 )
 from npllm.models.base import SMALL, Base
@@ -37,7 +36,6 @@ from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import leftover, lora, mas, preferences
 from npllm.sleep.apart import Apart
 from npllm.sleep.dataset import weight
-from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gate import Judgement
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.judging import Exam
@@ -293,10 +291,7 @@ class Learner:
             ModelError: the disk refuses.
         """
         plan = self._task.plan
-        temporary = folder.with_name(TEMPORARY + folder.name)
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir(parents=True, mode=0o700)
+        with whole_folder(folder) as temporary:
             lora.save(self._trained(), temporary, self.base.info.name)
             digest = sha256_file(temporary / WEIGHTS)
             measured: dict[str, object] = {}
@@ -325,11 +320,6 @@ class Learner:
                 metrics=metrics,
             )
             write_manifest(temporary, manifest)
-            if folder.exists():  # of this sleep, killed before it was announced: nobody uses it
-                shutil.rmtree(folder)
-            publish_folder(temporary, folder)
-        except OSError as error:
-            raise ModelError(f"{folder} cannot be written: {error}. Is there room on the disk?") from error
         return digest
 
     def _trained(self) -> PeftModel:

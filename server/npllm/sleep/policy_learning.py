@@ -22,7 +22,7 @@ from uuid import UUID
 from npllm.config import Config
 from npllm.memory.policies import Decided
 from npllm.memory.store import Store
-from npllm.sleep.files import TEMPORARY
+from npllm.models.manifest import TEMPORARY, Manifest, sha256_file, whole_folder, write_manifest
 from npllm.types import ModelError, PolicyVersion, VersionState, new_id
 
 if TYPE_CHECKING:
@@ -146,12 +146,9 @@ def _write(
     """Put a policy's folder in place, whole or not at all; the sha256 of its weights."""
     import safetensors.torch
 
-    from npllm.models.manifest import Manifest, publish_folder, sha256_file, write_manifest
     from npllm.models.policy import POLICY_CONTEXT, POLICY_WEIGHTS
 
-    temporary = folder.with_name(TEMPORARY + folder.name)
-    try:
-        temporary.mkdir(parents=True, mode=0o700)
+    with whole_folder(folder) as temporary:
         safetensors.torch.save_file(policy.state_dict(), temporary / POLICY_WEIGHTS)
         digest = sha256_file(temporary / POLICY_WEIGHTS)
         made = Manifest(
@@ -166,7 +163,4 @@ def _write(
             metrics=metrics,
         )
         write_manifest(temporary, made)
-        publish_folder(temporary, folder)
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be written: {error}. Is there room on the disk?") from error
     return digest

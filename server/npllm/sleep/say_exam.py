@@ -25,12 +25,11 @@ from npllm.models import plastic
 from npllm.models.base import Base
 from npllm.models.cerebellum import Calibration, Cerebellum
 from npllm.models.fim import PromptBuilder, choose
-from npllm.models.manifest import publish_folder, read_manifest, write_manifest
+from npllm.models.manifest import read_manifest, whole_folder, write_manifest
 from npllm.sleep import confidence, plastic_days
 from npllm.sleep.cerebellum_learner import ASIDE
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.dataset import Part, file_of
-from npllm.sleep.files import TEMPORARY
 from npllm.sleep.gate import Judgement, Scored, judge
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.knowledge import Knowledge
@@ -148,10 +147,8 @@ def write(
         ModelError: the disk refuses.
     """
     former = read_manifest(start)
-    temporary = folder.with_name(TEMPORARY + folder.name)
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(start, temporary)
+    with whole_folder(folder) as temporary:
+        shutil.copytree(start, temporary, dirs_exist_ok=True)
         temporary.chmod(0o700)
         manifest = replace(
             former,
@@ -163,11 +160,6 @@ def write(
             metrics=metrics,
         )
         write_manifest(temporary, manifest)
-        if folder.exists():  # of this sleep, killed before it was announced: nobody uses it
-            shutil.rmtree(folder)
-        publish_folder(temporary, folder)
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be written: {error}. Is there room on the disk?") from error
     return former.sha256
 
 
