@@ -48,7 +48,7 @@ export function resolve(settings: ServerSettings, around: Surroundings): ServerC
   }
   const program = find(name, env, around);
   if (program === undefined) {
-    throw new CommandError(`npllm could not find its server "${name}". Run "pip install npllm", or set npllm.server.command.`);
+    throw new CommandError(`npllm could not find its server "${name}". Install it from its repository ("pip install ." there), or set npllm.server.command or npllm.server.python.`);
   }
   return { program, args, env };
 }

@@ -76,7 +76,7 @@ test('every failure says how to mend it', () => {
     }
     throw new assert.AssertionError({ message: 'it was resolved' });
   };
-  assert.match(failure({}), /could not find its server "npllm".*pip install npllm.*npllm\.server\.command/);
+  assert.match(failure({}), /could not find its server "npllm".*pip install \..*npllm\.server\.command/);
   assert.match(failure({ command: [] }), /npllm\.server\.command is empty/);
   assert.match(failure({ python: '/nonexistent/python' }), /interpreter "\/nonexistent\/python".*npllm\.server\.python/);
 });

@@ -52,7 +52,7 @@ class MemoryConfig:
     embedder: str = ""  # a folder or Hugging Face id of 384 numbers; "" = the one that npllm brings
     threads: int = 1  # embedder threads
     keep_suggestions: int = 500_000  # the newest, with what became of them; 0 = all
-    keep_experiences: int = 500_000  # the newest, and those that versions are judged by; 0 = all
+    keep_experiences: int = 500_000  # the newest, what versions are judged by and what is avoided; 0 = all
     keep_chunks: int = 200_000  # of indexed code, of the projects read last; 0 = all
     ignore: tuple[str, ...] = ()  # files that are neither read nor suggested in, in gitignore's syntax
 
@@ -135,7 +135,7 @@ class SleepConfig:
     new_share: float = 0.7  # of the experiences; the rest is replayed from earlier days
     project_share: float = 0.7  # of what is learned, passages of the project's own files; 0 = experiences alone
     written_files: bool = False  # passages of files that experiences lie in, too, where other files do not suffice
-    general_share: float = 0.15  # of what is learned, passages of general code, so that it is not displaced; 0 = none
+    general_share: float = 0.15  # of what is read, passages of general code, so that it is not displaced; 0 = none
     kl_weight: float = 1.0  # of saying on these what the base says; 0 = they are learned like everything else
     mas_lambda: float = 0.0  # weight of the penalty on moving what mattered in earlier sleeps; 0 = none
     dpo_weight: float = 0.0  # of preferring what the person wrote to what was suggested instead; 0 = none
@@ -157,16 +157,16 @@ class CerebellumConfig:
     enabled: bool = True  # have a cerebellum, where its model is there
     model: str = "starter"  # "starter" (the shipped base's small sister), a folder, or a Hugging Face id
     reflex: bool = True  # let it answer alone where it is sure
-    blend: bool = True  # mix its prediction into the base's, as far as a sleep finds that good
+    blend: bool = True  # mix its prediction into the base's, where it has learned and as far as a sleep finds that good
     draft: bool = True  # let it draft for the base, where that is measured to pay
     plastic: bool = False  # learn a plastic layer (Backpropamine); off, since it was measured to harm
-    precision: float = 0.7  # of a hundred reflexes, so many shall be what the person writes
+    precision: float = 0.7  # share of the reflexes that shall be exactly what the person writes
     min_confidence: float = 0.0  # of a reflex; 0 = as calibrated in sleep
     context_tokens: int = 512  # prompt and answer together, of a reflex and in learning
     learning_rate: float = 1e-3  # at its highest
     batch_tokens: int = 2048  # of one optimizer step
     epochs: int = 2  # passes over what is learned
-    time_share: float = 0.25  # of the sleep's time
+    time_share: float = 0.25  # of sleep.max_minutes; three fifths of it are its training
     mas_lambda: float = 0.0  # how much Memory Aware Synapses hold; 0 = off
 
 

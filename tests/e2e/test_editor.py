@@ -170,7 +170,7 @@ def test_a_missing_server_gives_one_clear_message_and_new_settings_mend_it(desk:
     bench.until(lambda: bench.status() == "npllm error", "the error in the status bar", 120)
     (message,) = bench.until(bench.notifications, "the message")
     assert 'could not find its server "npllm-is-not-here"' in message
-    assert "pip install npllm" in message
+    assert "pip install ." in message
     assert "npllm.server.command" in message
 
     bench.configure({"npllm.server.command": [], "npllm.server.python": sys.executable})
