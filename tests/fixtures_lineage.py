@@ -15,6 +15,7 @@ from npllm.memory.store import Store
 from npllm.models.base import fingerprint
 from npllm.models.manifest import WEIGHTS, Manifest, sha256_file, write_manifest
 from npllm.sleep import lora
+from npllm.sleep.leftover import LEFT
 from npllm.types import AdapterVersion, VersionState, new_id
 from tests.fixtures_sleep import PYTHON
 
@@ -57,7 +58,7 @@ async def make_version(
     id, sleep = new_id(), new_id()
     folder = config.adapters_dir / str(id)
     write_adapter(folder, model, rank=rank, seed=seed)
-    metrics = {"gain": 0.05} | ({"until": until.timestamp()} if until else {})
+    metrics = {"gain": 0.05, LEFT: float(len(untrained))} | ({"until": until.timestamp()} if until else {})
     data = {
         "learned": [str(one) for one in learned],
         "validated": [],

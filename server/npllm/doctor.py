@@ -62,7 +62,9 @@ def _packages() -> Check:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Check("packages", False, f"missing: {', '.join(missing)}", "Run `pip install .` in a clone of npllm again.")
+        return Check(
+            "packages", False, f"missing: {', '.join(missing)}", "Run `pip install .` in a clone of npllm again."
+        )
     return Check("packages", True, ", ".join(found))
 
 

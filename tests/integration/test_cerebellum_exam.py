@@ -16,13 +16,14 @@ from npllm.config import CerebellumConfig, Config
 from npllm.models import plastic
 from npllm.models.base import Base
 from npllm.models.blend import SHARES
-from npllm.models.cerebellum import Cerebellum
+from npllm.models.cerebellum import Calibration, Cerebellum
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep.cerebellum_exam import CerebellumExam
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.dataset import Part
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.judging import Exam
+from npllm.sleep.knowledge import Knowledge
 from npllm.sleep.meter import Meter
 from npllm.sleep.plan import OldSlice, Plan
 from npllm.sleep.project import Passage
@@ -189,6 +190,30 @@ def test_it_is_left_as_soon_as_the_person_is_back(
     settings = replace(config, cerebellum=replace(config.cerebellum, blend=blend))
     with pytest.raises(Interrupted):
         exam(settings, tiny_model, practised_model, stop)[0].judge(dict)
+
+
+def test_it_is_judged_where_it_has_its_say(tiny_model: Path, practised_model: Path) -> None:
+    base = Base.load(str(practised_model), shared=False)
+    calibration = Calibration(None, 0, 0, 0, projects=("/w",))
+    here, elsewhere = (
+        Cerebellum(base, context_tokens=256, calibration=replace(calibration, projects=(project,)))
+        for project in ("/w", "/another")
+    )
+    own, there, alone = saying_of(tiny_model).costs([(here, 0.5), (elsewhere, 0.5), (here, 0.0)], PLACES[:2])
+    assert there == alone and sum(own) < sum(alone)
+
+
+def test_older_texts_are_judged_without_what_the_project_says(tiny_model: Path, tmp_path: Path) -> None:
+    """Which changes with its files: a branch that is checked out would be taken for forgetting, night by night."""
+    (tmp_path / "other.py").write_text(PRACTICE)
+    base = Base.load(str(tiny_model), shared=False)
+    builder = PromptBuilder(base.tokenizer, choose(base.tokenizer), 512)
+    knowledge = Knowledge(builder.codec, int(base.model.config.vocab_size), (), NEVER)
+    places = [place._replace(project=str(tmp_path)) for place in PLACES[:4]]
+    small = Cerebellum(base, context_tokens=256)
+    (found,) = Saying(base, builder, knowledge, NEVER).costs([(small, 0.0)], places, looked_up=2)
+    (without,) = Saying(base, builder, None, NEVER).costs([(small, 0.0)], places)
+    assert found[2:] == without[2:] and sum(found[:2]) < sum(without[:2])
 
 
 def test_a_layer_that_is_put_in_is_heard_beside_the_base(tiny_model: Path, practised_model: Path) -> None:

@@ -256,6 +256,20 @@ async def test_a_sleep_that_finds_nothing_to_do_is_not_begun_again_for_the_same(
     await scheduler.close()
 
 
+async def test_what_there_was_no_time_for_waits_once_a_sleep_could_not_do_anything_with_it(
+    store: Store, no_cerebellum: Config
+) -> None:
+    made = from_source(30)
+    await store.write(made)
+    left = [one.id for one in made[:25]]
+    version = await make_version(store, no_cerebellum, until=datetime.now(UTC), untrained=left)
+    await done(store, no_cerebellum, version.consolidation_id)
+    base = version.base_fingerprint
+    assert await pending(store, base, None) == 25
+    assert await pending(store, base, datetime.now(UTC)) == 0
+    assert await pending(store, base, MORNING) == 25, "that was before"
+
+
 async def test_everything_is_new_to_another_base_and_counted_for_each_by_itself(
     store: Store, no_cerebellum: Config
 ) -> None:

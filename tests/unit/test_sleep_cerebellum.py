@@ -138,6 +138,8 @@ def test_it_is_published_where_one_of_its_two_ways_of_serving_is_better_and_none
     forgets = replace(better, harm="forgets: older ones cost 3.0% more")
     lost = Verdict(better, False, {}, forgets)
     assert not lost.passed and lost.reason.startswith("Beside the base it forgets: older ones cost 3.0% more")
+    lost = Verdict(replace(unclear, harm="forgets those of May"), False, {}, better)
+    assert not lost.passed and lost.reason.startswith("By itself it forgets those of May")
     broken = replace(unclear, nll_after=math.nan)
     assert not Verdict(broken, False, {}, better).passed
 

@@ -56,6 +56,17 @@ def test_held_out_texts_are_in_other_files_or_later(files: int, seed: str) -> No
         assert len({file_of(item) for item in made.held_out}) == 7, "and no file speaks for all"
 
 
+def test_of_what_an_earlier_sleep_had_no_time_for_it_held_out_its_part() -> None:
+    config = replace(CONFIG, epochs=1)
+    day = morning(100, 7)
+    left = [item.id for item in day[:80]]
+    assert len(part(day, [], config, seed="s").held_out) == 20
+    assert len(part(day, [], config, seed="s", left=left).held_out) == 4
+    assert len(part(day[:80], [], config, seed="s", left=left).held_out) == config.min_holdout, (
+        "so many it takes to judge"
+    )
+
+
 def test_the_last_file_of_the_day_does_not_speak_for_all() -> None:
     day = [
         experience(i, path=f"f{i // 10}.py", prefix=f"x = {i}\n", final=f"y = {i}") for i in range(100)

@@ -12,12 +12,15 @@ from npllm.sleep.gate import (
     Old,
     Scored,
     best_key,
+    best_of,
     bytes_key,
     forgotten,
     general_marks,
     interval,
     judge,
+    marks,
     same_ones,
+    tokens_key,
     watched,
 )
 from npllm.sleep.report import SliceKind
@@ -141,14 +144,24 @@ def test_what_general_code_loses_a_little_at_a_time_is_counted_from_its_best() -
         before = 10.0 * 1.006**sleep
         general = [Scored(f"g{number % 20}", 10, before, before * 1.006) for number in range(60)]
         word = judge(new, min_held_out=4, general=general, general_best=best)
-        best = general_marks(general, best)[best_key("general")]
+        best = general_marks(general, best, 64)[best_key("general")]
         passed.append(word.passed)
         assert best == pytest.approx(1.0)
     assert passed == [True, False, False, False, False]
     assert "general code costs 3.0% more than at its best" in word.reason
-    better = general_marks(texts([0.2] * 60), 1.0)
-    assert better == {best_key("general"): pytest.approx(0.8), bytes_key("general"): 600.0}
-    assert general_marks([], 1.0) == {}
+    better = general_marks(texts([0.2] * 60), 1.0, 64)
+    assert better == {best_key("general"): pytest.approx(0.8), bytes_key("general"): 600.0, tokens_key("general"): 64.0}
+    assert general_marks([], 1.0, 64) == {}
+
+
+def test_a_best_counts_for_the_same_texts_read_within_as_many_tokens() -> None:
+    """Else a setting that makes all texts dearer would let nothing be published again."""
+    first, second = marks("v1", texts([0.1] * 20), 1024), marks("v1", texts([0.2] * 20), 1024)
+    assert best_of([first, second], "v1", 200, 1024) == pytest.approx(0.8)
+    assert best_of([first, second], "v1", 200, 512) is None
+    assert best_of([first, second], "v1", 190, 1024) is None and best_of([first], "v2", 200, 1024) is None
+    before = {name: value for name, value in first.items() if name != tokens_key("v1")}
+    assert best_of([before], "v1", 200, 512) == pytest.approx(0.9), "older versions do not say"
 
 
 def test_one_slice_that_surely_loses_too_much_is_not_traded_for_the_others() -> None:

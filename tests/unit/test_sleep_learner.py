@@ -22,7 +22,7 @@ from npllm.sleep.learner import SUMS, Learner, Task
 from npllm.sleep.meter import Meter
 from npllm.sleep.plan import Plan
 from npllm.types import Experience, OutcomeKind, new_id
-from tests.fixtures_sleep import MORNING, PYTHON, config_for, from_source
+from tests.fixtures_sleep import MORNING, PYTHON, config_for, experience, from_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers by an attribute's old name
 
@@ -88,6 +88,31 @@ class Night:
         learner.measure(outcome)
         learner.write(self.folder, new_id(), {})
         return self.folder
+
+
+def test_what_is_held_out_this_night_is_no_target_in_what_is_replayed(tiny_model: Path, tmp_path: Path) -> None:
+    """An earlier sleep had no time for it, but learned what was written below it later."""
+    night = Night(tmp_path, tiny_model)
+    head = "def total(values, weights):\n    summed = 0.0\n"
+    line = "    for value, weight in zip(values, weights):"
+    held = experience(0, prefix=head + "    ", final=line.strip())
+    later = experience(9, prefix=f"{head}{line}\n        ", final="summed += value * weight")
+    night.experiences = [*night.experiences, held, later]
+    night.plan = replace(night.plan, held_out=(held.id,), replay=(later.id,))
+    learner = night.learner(threading.Event())
+    (sample,) = learner._samples([later], builder := learner._builder(192))
+    assert line.strip() in builder.codec.decode([sample.ids[position] for position in sorted(sample.unlearned)])
+
+
+def test_a_version_names_those_whose_preferences_it_may_have_learned(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = Night(tmp_path, tiny_model, dpo_weight=0.5, batch_tokens=256)
+    night.plan = replace(night.plan, budget_s=1e-9)
+    monkeypatch.setattr(trainer.Trainer, "_steps_in", lambda *_: 3)
+    data = read_manifest(night.sleep()).data
+    untrained, preferred = set(data["untrained"]), set(data["preferred"])
+    assert untrained & preferred, "else forgetting one of them would leave this version in use"
 
 
 def test_what_mattered_is_kept_beside_the_version_and_holds_the_next_sleep(tiny_model: Path, tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def test_learned_is_what_the_training_has_reached_and_nothing_else_moves_it(
     steps, _ = plan(lengths, batch_tokens=256, epochs=1, seed=RECIPE.seed)
     assert len(steps) > 3
     assert trainer.learned == {*steps[0], *steps[1]}
-    assert {one.sample for one in trainer._preferred} == trainer.learned, "the others' suggestions are no lesson"
+    assert trainer.preferring == trainer.learned, "the others' suggestions are no lesson"
 
     _, first = short(tmp_path / "parts", stop_after=1)
     with pytest.raises(Interrupted):
@@ -313,6 +313,19 @@ def test_learned_is_what_the_training_has_reached_and_nothing_else_moves_it(
     second.run(600.0)
     assert second.learned == trainer.learned
     assert same(again.weights(), bench.weights())
+
+
+def test_where_it_ends_early_the_preferences_of_more_may_have_been_learned(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_steps_in", lambda *_: 3)
+    bench = Bench(tiny_model, tmp_path, replace(RECIPE, epochs=1, batch_tokens=256, kto_weight=0.5), inner=0)
+    bench.preferred = [
+        Preference(None, sample, 1.0, bench.samples[0], number) for number, sample in enumerate(bench.samples)
+    ]
+    trainer = bench.trainer()
+    trainer.run(1e-9)
+    assert trainer.position.step == 1 and trainer.learned < trainer.preferring == trainer._until(3)
 
 
 def test_when_the_time_is_short_the_optional_samples_go_first(tiny_model: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from safetensors import SafetensorError
+
 from npllm.types import ModelError
 
 MANIFEST = "manifest.json"
@@ -144,7 +146,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
         if final.exists():
             shutil.rmtree(final)
         publish_folder(temporary, final)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors says by its own that the disk is full
         raise ModelError(f"{final} cannot be written: {error}. Is there room on the disk?") from error
 
 

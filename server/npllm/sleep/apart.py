@@ -1,7 +1,7 @@
 """What stays apart stands in the person's files all the same: there it may be read, and is not learned.
 
-The lines that earlier sleeps held out stand above (or below) the cursor in what is written later in the same file, and
-the prompt's own tokens are learned, too (`objectives`, mu). So the tokens of such a line are left out of the loss.
+The lines that sleeps held out stand above (or below) the cursor in what is written later in the same file, and the
+prompt's own tokens are learned, too (`objectives`, mu). So the tokens of such a line are left out of the loss.
 A line is found by itself and the line above it, in the file where it was written. Knows no model.
 """
 

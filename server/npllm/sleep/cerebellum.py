@@ -29,7 +29,7 @@ from npllm.models.manifest import TEMPORARY
 from npllm.sleep import another_base, cerebellum_pruning, leftover, project
 from npllm.sleep.dataset import Part, divide
 from npllm.sleep.details import Curve
-from npllm.sleep.gathering import MOST_APART, drawn, older
+from npllm.sleep.gathering import MOST_APART, ancestry, drawn, older
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.meter import Meter
@@ -64,7 +64,7 @@ class Job:
         parent: the version in use, or None.
         until: when the newest experience was made.
         slices, judged_again, apart: as of an adapter's job.
-        lineage: the metrics of its earlier versions.
+        lineage: the metrics of the versions that it came of.
         anew: it learns nothing: its say is chosen beside another base; `part` is what it had learned and held out.
     """
 
@@ -170,7 +170,13 @@ class CerebellumStep:
         sleep = replace(self._config.sleep, epochs=1)  # no inner validation: the gate alone decides
         taken = {one.id for one in apart}
         part = divide(
-            [one for one in new if one.id not in taken], old, sleep, seed=seed, apart=apart, versions=len(lineage)
+            [one for one in new if one.id not in taken],
+            old,
+            sleep,
+            seed=seed,
+            apart=apart,
+            versions=len(lineage),
+            left=frozenset(left),
         )
         start = await asyncio.to_thread(_start, self._config.home, parent, origin)
         if isinstance(part, int):
@@ -178,10 +184,11 @@ class CerebellumStep:
                 reason=f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait.",
                 new=len(new),
             )
-        slices, texts = await older(self._store, NAME, lineage, seed)
+        line = ancestry(lineage, parent)
+        slices, texts = await older(self._store, NAME, line, seed, self._config.cerebellum.context_tokens)
         until = max(item.created_at for item in new)
         until = max(until, since) if since is not None else until  # all that is new may have been left over
-        metrics = tuple(version.metrics for version in lineage)
+        metrics = tuple(version.metrics for version in line)
         return Job(fingerprint, start, parent, part, until, slices, texts, tuple(apart), metrics)
 
     async def _beside_another(self, origin: str, parent: CerebellumVersion | None, start: Path) -> Job | None:

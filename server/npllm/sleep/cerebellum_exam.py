@@ -36,7 +36,7 @@ from npllm.sleep.objectives import Sample, answer_nats
 from npllm.sleep.process import threads
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Phase
-from npllm.sleep.saying import FEWEST_LINES, MOST_LINES, Saying, share_in_use, unless_harmful
+from npllm.sleep.saying import FEWEST_LINES, MOST_LINES, Saying, calibration_of, share_in_use, unless_harmful
 from npllm.sleep.verdict import Verdict
 from npllm.sleep.ways import ways
 
@@ -122,7 +122,8 @@ class CerebellumExam:
         lives = len(tried) > 1 and mean["plastic"] < min(mean["plain"], mean["zeroed"])
         chosen = "plastic" if lives else "plain"
         plastic.attach(model, tried[chosen])
-        alone, marks = self._exam.judged(before, nats[chosen], self._config.sleep)
+        tokens = self._config.cerebellum.context_tokens
+        alone, marks = self._exam.judged(before, nats[chosen], self._config.sleep, tokens=tokens)
         verdict = Verdict(alone, lives, mean, way=way, marks=marks)
         if saying is None:
             return verdict
@@ -168,14 +169,20 @@ class CerebellumExam:
         veto: the say is 0 if the base alone costs less."""
         if chosen is None:  # it was, without the layer that is in it now
             chosen = saying.chosen(self._small, self._passed_over, self._meter.step)[1]
-        former = Cerebellum(self._before, context_tokens=self._builder.context_tokens)
+        tokens = self._builder.context_tokens
+        known_to = calibration_of(self._start) if self._parent else None  # where it has its say
+        former = Cerebellum(self._before, context_tokens=tokens, calibration=known_to)
         now = share_in_use(self._start, self._parent, saying.fingerprint)
         few = len(self._passed_over) < FEWEST_LINES
         if now is None:
             now = 0.0 if few else saying.chosen(former, self._passed_over, self._meter.step)[1]
         shares: Sequence[float] = list(dict.fromkeys([chosen, now, *[0.0] * few]))
+        # older texts without what the project says: that changes with its files, and bests would not compare
         before, *after = saying.costs(
-            [(former, now), *((self._small, share) for share in shares)], self._judged_by, self._meter.step
+            [(former, now), *((self._small, share) for share in shares)],
+            self._judged_by,
+            self._meter.step,
+            looked_up=len(self._unseen),
         )
         sizes = [saying.utf8_bytes(place) for place in self._judged_by]
         costs: Sequence[Sequence[float]] = after
@@ -187,8 +194,9 @@ class CerebellumExam:
                 before,
                 nats,
                 self._config.sleep,
+                tokens=self._config.base.context_tokens,
                 sizes=sizes,
-                way=f"{BESIDE}{saying.fingerprint[:12]}.",
+                way=f"{BESIDE}{saying.fingerprint[:12]}.{tokens}.",
                 lineage=self._lineage,
             )
             found.append(

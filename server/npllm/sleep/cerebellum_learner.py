@@ -98,7 +98,7 @@ class CerebellumLearner:
         self._replay = [experiences[id] for id in plan.replay]
         self._held_out = [experiences[id] for id in plan.held_out]
         self._aside, self.passages = set_aside(passages, [*self._learn, *self._replay], ASIDE)
-        self._apart = Apart(apart)
+        self._apart = Apart((*apart, *self._held_out))
         self._order()
         self._exam = CerebellumExam(
             config,

@@ -29,7 +29,7 @@ from npllm.models.manifest import TEMPORARY, WEIGHTS
 from npllm.sleep import archive, attending, details, leftover, needs, policy_learning, project, rehearsal
 from npllm.sleep.cerebellum import CerebellumStep
 from npllm.sleep.details import Curve
-from npllm.sleep.gate import GENERAL, best_key, bytes_key
+from npllm.sleep.gate import GENERAL, best_key, bytes_key, tokens_key
 from npllm.sleep.gathering import Job, gather
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import Interrupted, look
@@ -256,13 +256,15 @@ class Sleep:
                 return kept, found, passages, general
         shutil.rmtree(folder, ignore_errors=True)
         known = job.parent.metrics if job.parent else {}
+        tokens = self._config.base.context_tokens
+        alike = known.get(tokens_key(GENERAL), tokens) == tokens
         plan = Plan.new(
             *(job.context, base, parent, job.part),
             slices=job.slices,
             until=job.until,
             budget_s=budget_s,
             version_id=new_id(),
-            general_best=known.get(best_key(GENERAL)),
+            general_best=known.get(best_key(GENERAL)) if alike else None,
             general_bytes=known.get(bytes_key(GENERAL), 0.0),
         )
         off_limits = await self._store.forgetting.off_limits()

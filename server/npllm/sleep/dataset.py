@@ -1,16 +1,17 @@
 """What a sleep learns from: new experiences mixed with old ones, and what is kept apart to judge by.
 
 Held out are texts that the adapter must not have seen: half of them in files from which nothing is learned, half the
-latest of each other file, so that nothing learned was written later in the same file, and no file speaks for all. What
-an earlier sleep held out stays apart, and so does whatever nearly equals it. The old ones come as the database drew
-them (`replay`). Pure: no database, no model.
+latest of each other file, so that nothing new that is learned was written later in the same file, and no file speaks
+for all. (What is replayed may be later than what an earlier sleep had no time for: where it shows a held-out line, that
+is no target, see `apart`.) What an earlier sleep held out stays apart, and so does whatever nearly equals it. The old
+ones come as the database drew them (`replay`). Pure: no database, no model.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -62,6 +63,7 @@ def divide(
     seed: str,
     apart: Iterable[Experience] = (),
     versions: int = 0,
+    left: Collection[UUID] = (),
 ) -> Part | int:
     """Divide a context's experiences, or say how many new ones are wanted for that.
 
@@ -70,13 +72,15 @@ def divide(
         seed: another one holds out other files.
         apart: what earlier sleeps held out.
         versions: how many the context has had on this base; see `replay.beta`.
+        left: ids of new ones that an earlier sleep had no time for: of them it held out its part.
     """
     found = list(new)
     pool = _without_near_copies(distinct(item for item in found if teaches(item)), NearlySame(apart))
     wanted = 2 * config.min_holdout
     if len(pool) < wanted:
         return wanted
-    want = max(config.min_holdout, min(round(config.holdout_share * len(pool)), config.max_holdout))
+    fresh = sum(item.id not in left for item in pool)
+    want = max(config.min_holdout, min(round(config.holdout_share * fresh), config.max_holdout))
     held_out, rest = _keep_apart(pool, min(want, len(pool) // 2), seed)
     inner: list[Experience] = []
     want = round(INNER_SHARE * len(pool))

@@ -21,7 +21,8 @@ What decides, and why:
   be met.
 - Forgetting is counted from the best that any version of the lineage had on a slice, where that is known, else from
   the version in use: ten sleeps must not lose the margin ten times. General code likewise: from the best of the bare
-  base and the versions since (`general_marks`).
+  base and the versions since (`general_marks`). A best counts for the same texts, read within as many tokens, alone:
+  else what a setting made dearer could never be published again.
 
 Knows nothing of how the adapters were made.
 """
@@ -216,13 +217,23 @@ def bytes_key(slice_name: str) -> str:
     return f"slice.{slice_name}.bytes"
 
 
-def marks(name: str, scored: Sequence[Scored]) -> dict[str, float]:
-    """What a later sleep compares with: how the new version fares on a slice."""
-    return {nll_key(name): nats_per_byte(scored), bytes_key(name): float(_bytes(scored))}
+def tokens_key(slice_name: str) -> str:
+    """Within how many tokens of context they were read."""
+    return f"slice.{slice_name}.tokens"
 
 
-def best_of(lineage: Sequence[Mapping[str, float]], name: str, utf8_bytes: int) -> float | None:
-    """The lowest nats per byte that a version had on a slice, if its texts are still the same; None: not known.
+def alike(metrics: Mapping[str, float], name: str, utf8_bytes: float, tokens: int) -> bool:
+    """Whether a version was judged by the same texts of a slice, within as many tokens (older versions do not say)."""
+    return metrics.get(bytes_key(name)) == utf8_bytes and metrics.get(tokens_key(name), tokens) == tokens
+
+
+def marks(name: str, scored: Sequence[Scored], tokens: int) -> dict[str, float]:
+    """What a later sleep compares with: how the new version fares on a slice, read within so many tokens."""
+    return {nll_key(name): nats_per_byte(scored), **_circumstances(name, scored, tokens)}
+
+
+def best_of(lineage: Sequence[Mapping[str, float]], name: str, utf8_bytes: int, tokens: int) -> float | None:
+    """The lowest nats per byte that a version had on a slice, if it was judged `alike`; None: not known.
 
     Args:
         lineage: the metrics of each version.
@@ -230,18 +241,22 @@ def best_of(lineage: Sequence[Mapping[str, float]], name: str, utf8_bytes: int) 
     known = [
         metrics[nll_key(name)]
         for metrics in lineage
-        if metrics.get(bytes_key(name)) == utf8_bytes and nll_key(name) in metrics
+        if alike(metrics, name, utf8_bytes, tokens) and nll_key(name) in metrics
     ]
     return min(known, default=None)
 
 
-def general_marks(scored: Sequence[Scored], best: float | None) -> dict[str, float]:
+def _circumstances(name: str, scored: Sequence[Scored], tokens: int) -> dict[str, float]:
+    return {bytes_key(name): float(_bytes(scored)), tokens_key(name): float(tokens)}
+
+
+def general_marks(scored: Sequence[Scored], best: float | None, tokens: int) -> dict[str, float]:
     """What a later sleep compares general code with: the lowest nats per byte so far, this version's among them."""
     if not _bytes(scored):
         return {}
     before = sum(item.before for item in scored) / _bytes(scored)
     known = [before, nats_per_byte(scored), *(() if best is None else (best,))]
-    return {best_key(GENERAL): min(known), bytes_key(GENERAL): float(_bytes(scored))}
+    return {best_key(GENERAL): min(known), **_circumstances(GENERAL, scored, tokens)}
 
 
 def nats_per_byte(scored: Sequence[Scored]) -> float:

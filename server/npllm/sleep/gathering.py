@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from npllm import contexts
@@ -112,13 +113,15 @@ async def gather(
             seed=str(consolidation),
             apart=apart,
             versions=len(lineage),
+            left=frozenset(again),
         )
         if isinstance(part, int):
             if contexts.kind(context) == "language":  # the others' experiences are learned by their language
                 reason = f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait."
                 waiting.append(ContextReport(context, Verdict.WAITING, reason, new=len(new)))
             continue
-        slices, texts = await older(store, context, lineage, str(consolidation))
+        line = ancestry(lineage, parent)
+        slices, texts = await older(store, context, line, str(consolidation), config.base.context_tokens)
         until = max(one.created_at for one in new)
         until = max(until, start - MOMENT) if start else until  # all that is new may have been left over
         jobs.append(Job(context, part, until, parent, slices, texts, tuple(apart)))
@@ -192,10 +195,28 @@ async def drawn(
     )
 
 
+Kind = TypeVar("Kind", AdapterVersion, CerebellumVersion)
+
+
+def ancestry(versions: Sequence[Kind], parent: Kind | None) -> list[Kind]:
+    """The version that a sleep begins at, and those that it came of: what was rolled back from is not among them."""
+    by_id = {version.id: version for version in versions}
+    found: list[Kind] = []
+    at = parent.id if parent else None
+    while at in by_id and by_id[at] not in found:
+        found.append(by_id[at])
+        at = by_id[at].parent
+    return found
+
+
 async def older(
-    store: Store, context: str, lineage: Sequence[AdapterVersion | CerebellumVersion], seed: str
+    store: Store, context: str, lineage: Sequence[AdapterVersion | CerebellumVersion], seed: str, tokens: int
 ) -> tuple[tuple[OldSlice, ...], tuple[Experience, ...]]:
-    """The older slices to judge by, and their texts."""
+    """The older slices to judge by, and their texts.
+
+    Args:
+        lineage: the versions whose bests count, read within so many `tokens` of context.
+    """
     chosen = watched(await store.replay.slices(context), seed)
     found = [one for one in await store.replay.texts_of(context, chosen, most=PER_SLICE) if one.experiences]
     made = tuple(
@@ -207,6 +228,7 @@ async def older(
                 [version.metrics for version in lineage],
                 str(one.version_id),
                 sum(len(text.final_text.encode()) for text in one.experiences),
+                tokens,
             ),
         )
         for one in found

@@ -59,6 +59,7 @@ class Exam:
         after: Sequence[float],
         config: SleepConfig,
         *,
+        tokens: int,
         sizes: Sequence[int] | None = None,
         way: str = "",
         lineage: Sequence[Mapping[str, float]] = (),
@@ -67,6 +68,7 @@ class Exam:
 
         Args:
             before, after: nats of each text, under the version in use and under the new one.
+            tokens: of context, within which they were read.
             sizes: UTF-8 bytes of what was scored, where that is not all of each text.
             way: in which of several ways of serving, if so; the best of older slices is then looked up in the metrics
                 of `lineage`.
@@ -79,15 +81,15 @@ class Exam:
         held_out = scored[: len(self.plan.held_out)]
         same = set(same_ones(self.plan.held_out))
         own = [one for id, one in zip(self.plan.held_out, held_out, strict=True) if id in same]
-        found = marks(f"{way}{self.plan.version_id}", own)
+        found = marks(f"{way}{self.plan.version_id}", own, tokens)
         older: list[Old] = []
         at = len(held_out)
         for item in self.plan.slices:
             part = tuple(scored[at : at + len(item.ids)])
             at += len(item.ids)
             name = f"{way}{item.version}"
-            marked = marks(name, part)
-            best = best_of(lineage, name, int(marked[bytes_key(name)])) if way else item.best
+            marked = marks(name, part, tokens)
+            best = best_of(lineage, name, int(marked[bytes_key(name)]), tokens) if way else item.best
             older.append(Old(str(item.version), item.held_at.date().isoformat(), part, best))
             found |= marked
         general = scored[at:]
@@ -95,7 +97,7 @@ class Exam:
         if not way:
             same_texts = self.plan.general_bytes == sum(one.utf8_bytes for one in general)  # another Python has others
             best = self.plan.general_best if same_texts else None
-            found |= general_marks(general, best)
+            found |= general_marks(general, best, tokens)
         judgement = judge(
             held_out,
             min_held_out=config.min_holdout,

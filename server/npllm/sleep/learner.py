@@ -113,10 +113,11 @@ class Learner:
         self._recipe = replace(self._recipe, shape=self._shape())
         self.passages = task.passages  # those that were learned: when the time is short, fewer
         self.rehearsed = task.general  # likewise
-        self._apart = Apart(task.apart)
+        self._apart = Apart((*task.apart, *task.of((*task.plan.held_out, *task.plan.inner))))
         self.marks: dict[str, float] = {}  # for the next sleeps' gates; once judged
         self.notes: tuple[str, ...] = ()  # what the gate could not look at
         self.untrained: tuple[UUID, ...] = ()  # new ones for which there was no time; once trained
+        self._preferred: tuple[UUID, ...] = ()  # whose preferences may have been learned; once trained
         self._adapted: PeftModel | None = None
         self._origin: dict[str, torch.Tensor] | None = (
             None  # the adapter's weights as the training began; None: the base
@@ -169,6 +170,7 @@ class Learner:
         learned = trainer.learned
         self._taught = frozenset(id for number, id in enumerate(wanted) if number in learned)
         self.untrained = tuple(id for id in plan.learn if id not in self._taught)
+        self._preferred = tuple(id for number, id in enumerate(wanted) if number in trainer.preferring)
         self._stopped_by = outcome.stopped_by
         read = {one for number, one in enumerate(beside, len(wanted)) if number in learned}
         self.passages = tuple(one for one in self._task.passages if one in read)
@@ -194,7 +196,8 @@ class Learner:
         adapted = self._trained()
         self._meter.phase(Phase.JUDGING)
         exam = Exam.of(self._task.plan, self._task.of)
-        builder = self._builder(self._config.base.context_tokens)  # as it serves
+        tokens = self._config.base.context_tokens
+        builder = self._builder(tokens)  # as it serves
         samples = self._samples(exam.experiences, builder)
         samples += [self._passage(passage, builder) for passage in exam.passages]
         adapted.eval()
@@ -210,7 +213,7 @@ class Learner:
             before = self._nats(adapted, samples, builder, len(samples))
             adapted.set_adapter("default")
             adapted.delete_adapter("parent")
-        judgement, self.marks = exam.judged(before, after, self._config.sleep)
+        judgement, self.marks = exam.judged(before, after, self._config.sleep, tokens=tokens)
         waiting = leftover.words(len(self.untrained), len(self._task.plan.learn)) if self._stopped_by == "time" else ""
         self.notes = tuple(note for note in (waiting, exam.note) if note)
         if judgement.passed or judgement.gain_low <= 0:
@@ -218,7 +221,8 @@ class Learner:
         trained = {name: tensor.clone() for name, tensor in lora.weights(adapted).items()}
         for share in TAKEN_BACK:
             lora.put(adapted, lora.between(self._origin, trained, share))
-            milder, found = exam.judged(before, self._nats(adapted, samples, builder, None), self._config.sleep)
+            nats = self._nats(adapted, samples, builder, None)
+            milder, found = exam.judged(before, nats, self._config.sleep, tokens=tokens)
             if milder.passed:
                 self.marks = found
                 self.notes += (f"It goes {share:.0%} of the way it learned: all of it forgot too much.",)
@@ -310,6 +314,7 @@ class Learner:
                     "until": plan.until.isoformat(),
                     "learned": [str(id) for id in self.taught((*plan.learn, *plan.replay))],
                     leftover.UNTRAINED: [str(id) for id in self.untrained],
+                    "preferred": [str(id) for id in self._preferred],
                     "negatives": [str(id) for id in plan.negatives],
                     "validated": [str(id) for id in plan.inner],
                     "held_out": [str(id) for id in plan.held_out],

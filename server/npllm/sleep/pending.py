@@ -2,7 +2,8 @@
 
 They are counted from the last sleep that was done for this base, or that found nothing to do: of the adapters, the
 cerebellum and the attention each learns when it has enough, so what comes is new to one of them. What a version had
-learned that was forgotten since is new again: it was learned by nobody else. So is what the last sleep had no time for.
+learned that was forgotten since is new again: it was learned by nobody else. So is what the last sleep had no time for,
+until a sleep finds that there is nothing to do with it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ async def pending(store: Store, base_fingerprint: str, in_vain: datetime | None)
         again = [new_since(versions) for versions in await _tainted(store, base_fingerprint)]
         since = None if None in again else min([since, *(one for one in again if one is not None)])
     new = sum(item.count for item in await store.contexts_with_new(since))
-    if not base_fingerprint or done is None:
+    if not base_fingerprint or done is None or (in_vain is not None and in_vain > done.started_at):
         return new
     in_use = await store.adapter_versions(base_fingerprint=base_fingerprint, state=VersionState.PUBLISHED)
     return new + left_by(in_use, done)

@@ -100,24 +100,32 @@ class Saying:
         ways: Sequence[tuple[Cerebellum, float]],
         places: Sequence[Unseen],
         on_step: Callable[[int, int], None] = lambda *_: None,
+        looked_up: int | None = None,
     ) -> list[list[float]]:
-        """Nats of each place's text (its first `MOST_ASKED` tokens) in each way: a cerebellum and its lambda."""
+        """Nats of each place's text (its first `MOST_ASKED` tokens) in each way: a cerebellum and its lambda.
+
+        As it serves: one whose calibration does not know a place's project has no say there.
+
+        Args:
+            looked_up: at so many places, the first, what the project says has its say; None: at all.
+        """
         found: list[list[float]] = [[] for _ in ways]
-        for number, place in enumerate(places, 1):
-            answer, own, known = self._asked(place)
-            others = {id(small): small for small, share in ways if share > 0}
+        for number, place in enumerate(places):
+            answer, own, known = self._asked(place, looked_up is None or number < looked_up)
+            there = [(small, share if _heard(small, place) else 0.0) for small, share in ways]
+            others = {id(small): small for small, share in there if share > 0}
             said = {name: self._rows(self._of(one), one.builder, place, answer) for name, one in others.items()}
-            for nats, (small, share) in zip(found, ways, strict=True):
+            for nats, (small, share) in zip(found, there, strict=True):
                 look(self._stop)
                 nats.append(_cost(mixed(own, said.get(id(small), own), share), answer, known))
-            on_step(number, len(places))
+            on_step(number + 1, len(places))
         return found
 
-    def _asked(self, place: Unseen) -> tuple[list[int], torch.Tensor, Known | None]:
+    def _asked(self, place: Unseen, look_up: bool = True) -> tuple[list[int], torch.Tensor, Known | None]:
         """The first tokens of a place's text, the base's logits [T, V] for them, and what is known there."""
         answer = list(self._builder.encode_middle(place.text)[:MOST_ASKED])
         own = self._rows(self._engine, self._builder, place, answer)
-        if self._knowledge is None:
+        if self._knowledge is None or not look_up:
             return answer, own, None
         sides = (place.prefix, place.suffix)
         return answer, own, self._knowledge.at(place.project, place.language, place.path, sides, 1.0)
@@ -149,6 +157,11 @@ class Saying:
         return rows.float().cpu()
 
 
+def _heard(small: Cerebellum, place: Unseen) -> bool:
+    """Whether a cerebellum may have its say at a place; one that is not calibrated yet is being judged there."""
+    return small.calibration is None or small.calibration.knows(place.project)
+
+
 def _cost(rows: torch.Tensor, answer: Sequence[int], known: Known | None) -> float:
     """Nats of an answer by log-probabilities [T, V], and what is known after them."""
     if known is None:
@@ -167,12 +180,21 @@ def unless_harmful(
     return shares, costs
 
 
-def projects_of(folder: Path) -> tuple[str, ...]:
-    """The projects that the version in a folder has learned of; none where that is not known."""
+def calibration_of(folder: Path) -> Calibration | None:
+    """That of the version in a folder; None where it cannot be read."""
     try:
-        return Calibration.from_json(read_manifest(folder).data["calibration"]).projects or ()
+        return Calibration.from_json(read_manifest(folder).data["calibration"])
     except (ModelError, KeyError, TypeError, ValueError):
-        return ()
+        return None
+
+
+def projects_of(folder: Path) -> tuple[str, ...]:
+    """The projects that the version in a folder has learned of; of one that does not list them, those whose files it
+    read."""
+    found = calibration_of(folder)
+    if found is None or found.projects is not None:
+        return found.projects or () if found else ()
+    return tuple(sorted({str(project) for project, _ in read_manifest(folder).data.get("project_files", ())}))
 
 
 def share_in_use(start: Path, parent: UUID | None, base: str) -> float | None:

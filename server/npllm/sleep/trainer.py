@@ -206,6 +206,11 @@ class Trainer:
         position.samples, position.total = samples, min(len(self._plan), fit)
         position.first_inner = position.best_inner = first
 
+    @property
+    def preferring(self) -> frozenset[int]:
+        """The numbers of the samples of whose experiences preferences are learned, wherever the training then ended."""
+        return frozenset(one.sample for one in self._preferred if one.sample >= 0)
+
     def _until(self, steps: int) -> frozenset[int]:
         """The numbers of the samples of the first so many steps."""
         return frozenset(index for step in self._plan[:steps] for index in step)

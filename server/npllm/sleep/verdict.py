@@ -40,11 +40,11 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Shown to be better in one of the two ways in which it serves, and not much worse in the other; and what the
-        base writes with its say has lost nothing."""
+        """Shown to be better in one of the two ways in which it serves, not much worse in the other, and in neither has
+        anything been lost of what was there."""
         if self.beside is None:
             return self.alone.passed
-        if self.beside.harm:
+        if self.beside.harm or self.alone.harm:
             return False
         if self.alone.passed:
             return self.beside.gain >= -MOST_WORSE
@@ -53,10 +53,14 @@ class Verdict:
     @property
     def reason(self) -> str:
         """Why it is published, or not."""
-        if self.beside is None or (self.alone.passed == self.passed and not self.beside.harm):
+        if self.beside is None:
+            return self.alone.reason
+        if self.beside.harm:
+            return f"Beside the base it {self.beside.harm}; what is in use stays."
+        if self.alone.harm:
+            return f"By itself it {self.alone.harm}; what is in use stays."
+        if self.alone.passed == self.passed:
             return self.alone.reason
         if self.passed:
             return "Beside the base the held-out texts are likelier than before."
-        if self.beside.harm:
-            return f"Beside the base it {self.beside.harm}; what is in use stays."
         return f"Alone it is better; beside the base: {self.beside.reason}"
