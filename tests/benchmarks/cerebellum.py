@@ -29,7 +29,7 @@ from npllm.evaluation import lines, sources
 from npllm.evaluation import plan as days
 from npllm.models import plastic
 from npllm.models.base import Base
-from npllm.models.blend import mixed
+from npllm.models.blend import of_answer
 from npllm.models.cerebellum import origin
 from npllm.models.continuations import Index
 from npllm.models.reading import known_at
@@ -68,7 +68,7 @@ def beside_the_base(reading: Reading, small: Reading, parts: days.Plan, index: I
         beside = small.rows(prefix, suffix, path, truth)[1]
         said = known_at(reading.reader, prefix[-SIDE:], suffix[:SIDE], reading.vocabulary, index, path)
         for share in SHARES:
-            for at, row in enumerate(mixed(rows, beside, share)):
+            for at, row in enumerate(of_answer(rows, beside, share)):
                 alone[share] -= float(row[answer[at]])
                 known[share] -= float(said.mix(row, answer[:at])[answer[at]])
     scale = math.log(2) * size

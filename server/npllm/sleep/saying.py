@@ -1,7 +1,7 @@
 """How far of its way a cerebellum goes, how much of a say it gets in what the base writes, and what that is worth.
 
     W = W0 + s (W1 - W0)                                          s of `WAYS` (`ways`)
-    p(w) ~ p_base(w)^(1 - lambda) p_cerebellum(w)^lambda          (`models.blend`; continuations come after it)
+    p(w) ~ p_base(w)^(1 - lambda) p_cerebellum(w)^lambda          (`models.blend`; from the second token on)
 
 s and lambda are what make lines likeliest that this sleep has not learned, as the cerebellum says them alone and as the
 base does beside it (continuations in both), added up, since it serves in both ways. Where too few are there to choose
@@ -22,7 +22,7 @@ from uuid import UUID
 import torch
 
 from npllm.models.base import Base
-from npllm.models.blend import SHARES, mixed
+from npllm.models.blend import SHARES, of_answer
 from npllm.models.cerebellum import Calibration, Cerebellum
 from npllm.models.decoding import Known
 from npllm.models.engine import Cancelled
@@ -88,7 +88,7 @@ class Saying:
                 alone = _cost(said.log_softmax(-1), answer, known)
                 for share in SHARES:
                     look(self._stop)
-                    nats[way, share] += alone + _cost(mixed(own, said, share), answer, known)
+                    nats[way, share] += alone + _cost(of_answer(own, said, share), answer, known)
             on_step(number, len(few))
         best = min(nats, key=lambda one: nats[one])
         ways[best[0]]()
@@ -117,7 +117,7 @@ class Saying:
             said = {name: self._rows(self._of(one), one.builder, place, answer) for name, one in others.items()}
             for nats, (small, share) in zip(found, there, strict=True):
                 look(self._stop)
-                nats.append(_cost(mixed(own, said.get(id(small), own), share), answer, known))
+                nats.append(_cost(of_answer(own, said.get(id(small), own), share), answer, known))
             on_step(number + 1, len(places))
         return found
 
