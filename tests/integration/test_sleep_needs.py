@@ -36,7 +36,7 @@ from tests.fixtures_cerebellum import make_cerebellum
 from tests.fixtures_lineage import fingerprint_of, make_version
 from tests.fixtures_memory import database_url, postgres  # noqa: F401
 from tests.fixtures_sleep import MORNING, PYTHON, config_for, from_source, write_settings
-from tests.integration.test_models_modulator import decisions
+from tests.integration.test_models_modulator import by_half, decisions
 from tests.integration.test_sleep_attention import with_memories
 from tests.tiny import make_tiny_model
 
@@ -146,6 +146,21 @@ async def test_the_modulator_learns_where_no_adapter_does_and_again_for_as_many_
     ended = await sleep(store, replace(no_cerebellum, modulator=learned))
     assert ended.ending is Ending.DONE and ended.report is not None and "Learned from 60" in ended.report.policy
     assert (await sleep(store, replace(no_cerebellum, modulator=learned))).ending is Ending.NOTHING
+
+
+@pytest.mark.parametrize("many", [0, 1], ids=["to learn from", "to judge by"])
+async def test_decisions_almost_all_of_one_half_begin_no_sleep_until_there_are_others(
+    store: Store, no_cerebellum: Config, many: int
+) -> None:
+    base, documents = Base.load(no_cerebellum.base.model, device="cpu"), by_half(30)
+    config = replace(no_cerebellum, modulator=ModulatorConfig(policy="learned", min_decisions=40))
+    await decisions(store, base, 60, (0.0,) * 8, documents=documents[many])
+    await decisions(store, base, 9, (0.0,) * 8, documents=documents[1 - many])
+    assert (await sleep(store, config)).ending is Ending.NOTHING
+    assert await store.last_consolidation() is None
+    await decisions(store, base, 1, (0.0,) * 8, documents=documents[1 - many])
+    ended = await sleep(store, config)
+    assert ended.ending is Ending.DONE and ended.report is not None and "Learned from 70" in ended.report.policy
 
 
 # -- after a forgetting ------------------------------------------------------------------------------------------------
