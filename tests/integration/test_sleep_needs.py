@@ -271,6 +271,37 @@ async def test_a_sleep_that_finds_nothing_to_do_is_not_begun_again_for_the_same(
     await scheduler.close()
 
 
+async def test_where_somebody_else_held_the_lock_what_waits_still_counts_the_next_time_of_idleness(
+    store: Store, no_cerebellum: Config
+) -> None:
+    config = replace(no_cerebellum, sleep=replace(no_cerebellum.sleep, idle_s=0.5, min_holdout=30))
+    await store.write(from_source(30))
+    problems: list[str] = []
+    began: list[ServerState] = []
+    scheduler = Scheduler(
+        config, lambda: store, on_change=lambda: began.append(scheduler.state), on_problem=problems.append
+    )
+    async with store.trainer_lock() as ours:  # as `npllm adapters` does
+        assert ours
+        scheduler.start()
+        async with asyncio.timeout(120):
+            while scheduler.last is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    held = scheduler.last
+    assert (held.ending, held.ending.exit_code) == (Ending.HELD, 5) and "Another sleep" in held.text
+    await asyncio.sleep(0.2)
+    began.clear()
+    await asyncio.sleep(2.0)
+    assert ServerState.DROWSY not in began, "in this time of idleness it was tried"
+    scheduler.activity()
+    async with asyncio.timeout(60):
+        while scheduler.last is held:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert scheduler.last.ending is Ending.NOTHING, "it had the lock"
+    await scheduler.close()
+    assert problems == []
+
+
 async def test_everything_is_new_to_another_base_and_counted_for_each_by_itself(
     store: Store, no_cerebellum: Config
 ) -> None:
