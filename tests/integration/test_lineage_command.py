@@ -21,15 +21,18 @@ from npllm import cli
 from npllm.config import Config
 from npllm.lineage.choosing import NoSuchVersion, find
 from npllm.lineage.difference import differences
+from npllm.memory.lineage import quiet
 from npllm.memory.store import Store
 from npllm.models.cerebellum import Calibration, Cerebellum
 from npllm.models.manifest import WEIGHTS, Manifest, read_manifest, sha256_file, write_manifest
 from npllm.sleep.gathering import gather
-from npllm.types import CerebellumVersion, Pattern, VersionState, new_id
+from npllm.types import CerebellumVersion, Pattern, StoreError, VersionState, new_id
+from tests.fixtures_cerebellum import make_cerebellum
 from tests.fixtures_lineage import make_version, write_adapter
 from tests.fixtures_memory import database_url, postgres  # noqa: F401
 from tests.fixtures_sleep import MORNING, PYTHON, config_for, from_source, write_settings
 from tests.lsp_session import session, settings, until
+from tests.tiny import make_tiny_model
 
 Run = Callable[..., "asyncio.Future[tuple[int, str, str]]"]
 
@@ -384,3 +387,32 @@ async def test_the_cerebellum_has_a_lineage_too(store: Store, config: Config, ru
     assert await states() == [VersionState.RETIRED, VersionState.RETIRED]
     status, _, err = await run("rollback", "cerebellum")
     assert status != 0 and "name the one" in err
+
+
+@pytest.mark.parametrize("words", [(), ("none",)], ids=["to the parent", "to the model as it came"])
+async def test_of_two_models_versions_that_of_the_configured_one_is_rolled_back(
+    store: Store, config: Config, run: Run, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    models = [make_tiny_model(tmp_path / f"{seed}", seed=seed, hidden=32) for seed in (3, 4)]
+    one, other = (replace(config, cerebellum=replace(config.cerebellum, model=str(model))) for model in models)
+    first = await make_cerebellum(store, one, models[0], until=MORNING)
+    second = await make_cerebellum(store, one, models[0], until=MORNING, parent=first)
+    elsewhere = await make_cerebellum(store, other, models[1], until=MORNING)
+    write_settings(one)  # back to the first
+    status, out, err = await run("rollback", "cerebellum", *words)
+    assert (status, err) == (0, "") and str(second.id) in out and str(elsewhere.id) not in out
+    found = {version.id: version.state for version in await store.cerebellum.versions()}
+    assert found == {
+        first.id: VersionState.RETIRED if words else VersionState.PUBLISHED,
+        second.id: VersionState.RETIRED,
+        elsewhere.id: VersionState.PUBLISHED,
+    }
+
+
+async def test_two_commands_that_change_what_was_learned_do_not_run_into_one_another(store: Store) -> None:
+    async with quiet(store):
+        with pytest.raises(StoreError, match="Another npllm command"):
+            async with quiet(store, patience_s=0.3):
+                raise AssertionError("both at once")
+    async with quiet(store, patience_s=0.3):
+        assert await store.latest_activity() is None, "none leaves a window behind"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from npllm.memory.store import Store
 from npllm.models.adapters import AdapterSet
 from npllm.models.base import Base
 from npllm.models.engine import NO_ADAPTERS
-from npllm.models.manifest import read_manifest
+from npllm.models.manifest import read_manifest, write_manifest
 from npllm.models.modulator import Modulator, Sight, choice_of
 from npllm.models.policy import ACTIONS, POLICY_WEIGHTS, Policy, available, index_of, served
 from npllm.models.torch_engine import TorchEngine
@@ -180,6 +182,14 @@ async def decisions(
     await store.write(records)  # type: ignore[arg-type]
 
 
+def by_half(count: int) -> tuple[list[int], list[int]]:
+    """The first so many documents of `decisions`: those to learn from, and those to judge by."""
+    found: tuple[list[int], list[int]] = [], []
+    for number in range(count):
+        found[hashlib.sha256(f"file:///{number}".encode()).digest()[0] % 2].append(number)
+    return found
+
+
 async def test_a_better_policy_is_published_and_swapped_into_the_running_engine(
     store: Store, store_config: Config, base: Base, tiny_model: Path
 ) -> None:
@@ -281,6 +291,72 @@ async def test_what_a_parent_learned_judges_no_later_policy(
     learned = {uri[id] for id in (*parents["learned"], *own["learned"])}
     judged = {uri[id] for id in own["held_out"]}
     assert judged and learned and not judged & learned
+
+
+async def test_each_further_try_takes_as_many_new_decisions_as_the_first(
+    store: Store, store_config: Config, base: Base, tiny_model: Path
+) -> None:
+    config = replace(
+        config_for(store_config.home, tiny_model), modulator=replace(LEARNED, exploration=0.5, min_decisions=60)
+    )
+    fingerprint = base.info.fingerprint
+    nothing_better = (2.0, 2.0, 2.0)
+    await decisions(store, base, 80, nothing_better)
+    assert "rejected" in await policy_learning.learn(store, config, fingerprint, new_id(), NEVER)
+    await decisions(store, base, 59, nothing_better)
+    told = await policy_learning.learn(store, config, fingerprint, new_id(), NEVER)
+    assert told == "modulator: 59 new decisions with an outcome; 60 are needed, so the policy waits."
+    assert len(await store.policies.versions(fingerprint)) == 1
+    await decisions(store, base, 1, nothing_better)
+    assert "from 140 decisions" in await policy_learning.learn(store, config, fingerprint, new_id(), NEVER)
+
+
+async def test_new_decisions_are_counted_also_where_old_ones_have_gone(
+    store: Store, store_config: Config, base: Base, tiny_model: Path
+) -> None:
+    settings = replace(LEARNED, exploration=0.5, min_decisions=60)
+    config = replace(config_for(store_config.home, tiny_model), modulator=settings)
+    await decisions(store, base, 80, (2.0, 2.0, 2.0))
+    await policy_learning.learn(store, config, base.info.fingerprint, new_id(), NEVER)
+    await decisions(store, base, 60, (2.0, 2.0, 2.0))
+    known = await store.policies.versions(base.info.fingerprint)
+    newest = await store.policies.decided(base.info.fingerprint, limit=80)  # as where more are kept than are read
+    assert len(newest) == known[0].metrics["decisions"]
+    assert policy_learning.waits_for(newest, known, settings) == ""
+    assert "59 new" in policy_learning.waits_for(newest[1:], known, settings)
+
+
+@pytest.mark.parametrize("which", ["parent", "grandparent"])
+async def test_a_policy_begins_anew_where_the_one_in_use_has_learned_from_what_judges(
+    store: Store, store_config: Config, base: Base, tiny_model: Path, which: str
+) -> None:
+    config = replace(
+        config_for(store_config.home, tiny_model), modulator=replace(LEARNED, exploration=0.5, min_decisions=100)
+    )
+    fingerprint = base.info.fingerprint
+    await decisions(store, base, 700, (0.0, 1.0, 0.0))
+    assert "published" in await policy_learning.learn(store, config, fingerprint, new_id(), NEVER)
+    (first,) = await store.policies.versions(fingerprint)
+    in_use = first
+    if which == "grandparent":
+        in_use = replace(first, id=new_id(), parent=first.id, folder=f"policies/{new_id()}")
+        folder = config.home / in_use.folder
+        shutil.copytree(config.home / first.folder, folder)
+        manifest = read_manifest(folder)
+        write_manifest(folder, replace(manifest, version_id=in_use.id, parent=first.id))
+        await store.policies.insert(in_use)
+    folder = config.home / first.folder  # as one from before the halves went by a hash
+    manifest = read_manifest(folder)
+    both = [*manifest.data["learned"], *manifest.data["held_out"]]
+    write_manifest(folder, replace(manifest, data={**manifest.data, "learned": both}))
+
+    await decisions(store, base, 100, (0.0, 1.0, 0.0))
+    await policy_learning.learn(store, config, fingerprint, new_id(), NEVER)
+    made = (await store.policies.versions(fingerprint))[0]
+    assert made.id != in_use.id and made.parent is None
+    assert read_manifest(config.home / made.folder).parent is None
+    halfway = (first.metrics["before"] + first.metrics["after"]) / 2
+    assert made.metrics["before"] > halfway, "it is held against the one in use all the same"
 
 
 async def test_a_decision_is_read_back_as_it_was_logged(store: Store) -> None:

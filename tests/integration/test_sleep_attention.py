@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -20,14 +21,15 @@ from npllm.models.attention import WEIGHTS, Gains, Neuromodulation, read
 from npllm.models.base import Base
 from npllm.models.manifest import read_manifest, sha256_file
 from npllm.sleep import archive
-from npllm.sleep.attending import NAME, acting
+from npllm.sleep.attending import NAME, acting, consolidate
+from npllm.sleep.interruption import Interrupted
 from npllm.sleep.page import page
-from npllm.sleep.protocol import Ending, Phase, Progress
+from npllm.sleep.protocol import Ending, Message, Phase, Progress
 from npllm.sleep.report import ContextReport, Verdict
 from npllm.sleep.supervisor import Ended, Sleeper
 from npllm.types import AttentionVersion, Experience, Suggestion, VersionState, new_id
 from tests.fixtures_attention import write_version
-from tests.fixtures_lineage import make_version
+from tests.fixtures_lineage import fingerprint_of, make_version
 from tests.fixtures_sleep import MORNING, config_for, from_source
 from tests.integration.test_sleep_child import log_of
 
@@ -181,6 +183,30 @@ async def test_sent_away_it_goes_on_and_decides_once(store: Store, config: Confi
     fingerprint = ended.report.base_fingerprint
     assert len(await store.attention_versions(fingerprint)) == 1
     assert not list(config.checkpoints_dir.glob("*"))
+
+
+async def test_sent_away_before_its_folder_is_announced_it_is_written_again_under_the_same_id(
+    store: Store, config: Config
+) -> None:
+    await store.write(with_memories(COUNT))
+    base, sleep, stop = fingerprint_of(Path(config.base.model)), new_id(), threading.Event()
+
+    def leave(message: Message) -> None:
+        if isinstance(message, Progress) and message.phase is Phase.PUBLISHING:
+            stop.set()
+
+    async def again() -> list[AttentionVersion]:
+        await consolidate(store, config, base, sleep, threading.Event(), lambda _: None)
+        return await store.attention_versions(base)
+
+    with pytest.raises(Interrupted):
+        await consolidate(store, config, base, sleep, stop, leave)
+    (left,) = config.attention_dir.iterdir()
+    (version,) = await again()
+    assert [config.home / version.folder] == list(config.attention_dir.iterdir()) == [left]
+    await store.insert_attention_version(replace(version, state=VersionState.FORGOTTEN))
+    anew, former = await again()
+    assert (former.id, former.state) == (version.id, VersionState.FORGOTTEN) and anew.id != version.id
 
 
 async def test_too_few_wait_and_disabled_nothing_happens(store: Store, config: Config) -> None:

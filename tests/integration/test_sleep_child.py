@@ -402,8 +402,8 @@ async def test_one_trainer_at_a_time_and_it_does_not_outlive_its_server(store: S
     child = psutil.Process(int(line.split()[0]))
     assert child.nice() >= 2
     other = await sleep(config)
-    assert other.ending is Ending.NOTHING
-    assert "Another window" in other.text
+    assert other.ending is Ending.HELD
+    assert "Another sleep" in other.text
     server.kill()
     _, alive = await asyncio.to_thread(psutil.wait_procs, [child], GONE_S)
     assert not alive

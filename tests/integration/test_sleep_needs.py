@@ -36,7 +36,7 @@ from tests.fixtures_cerebellum import make_cerebellum
 from tests.fixtures_lineage import fingerprint_of, make_version
 from tests.fixtures_memory import database_url, postgres  # noqa: F401
 from tests.fixtures_sleep import MORNING, PYTHON, config_for, from_source, write_settings
-from tests.integration.test_models_modulator import decisions
+from tests.integration.test_models_modulator import by_half, decisions
 from tests.integration.test_sleep_attention import with_memories
 from tests.tiny import make_tiny_model
 
@@ -146,6 +146,21 @@ async def test_the_modulator_learns_where_no_adapter_does_and_again_for_as_many_
     ended = await sleep(store, replace(no_cerebellum, modulator=learned))
     assert ended.ending is Ending.DONE and ended.report is not None and "Learned from 60" in ended.report.policy
     assert (await sleep(store, replace(no_cerebellum, modulator=learned))).ending is Ending.NOTHING
+
+
+@pytest.mark.parametrize("many", [0, 1], ids=["to learn from", "to judge by"])
+async def test_decisions_almost_all_of_one_half_begin_no_sleep_until_there_are_others(
+    store: Store, no_cerebellum: Config, many: int
+) -> None:
+    base, documents = Base.load(no_cerebellum.base.model, device="cpu"), by_half(30)
+    config = replace(no_cerebellum, modulator=ModulatorConfig(policy="learned", min_decisions=40))
+    await decisions(store, base, 60, (0.0,) * 8, documents=documents[many])
+    await decisions(store, base, 9, (0.0,) * 8, documents=documents[1 - many])
+    assert (await sleep(store, config)).ending is Ending.NOTHING
+    assert await store.last_consolidation() is None
+    await decisions(store, base, 1, (0.0,) * 8, documents=documents[1 - many])
+    ended = await sleep(store, config)
+    assert ended.ending is Ending.DONE and ended.report is not None and "Learned from 70" in ended.report.policy
 
 
 # -- after a forgetting ------------------------------------------------------------------------------------------------
@@ -268,6 +283,37 @@ async def test_what_there_was_no_time_for_waits_once_a_sleep_could_not_do_anythi
     assert await pending(store, base, None) == 25
     assert await pending(store, base, datetime.now(UTC)) == 0
     assert await pending(store, base, MORNING) == 25, "that was before"
+
+
+async def test_where_somebody_else_held_the_lock_what_waits_still_counts_the_next_time_of_idleness(
+    store: Store, no_cerebellum: Config
+) -> None:
+    config = replace(no_cerebellum, sleep=replace(no_cerebellum.sleep, idle_s=0.5, min_holdout=30))
+    await store.write(from_source(30))
+    problems: list[str] = []
+    began: list[ServerState] = []
+    scheduler = Scheduler(
+        config, lambda: store, on_change=lambda: began.append(scheduler.state), on_problem=problems.append
+    )
+    async with store.trainer_lock() as ours:  # as `npllm adapters` does
+        assert ours
+        scheduler.start()
+        async with asyncio.timeout(120):
+            while scheduler.last is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    held = scheduler.last
+    assert (held.ending, held.ending.exit_code) == (Ending.HELD, 5) and "Another sleep" in held.text
+    await asyncio.sleep(0.2)
+    began.clear()
+    await asyncio.sleep(2.0)
+    assert ServerState.DROWSY not in began, "in this time of idleness it was tried"
+    scheduler.activity()
+    async with asyncio.timeout(60):
+        while scheduler.last is held:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert scheduler.last.ending is Ending.NOTHING, "it had the lock"
+    await scheduler.close()
+    assert problems == []
 
 
 async def test_everything_is_new_to_another_base_and_counted_for_each_by_itself(

@@ -18,6 +18,7 @@ import pytest
 from lsprotocol import types as lsp
 
 from npllm.config import Config, DatabaseConfig
+from npllm.memory.lineage import quiet
 from npllm.memory.store import Store
 from npllm.sleep.protocol import Ending
 from npllm.sleep.terminal import run_in_terminal
@@ -63,7 +64,7 @@ async def test_it_begins_whoever_works_and_ends_with_its_checkpoint_when_an_edit
     await store.heartbeat(window, datetime.now(UTC), True)
     assert await asyncio.wait_for(terminal, 60.0) == Ending.INTERRUPTED.exit_code
     assert not child.is_running()
-    assert "The editor is in use; this sleep ends." in lines
+    assert "You are back, in an editor or with another npllm command; this sleep ends." in lines
     assert "next" in lines[-1], "it says what becomes of the sleep"
     interrupted = await store.interrupted_consolidation()
     assert interrupted is not None
@@ -74,6 +75,19 @@ async def test_it_begins_whoever_works_and_ends_with_its_checkpoint_when_an_edit
     last = await store.last_consolidation()
     assert last is not None and (last.id, last.state) == (interrupted.id, ConsolidationState.DONE)
     await store.close()
+
+
+async def test_a_command_that_changes_what_was_learned_ends_it_and_it_does_not_speak_of_an_editor_alone(
+    store: Store, config: Config
+) -> None:
+    lines: list[str] = []
+    terminal = asyncio.create_task(run_in_terminal(config, lines.append))
+    await until(lambda: any("learning" in line for line in lines))
+    async with quiet(store):
+        assert await asyncio.wait_for(terminal, 60.0) == Ending.INTERRUPTED.exit_code
+        assert "You are back, in an editor or with another npllm command; this sleep ends." in lines
+        assert await run_in_terminal(config, lines.append) == Ending.HELD.exit_code
+    assert lines[-1].startswith("Another sleep, or a command")
 
 
 def _hear_ctrl_c() -> None:
@@ -109,7 +123,7 @@ async def test_a_cursor_that_moves_in_a_window_ends_the_command_in_a_terminal(co
         window.client.protocol.notify("npllm/didInteract", {})
         said, _ = await asyncio.wait_for(terminal.communicate(), 60.0)
     assert terminal.returncode == Ending.INTERRUPTED.exit_code
-    assert b"The editor is in use; this sleep ends." in said
+    assert b"You are back, in an editor or with another npllm command; this sleep ends." in said
     await window.stop()
 
 

@@ -42,6 +42,7 @@ REPORT = Report("starter", "f" * 64, (PART,), seconds=70.0, parts=2)
         Progress(Phase.LEARNING, "language:python", 3, 80, 0.25, 1.75, 900.5, 40.0),
         Finished(Ending.DONE, "two\nlines, \u2028 and ünïcode", REPORT),
         Finished(Ending.NOTHING, "nothing"),
+        Finished(Ending.HELD, "somebody else"),
         Failed("No room on the disk."),
     ],
 )
@@ -76,12 +77,8 @@ def test_junk_is_told_from_messages(line: str) -> None:
 
 
 def test_exit_statuses_tell_how_it_ended() -> None:
-    assert [ending.exit_code for ending in (Ending.DONE, Ending.FAILED, Ending.INTERRUPTED, Ending.NOTHING)] == [
-        0,
-        1,
-        3,
-        4,
-    ]
+    told = {ending: ending.exit_code for ending in Ending}
+    assert told == {Ending.DONE: 0, Ending.FAILED: 1, Ending.INTERRUPTED: 3, Ending.NOTHING: 4, Ending.HELD: 5}
     assert Ending.of_exit_code(3) is Ending.INTERRUPTED
     assert Ending.of_exit_code(-9) is Ending.FAILED
 

@@ -19,7 +19,8 @@ from npllm.lineage.exchange import ExchangeError, public
 from npllm.memory.cerebellum import CONTEXT
 from npllm.memory.lineage import quiet
 from npllm.memory.store import Store
-from npllm.models.cerebellum import WEIGHTS
+from npllm.models.cerebellum import WEIGHTS, origin
+from npllm.models.fingerprints import fingerprint
 from npllm.models.hub import TOKENIZERS
 from npllm.models.manifest import Manifest, read_manifest, sha256_file, write_manifest
 from npllm.types import CerebellumVersion, ModelError, NpllmError, VersionState
@@ -81,7 +82,7 @@ async def rollback(args: argparse.Namespace, settings: Config, store: Store) -> 
     async with quiet(store):
         versions = await store.cerebellum.versions()
         named = find(versions, args.id) if args.id not in (None, NONE) else None
-        present = _present(versions, named)
+        present = await asyncio.to_thread(_present, versions, named, settings)
         if present is not None and present.pinned:
             raise NpllmError(f"{present.id} is pinned: `npllm adapters unpin {present.id.hex[-8:]}` first.")
         wanted = named or next((one for one in versions if present and one.id == present.parent), None)
@@ -146,11 +147,16 @@ def write_out(source: Path, manifest: Manifest, target: Path) -> None:
         raise ExchangeError(f"{target} cannot be written: {error}. Is there room, and the permission?") from error
 
 
-def _present(versions: Sequence[CerebellumVersion], named: CerebellumVersion | None) -> CerebellumVersion | None:
-    """What is in use: of the model that the named version grew from, else the newest."""
+def _present(
+    versions: Sequence[CerebellumVersion], named: CerebellumVersion | None, settings: Config
+) -> CerebellumVersion | None:
+    """What is in use: of the model that the named version grew from, else of that in the settings."""
     published = [version for version in versions if version.state is VersionState.PUBLISHED]
     if named is not None:
         published = [version for version in published if version.origin == named.origin]
+    elif len(published) > 1:  # each of a model of its own
+        present = fingerprint(origin(settings.cerebellum.model), settings.home / "cache")
+        published = [version for version in published if version.origin == present]
     if not published and named is None:
         raise NoSuchVersion(f"No version of the {CONTEXT} is in use: name the one that should be, by its id.")
     return published[0] if published else None

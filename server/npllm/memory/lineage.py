@@ -63,10 +63,10 @@ class Lineage:
 
 @contextlib.asynccontextmanager
 async def quiet(store: Store, patience_s: float = PATIENCE_S) -> AsyncIterator[None]:
-    """Nobody trains until the block ends: a sleep that an editor began is sent away, as by a key in another window.
+    """Nobody trains until the block ends: a sleep, an editor's or one in a terminal, is sent away, as by a key.
 
     Raises:
-        StoreError: a sleep goes on that no editor holds, or the database is away.
+        StoreError: somebody else keeps the lock, as another such command does; or the database is away.
     """
     session = new_id()
     deadline = time.monotonic() + patience_s
@@ -78,8 +78,8 @@ async def quiet(store: Store, patience_s: float = PATIENCE_S) -> AsyncIterator[N
                     return
             if time.monotonic() > deadline:
                 raise StoreError(
-                    "A sleep is going on, and was not to be ended from here. Wait until it is over, or end it "
-                    "(Ctrl-C where `npllm sleep` runs), then say this again."
+                    "Another npllm command that changes what was learned is at work, or a sleep that does not end when "
+                    "it is told to. Wait until it is over, or end it, then say this again."
                 )
             await store.heartbeat(session, datetime.now(UTC), False)
             await sleep(POLL_S)

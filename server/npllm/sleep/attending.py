@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from npllm.config import Config
 from npllm.memory.store import Store
@@ -33,7 +33,7 @@ from npllm.sleep.meter import Meter
 from npllm.sleep.pending import new_since
 from npllm.sleep.protocol import Message, Phase
 from npllm.sleep.report import ContextReport, Verdict
-from npllm.types import AdapterVersion, AttentionVersion, Experience, ModelError, Snippet, VersionState, new_id
+from npllm.types import AdapterVersion, AttentionVersion, Experience, ModelError, Snippet, VersionState
 
 if TYPE_CHECKING:
     from npllm.models.adapters import AdapterSet
@@ -140,7 +140,10 @@ async def _gather(
     parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)
     adapters = await store.adapter_versions(state=VersionState.PUBLISHED, base_fingerprint=fingerprint)
     checkpoint = config.checkpoints_dir / str(consolidation) / NAME
-    return Task(new_id(), part, memories, parent, tuple(adapters), checkpoint)
+    # Interrupted before it is announced, the same again: its folder is written over. What was forgotten keeps its id.
+    earlier = sum(one.consolidation_id == consolidation for one in versions)
+    id = uuid5(consolidation, f"{NAME} {fingerprint} {earlier}")
+    return Task(id, part, memories, parent, tuple(adapters), checkpoint)
 
 
 def _snippet(item: Experience) -> Snippet:

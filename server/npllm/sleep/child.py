@@ -2,7 +2,8 @@
 
 Says how far it is on standard output, one message a line (`protocol`); everything else that would be printed goes to
 standard error. SIGTERM, SIGINT or the parent's end mean: keep the state and be gone within two seconds. Exit status:
-0 done, 1 failed, 3 interrupted, 4 nothing to do. Imports torch late, and only in a thread, so that signals are heard.
+0 done, 1 failed, 3 interrupted, 4 nothing to do, 5 somebody else is at it. Imports torch late, and only in a thread, so
+that signals are heard.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from npllm.types import NpllmError
 
 log = logging.getLogger(__name__)
 
+HELD = "Another sleep, or a command that changes what was learned, is at work; nothing was done."
 LAST_WORD_S = 1.6  # after being told to go; what is not kept by then is as old as the last checkpoint
 
 
@@ -172,7 +174,7 @@ async def _consolidate(config: Config, run_id: UUID, say: Callable[[Message], No
     try:
         async with store.trainer_lock(on_lost=stop.set) as ours:  # without it, somebody else may train
             if not ours:
-                return Finished(Ending.NOTHING, "Another window is consolidating already.")
+                return Finished(Ending.HELD, HELD)
             return await Sleep(store, config, say, stop).run(run_id)
     except Interrupted:
         return Finished(Ending.INTERRUPTED, "Nothing had begun yet.")

@@ -38,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="npllm sleep", description=__doc__)
     commands = parser.add_subparsers(dest="what", metavar="WHAT")
-    now = commands.add_parser("now", help="consolidate now, here; Ctrl-C or an editor in use ends it (the default)")
+    now = commands.add_parser(
+        "now", help="consolidate now, here; Ctrl-C, or what you do in an editor, ends it (the default)"
+    )
     now.add_argument("--report", action="store_true", help="print the report afterwards: files, lines before and after")
     report = commands.add_parser("report", help="the report of a sleep; the last one if no id is given")
     report.add_argument("id", nargs="?", help="the beginning or the end of its id; see --list")

@@ -10,10 +10,8 @@ from uuid import UUID
 
 from npllm.config import Config
 from npllm.memory.store import Store
-from npllm.sleep import attending
+from npllm.sleep import attending, policy_learning
 from npllm.sleep.cerebellum import CerebellumStep
-from npllm.sleep.policy_learning import halves
-from npllm.types import VersionState
 
 
 async def others(
@@ -38,11 +36,9 @@ async def others(
 
 
 async def _policy(store: Store, config: Config, base_fingerprint: str) -> bool:
-    """A policy learns from all decisions each time: a sleep is worth it for as many new ones as the first one takes."""
+    """Whether a policy would be learned. Raises StoreError."""
     if config.modulator.policy != "learned":
         return False
     decisions = await store.policies.decided(base_fingerprint)
-    versions = await store.policies.versions(base_fingerprint)
-    last = next((one for one in versions if one.state is not VersionState.FORGOTTEN), None)
-    known = last.metrics.get("decisions", 0.0) if last else 0.0
-    return len(decisions) - known >= config.modulator.min_decisions and bool(halves(decisions)[1])
+    known = await store.policies.versions(base_fingerprint)
+    return not policy_learning.waits_for(decisions, known, config.modulator)

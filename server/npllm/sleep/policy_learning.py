@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from npllm.config import Config
+from npllm.config import Config, ModulatorConfig
 from npllm.memory.policies import Decided
 from npllm.memory.store import Store
-from npllm.models.manifest import TEMPORARY, Manifest, sha256_file, whole_folder, write_manifest
+from npllm.models.manifest import TEMPORARY, Manifest, read_manifest, sha256_file, whole_folder, write_manifest
 from npllm.types import ModelError, PolicyVersion, VersionState, new_id
 
 if TYPE_CHECKING:
@@ -48,21 +48,9 @@ async def learn(store: Store, config: Config, base_fingerprint: str, consolidati
     if any(version.consolidation_id == consolidation for version in known):
         return ""
     decisions = await store.policies.decided(base_fingerprint)
-    if len(decisions) < config.modulator.min_decisions:
-        wanted = config.modulator.min_decisions
-        return f"modulator: {len(decisions)} decisions with an outcome; {wanted} are needed, so the policy waits."
-    learned_from, judged_by = halves(decisions)
-    least = max(1, math.ceil(LEAST_SHARE * config.modulator.min_decisions))
-    for part, what in ((learned_from, "learn from"), (judged_by, "judge by")):
-        if len(part) < least:
-            return (
-                f"modulator: {len(part)} of {len(decisions)} decisions are in documents to {what}; {least} are needed, "
-                "so the policy waits for other documents."
-            )
-    parent = next((version for version in known if version.state is VersionState.PUBLISHED), None)
-    made = await asyncio.to_thread(
-        _made, config, learned_from, judged_by, base_fingerprint, consolidation, parent, stop
-    )
+    if reason := waits_for(decisions, known, config.modulator):
+        return reason
+    made = await asyncio.to_thread(_made, config, decisions, base_fingerprint, consolidation, known, stop)
     await store.policies.insert(made)
     gain, low, high = (made.metrics[name] for name in ("gain", "gain_low", "gain_high"))
     return (
@@ -70,6 +58,33 @@ async def learn(store: Store, config: Config, base_fingerprint: str, consolidati
         f"{made.metrics['before']:.3f} to {made.metrics['after']:.3f} ({gain:+.3f}, 90 % interval {low:+.3f} to "
         f"{high:+.3f}). {made.reason}"
     )
+
+
+def waits_for(decisions: Sequence[Decided], known: Sequence[PolicyVersion], settings: ModulatorConfig) -> str:
+    """What keeps a policy from being learned yet, in a sentence; "" where nothing does.
+
+    It learns from all decisions each time, and each time the same half judges it: one more try takes as many new
+    decisions as the first one took, since each has its chance to pass by luck.
+
+    Args:
+        known: policies for the base, newest first.
+    """
+    wanted = settings.min_decisions
+    if len(decisions) < wanted:
+        return f"modulator: {len(decisions)} decisions with an outcome; {wanted} are needed, so the policy waits."
+    last = next((version for version in known if version.state is not VersionState.FORGOTTEN), None)
+    if last is not None:
+        new = sum(one.decision > last.id for one in decisions)  # ids are ordered by time
+        if new < wanted:
+            return f"modulator: {new} new decisions with an outcome; {wanted} are needed, so the policy waits."
+    least = max(1, math.ceil(LEAST_SHARE * wanted))
+    for part, what in zip(halves(decisions), ("learn from", "judge by"), strict=True):
+        if len(part) < least:
+            return (
+                f"modulator: {len(part)} of {len(decisions)} decisions are in documents to {what}; {least} are needed, "
+                "so the policy waits for other documents."
+            )
+    return ""
 
 
 def halves(decisions: Sequence[Decided]) -> tuple[list[Decided], list[Decided]]:
@@ -86,11 +101,10 @@ def halves(decisions: Sequence[Decided]) -> tuple[list[Decided], list[Decided]]:
 
 def _made(
     config: Config,
-    learned_from: list[Decided],
-    judged_by: list[Decided],
+    decisions: Sequence[Decided],
     base_fingerprint: str,
     consolidation: UUID,
-    parent: PolicyVersion | None,
+    known: Sequence[PolicyVersion],
     stop: threading.Event,
 ) -> PolicyVersion:
     """Learn, judge and write a version; synchronous."""
@@ -99,17 +113,21 @@ def _made(
     from npllm.models.policy import Policy, load_policy
     from npllm.sleep import policy_gate, ppo
 
+    learned_from, judged_by = halves(decisions)
     hidden = int(read_config(resolve(config.base.model)).hidden_size)
-    policy = Policy(hidden)
+    start = in_use = Policy(hidden)
+    parent = next((version for version in known if version.state is VersionState.PUBLISHED), None)
     if parent is not None:
         try:
-            policy = load_policy(config.home / parent.folder, parent.id, hidden, base_fingerprint)
+            start = in_use = load_policy(config.home / parent.folder, parent.id, hidden, base_fingerprint)
+            if _learned(config.home, parent.id, known) & {str(id) for one in judged_by for id in one.suggestions}:
+                raise ModelError("it, or an ancestor, learned from what is to judge.")
         except ModelError as error:
             log.warning("the policy in use cannot be learned on from: %s", error)
-            parent = None
+            start, parent = Policy(hidden), None
     exploration, seed = config.modulator.exploration, config.sleep.seed
-    learned = ppo.improve(policy, ppo.batch(learned_from), exploration=exploration, seed=seed, stop=stop)
-    judgement = policy_gate.judge(learned, policy, ppo.batch(judged_by), exploration=exploration, seed=seed)
+    learned = ppo.improve(start, ppo.batch(learned_from), exploration=exploration, seed=seed, stop=stop)
+    judgement = policy_gate.judge(learned, in_use, ppo.batch(judged_by), exploration=exploration, seed=seed)
     metrics = {name: float(value) for name, value in asdict(judgement).items() if name not in ("passed", "reason")}
     metrics["decisions"] = float(len(learned_from) + len(judged_by))
     version = new_id()
@@ -131,6 +149,21 @@ def _made(
         metrics=metrics,
         created_at=datetime.now(UTC),
     )
+
+
+def _learned(home: Path, version: UUID, known: Sequence[PolicyVersion]) -> set[str]:
+    """The suggestions that a version and its ancestors learned from. Raises ModelError: that cannot be told."""
+    by_id = {one.id: one for one in known}
+    found: set[str] = set()
+    line: UUID | None = version
+    while line is not None:
+        one = by_id.get(line)
+        learned = read_manifest(home / one.folder).data.get("learned") if one else None
+        if one is None or learned is None:
+            raise ModelError(f"what {line} learned from is not known.")
+        found.update(learned)
+        line = one.parent
+    return found
 
 
 def _write(

@@ -31,6 +31,7 @@ class Ending(enum.StrEnum):
     DONE = "done"
     INTERRUPTED = "interrupted"  # a checkpoint waits for the next sleep
     NOTHING = "nothing to do"
+    HELD = "somebody else holds the trainer's lock"  # whether there is something to do was not looked at
     FAILED = "failed"
 
     @property
@@ -43,7 +44,7 @@ class Ending(enum.StrEnum):
         return next((ending for ending, known in _EXIT_CODES.items() if known == code), cls.FAILED)
 
 
-_EXIT_CODES = {Ending.DONE: 0, Ending.FAILED: 1, Ending.INTERRUPTED: 3, Ending.NOTHING: 4}
+_EXIT_CODES = {Ending.DONE: 0, Ending.FAILED: 1, Ending.INTERRUPTED: 3, Ending.NOTHING: 4, Ending.HELD: 5}
 
 
 @dataclass(frozen=True, slots=True)

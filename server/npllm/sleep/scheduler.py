@@ -212,7 +212,7 @@ class Scheduler:
         active = self._active = max(self._active, self._last_activity, elsewhere or self._active)
         if self._sleeper.state is not SleeperState.ABSENT:
             if self._started_at is not None and active > self._started_at:
-                self._wake_soon("the person is back, in another window")
+                self._wake_soon("the person is back, in another window or with a command")
             elif not self._by_hand and (against := hindrance(conditions, self._config.sleep)):
                 self._wake_soon(against)
             return

@@ -1,7 +1,8 @@
-"""`npllm sleep now`: a sleep in this terminal, which ends by Ctrl-C, or when an editor window of the person is used.
+"""`npllm sleep now`: a sleep in this terminal, which ends by Ctrl-C, or when the person does something elsewhere.
 
 It begins at once, whatever the windows do; what counts is activity after that. The windows say in the database when
-they were last used (`memory.presence`), and it is read here as often as in a window whose own child sleeps.
+they were last used (`memory.presence`), and so do commands that change what was learned (`memory.lineage.quiet`); it is
+read here as often as in a window whose own child sleeps.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ log = logging.getLogger(__name__)
 
 
 async def run_in_terminal(config: Config, show: Callable[[str], None], *, run_id: UUID | None = None) -> int:
-    """Sleep now, in the foreground; Ctrl-C wakes, and so does an editor that is used from now on.
+    """Sleep now, in the foreground; Ctrl-C wakes, and so does what the person does in an editor from now on, or by a
+    command that changes what was learned.
 
-    Returns the exit status: 0 done, 3 interrupted, 4 nothing, 1 failed.
+    Returns the exit status: 0 done, 3 interrupted, 4 nothing, 5 somebody else sleeps, 1 failed.
 
     Args:
         show: prints a line.
@@ -45,13 +47,13 @@ async def run_in_terminal(config: Config, show: Callable[[str], None], *, run_id
     began = datetime.now(UTC)
     await sleeper.start(run_id or new_id(), "asked for in a terminal")
     sleeping = asyncio.create_task(sleeper.wait(), name="sleeping")
-    using = asyncio.create_task(_used_after(config, began), name="editors")
+    using = asyncio.create_task(_used_after(config, began), name="activity")
     try:
         await asyncio.wait({sleeping, using}, return_when=asyncio.FIRST_COMPLETED)
         if not sleeping.done():
             using.result()
-            show("The editor is in use; this sleep ends.")
-            await sleeper.wake("the person is back, in an editor")
+            show("You are back, in an editor or with another npllm command; this sleep ends.")
+            await sleeper.wake("the person is back, elsewhere")
         ended = await sleeping
     except asyncio.CancelledError:
         await sleeper.wake("interrupted in the terminal")
@@ -66,7 +68,7 @@ async def run_in_terminal(config: Config, show: Callable[[str], None], *, run_id
 
 
 async def _used_after(config: Config, began: datetime) -> None:
-    """Return when any window of the person was used after `began`. While the database is away it is asked again."""
+    """Return when the person was active after `began`. While the database is away it is asked again."""
     from npllm.memory.store import Store  # late: `npllm sleep report` does without a database
 
     while True:
@@ -79,5 +81,5 @@ async def _used_after(config: Config, began: datetime) -> None:
             finally:
                 await store.close()
         except StoreError as error:  # the child says so, too
-            log.info("whether an editor is used cannot be read: %s", error)
+            log.info("whether the person is back cannot be read: %s", error)
         await asyncio.sleep(LOOK_S)
