@@ -8,9 +8,9 @@ sleep's trainer on the morning and on passages of the project's files, then its 
 morning. Prints bits per UTF-8 byte of the next lines: frozen base, cerebellum as it came, after the sleep, with the
 plastic layer (retroactive and simple), and with its trace zeroed; and how many lines are right exactly. `--beside`
 prints instead what the base gains where the cerebellum has its say (`models.blend`), as it came and after the sleep,
-alone and with what the older release says word for word. `--ways` prints both at each part of the way (`sleep.ways`),
-`--seconds` bounds the training. Releases are downloaded once, into `.eval/wheels`. The reward
-of a line is 0: nobody was there to judge.
+alone and with what the older release says word for word, and how many lines are right then. `--ways` prints both at
+each part of the way (`sleep.ways`), `--seconds` bounds the training. Releases are downloaded once, into `.eval/wheels`.
+The reward of a line is 0: nobody was there to judge.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from npllm.evaluation import lines, sources
 from npllm.evaluation import plan as days
 from npllm.models import plastic
 from npllm.models.base import Base
-from npllm.models.blend import of_answer
+from npllm.models.blend import mixed, of_answer
 from npllm.models.cerebellum import origin
 from npllm.models.continuations import Index
 from npllm.models.reading import known_at
@@ -60,19 +60,31 @@ def bits(base: Base, judged: Judged) -> tuple[float, float]:
 
 
 def beside_the_base(reading: Reading, small: Reading, parts: days.Plan, index: Index) -> str:
-    """Bits per byte of the next lines by the base with shares of the cerebellum's, alone and with what is known."""
-    alone, known, size = dict.fromkeys(SHARES, 0.0), dict.fromkeys(SHARES, 0.0), 0
-    for path, prefix, suffix, truth in places(parts.held_out):
-        size += len(truth.encode())
-        answer, rows = reading.rows(prefix, suffix, path, truth)
-        beside = small.rows(prefix, suffix, path, truth)[1]
-        said = known_at(reading.reader, prefix[-SIDE:], suffix[:SIDE], reading.vocabulary, index, path)
-        for share in SHARES:
-            for at, row in enumerate(of_answer(rows, beside, share)):
-                alone[share] -= float(row[answer[at]])
-                known[share] -= float(said.mix(row, answer[:at])[answer[at]])
-    scale = math.log(2) * size
-    return ", ".join(f"{share:g}: {alone[share] / scale:.4f} / {known[share] / scale:.4f}" for share in SHARES)
+    """What the next lines cost the base with shares of the cerebellum's, alone and with what is known, and how many of
+    them are right, token by token; with its say from the second token on, as it serves, and in the first one, too."""
+    found = []
+    for name, say in (("", of_answer), ("in the first token, too: ", mixed)):
+        alone, known, size = dict.fromkeys(SHARES, 0.0), dict.fromkeys(SHARES, 0.0), 0
+        right = dict.fromkeys(SHARES, 0)
+        for path, prefix, suffix, truth in places(parts.held_out):
+            size += len(truth.encode())
+            answer, rows = reading.rows(prefix, suffix, path, truth)
+            beside = small.rows(prefix, suffix, path, truth)[1]
+            said = known_at(reading.reader, prefix[-SIDE:], suffix[:SIDE], reading.vocabulary, index, path)
+            for share in SHARES:
+                every = True
+                for at, row in enumerate(say(rows, beside, share)):
+                    both = said.mix(row, answer[:at])
+                    alone[share] -= float(row[answer[at]])
+                    known[share] -= float(both[answer[at]])
+                    every = every and int(both.argmax()) == answer[at]
+                right[share] += every
+        scale = math.log(2) * size
+        costs = [
+            f"{share:g}: {alone[share] / scale:.4f} / {known[share] / scale:.4f} / {right[share]}" for share in SHARES
+        ]
+        found.append(name + ", ".join(costs))
+    return "\n  ".join(found)
 
 
 def say(name: str, found: tuple[float, float], against: float) -> None:
@@ -113,7 +125,7 @@ def main() -> None:
     say(f"cerebellum as it came, {small.info.parameters / 1e6:.2f}M", bits(small, judged), frozen[0])
     if args.beside or args.ways:
         index = reading.index(pair)
-        print("base, its share: bits alone / with what the project says")
+        print("base, its share: bits alone / with what the project says / lines right then")
         print("as it came,", beside_the_base(reading, sister, parts, index), flush=True)
 
     morning = [sample for sample, _ in asked(builder, parts.morning)]
