@@ -22,7 +22,7 @@ import torch
 from npllm.models.decoding import Known
 from npllm.models.engine import Cancel, Cancelled, Engine, Logits
 
-SHARES = (0.0, 0.05, 0.1, 0.15)  # lambda, of which a sleep chooses one; more of it writes fewer lines right
+SHARES = (0.0, 0.15)  # lambda, of which a sleep chooses one; more of it writes fewer lines right
 
 
 class Blend:

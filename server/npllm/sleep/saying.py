@@ -36,7 +36,7 @@ from npllm.types import ModelError
 
 MOST_LINES = 60  # that lambda is chosen by
 FEWEST_LINES = 20  # with less it is not chosen
-UNCHOSEN = 0.15  # the most; fewer bits than 0.1 after a short sleep, on three projects (docs/experiments.md)
+UNCHOSEN = max(SHARES)
 MOST_ASKED = 32  # tokens of a text
 AS_IT_IS: Mapping[float, Callable[[], None]] = {1.0: lambda: None}
 
