@@ -336,9 +336,9 @@ def by_hand(desk: Desk, parts: PromptParts, text: str) -> float:
 
 
 def together(base: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
-    """Probabilities [T, V] of the log-linear mixture of two models' probabilities."""
+    """Probabilities [T, V] of the log-linear mixture of two models' probabilities; of the first token the base's."""
     product = base ** (1 - SHARE) * small**SHARE
-    return product / product.sum(-1, keepdim=True)
+    return torch.cat([base[:1], (product / product.sum(-1, keepdim=True))[1:]])
 
 
 def test_what_its_say_is_worth_is_asked_as_it_will_write(tiny_model: Path, practised_model: Path) -> None:
