@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep.cerebellum_exam import CerebellumExam
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.dataset import Part
+from npllm.sleep.gate import same_ones
 from npllm.sleep.interruption import Interrupted
 from npllm.sleep.judging import Exam
 from npllm.sleep.knowledge import Knowledge
@@ -86,6 +88,8 @@ def exam(
     *,
     older: Sequence[Experience] = (),
     lineage: Sequence[Mapping[str, float]] = (),
+    project: str = "/w",
+    slice_of: UUID = OLDER,
 ) -> tuple[CerebellumExam, Base]:
     """Of a model that was `before` and is `after` now, on the lines of `PRACTICE` and an older slice; and the model."""
     origin, base = Base.load(str(before), shared=False), Base.load(str(after), shared=False)
@@ -93,7 +97,8 @@ def exam(
         experience(number, path="shapes.py", prefix=one.prefix, suffix=one.suffix, final=one.text)
         for number, one in enumerate(PLACES * 4)
     ]
-    slices = (OldSlice(OLDER, MORNING, tuple(item.id for item in older)),) if older else ()
+    held_out = [replace(item, place=replace(item.place, project=project)) for item in held_out]
+    slices = (OldSlice(slice_of, MORNING, tuple(item.id for item in older)),) if older else ()
     plan = Plan.new(
         *("cerebellum", origin.info.fingerprint, None, Part((), (), (), tuple(held_out))),
         slices=slices,
@@ -166,6 +171,28 @@ def test_what_the_base_writes_is_compared_with_the_best_that_it_wrote(
     assert not again.passed and "forgets" in again.reason
     others = {name: value + name.endswith("bytes") for name, value in best.items()}
     assert exam(strict, tiny_model, practised_model, older=older, lineage=[others])[0].judge(dict).passed, "other texts"
+
+
+def test_what_a_sleep_held_out_is_not_forgotten_by_being_older(
+    config: Config, tiny_model: Path, practised_model: Path, tmp_path: Path
+) -> None:
+    """Nothing changed since but that the texts are older now, and so are read without what the project says."""
+    (tmp_path / "other.py").write_text(PRACTICE)
+    asked, _ = exam(config, tiny_model, practised_model, project=str(tmp_path))
+    once = asked.judge(dict)
+    assert once.passed and once.share > 0, once.reason
+    plan = asked._exam.plan
+    same = set(same_ones(plan.held_out))
+    older = [text for text in asked._exam.experiences if text.id in same]
+    again, _ = exam(
+        *(config, practised_model, practised_model),
+        older=older,
+        lineage=[once.marks],
+        project=str(tmp_path),
+        slice_of=plan.version_id,
+    )
+    found = again.judge(dict)
+    assert found.beside is not None and not found.beside.harm and not found.alone.harm, found.reason
 
 
 def test_what_cannot_be_asked_beside_the_base_loses_nothing(

@@ -196,7 +196,7 @@ class CerebellumExam:
                 self._config.sleep,
                 tokens=self._config.base.context_tokens,
                 sizes=sizes,
-                way=f"{BESIDE}{saying.fingerprint[:12]}.{tokens}.",
+                way=f"{BESIDE}{saying.fingerprint[:12]}.{tokens}.weights.",
                 lineage=self._lineage,
             )
             found.append(
