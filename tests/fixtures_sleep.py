@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from npllm.config import BaseConfig, Config, SleepConfig
+from npllm.config import BaseConfig, CerebellumConfig, Config, SleepConfig
 from npllm.types import Decision, Experience, OutcomeKind, Place, new_id
 
 SOURCE = Path(__file__).resolve().parents[1] / "server" / "npllm"
@@ -79,7 +79,7 @@ def from_source(
 
 
 def config_for(home: Path, model: Path, **sleep: object) -> Config:
-    """Settings for the tiny model: quick, with one thread."""
+    """Settings for the tiny model: quick, with one thread, and without the shipped cerebellum, which takes longer."""
     values = {
         "threads": 1,
         "layers": "all",  # slow enough to be interrupted
@@ -101,6 +101,7 @@ def config_for(home: Path, model: Path, **sleep: object) -> Config:
     return replace(
         Config(home=home),
         base=BaseConfig(model=str(model), device="cpu", threads=1, context_tokens=256),
+        cerebellum=CerebellumConfig(enabled=False),
         sleep=replace(SleepConfig(), **values),  # type: ignore[arg-type]
     )
 

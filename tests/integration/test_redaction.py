@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 
 from npllm.assist.recorder import Recorder
-from npllm.config import Config, FeedbackConfig, JournalConfig
+from npllm.config import CerebellumConfig, Config, FeedbackConfig, JournalConfig
 from npllm.memory.embedder import Embedder
 from npllm.memory.journal import Journal
 from npllm.memory.pump import Pump
@@ -183,6 +183,7 @@ async def test_nor_anywhere_by_a_whole_day_and_its_sleep(
         assert status["counts"]["experiences"] >= len(secrets)
 
     made = config_for(home, practised_model, min_holdout=4, project_share=0.8, max_minutes=0.5)
+    made = replace(made, cerebellum=CerebellumConfig())
     made = replace(made, database=replace(made.database, url=database_url))
     sleeper = Sleeper(made)
     await sleeper.start(new_id(), "test")
