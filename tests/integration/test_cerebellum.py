@@ -29,7 +29,7 @@ from npllm.models.manifest import read_manifest
 from npllm.models.stops import StopRules
 from npllm.models.torch_engine import TorchEngine
 from npllm.sleep import archive, gathering
-from npllm.sleep.cerebellum import CerebellumStep
+from npllm.sleep.cerebellum_gathering import Origin, gather
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.protocol import Ending, Phase
 from npllm.sleep.report import CerebellumReport
@@ -184,8 +184,7 @@ async def test_what_it_was_judged_by_stays_apart_and_judges_it_again(store: Stor
     in_use = next(one for one in await store.cerebellum.versions() if one.state is VersionState.PUBLISHED)
     await store.cerebellum.pin(in_use.id, True)
     await store.write(from_source(40, offset=2, start=MORNING + timedelta(days=2)))
-    step = CerebellumStep(store, config, lambda _: None, config.checkpoints_dir, NEVER)
-    told = await step._job(new_id(), Path(config.cerebellum.model), first.origin)
+    told = await gather(store, config, Origin(Path(config.cerebellum.model), first.origin), new_id(), NEVER)
     assert isinstance(told, CerebellumReport) and "is pinned" in told.reason
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from npllm.config import Config
 from npllm.memory.store import Store
-from npllm.sleep.cerebellum import CerebellumStep
-from npllm.sleep.cerebellum import Job as CerebellumJob
+from npllm.sleep import cerebellum_gathering
 from npllm.sleep.gathering import Job, gather
 from npllm.types import AdapterVersion, Experience, VersionState, new_id
 from tests.fixtures_memory import database_url, postgres, store, store_config  # noqa: F401
@@ -110,9 +109,9 @@ async def test_what_was_recorded_before_its_file_was_ignored_is_not_learned(
     (tmp_path / ".npllmignore").write_text("secret.py\n", encoding="utf-8")
     [job], _ = await gather(store, replace(config, memory=listed), BASE, new_id(), NEVER)
     assert files(job) == {"open.py"} and job.part.replay
-    step = CerebellumStep(store, replace(config, memory=listed), lambda _: None, tmp_path / "kept", NEVER)
-    found = await step._job(new_id(), tmp_path, "origin")
-    assert isinstance(found, CerebellumJob)
+    origin = cerebellum_gathering.Origin(tmp_path, "origin")
+    found = await cerebellum_gathering.gather(store, replace(config, memory=listed), origin, new_id(), NEVER)
+    assert isinstance(found, cerebellum_gathering.Job)
     assert {item.place.path for item in found.part.all} == {"open.py"}
     (tmp_path / ".npllmignore").write_text("*.py\n", encoding="utf-8")
     assert await gather(store, config, BASE, new_id(), NEVER) == ([], ())

@@ -16,8 +16,7 @@ from npllm.bases.learned import _ahead
 from npllm.config import CerebellumConfig, Config, DatabaseConfig
 from npllm.memory.store import Store
 from npllm.models.manifest import Manifest, read_manifest, write_manifest
-from npllm.sleep.cerebellum import CerebellumStep
-from npllm.sleep.cerebellum import Job as CerebellumJob
+from npllm.sleep import cerebellum_gathering
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer
 from npllm.sleep.consolidation import Sleep
 from npllm.sleep.gate import GENERAL, best_key
@@ -196,9 +195,9 @@ async def test_what_is_left_is_that_of_the_version_in_use_and_is_not_drawn_for_r
     )
     leave(config.home, small, made[20:40])
     await store.cerebellum.publish(small, [])
-    step = CerebellumStep(store, config, lambda _: None, config.home / "kept", NEVER)
-    found = await step._job(new_id(), config.home, "origin")
-    assert isinstance(found, CerebellumJob)
+    origin = cerebellum_gathering.Origin(config.home, "origin")
+    found = await cerebellum_gathering.gather(store, config, origin, new_id(), NEVER)
+    assert isinstance(found, cerebellum_gathering.Job)
     new = {item.id for item in (*found.part.learn, *found.part.held_out)}
     assert new == {item.id for item in made[20:40]}
     assert found.part.replay and not new & {item.id for item in found.part.replay}

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import shutil
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,14 +25,12 @@ from npllm.memory.cerebellum import CONTEXT as NAME  # its folder among the chec
 from npllm.memory.store import Store
 from npllm.models.manifest import TEMPORARY
 from npllm.sleep import another_base, cerebellum_pruning, leftover, project
-from npllm.sleep.dataset import Part, divide
+from npllm.sleep.cerebellum_gathering import Job, Origin, beside_another, gather, origin_of, passages_for
 from npllm.sleep.details import Curve
-from npllm.sleep.gathering import MOST_APART, ancestry, drawn, older
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.meter import Meter
-from npllm.sleep.pending import new_since
-from npllm.sleep.plan import OldSlice, Plan
+from npllm.sleep.plan import Plan
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Message, Phase
 from npllm.sleep.report import CerebellumReport, SliceKind, SliceReport
@@ -47,37 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_NEW = 4000  # experiences that are looked at
-MOST_OLD = 4000  # that a version which only is asked anew had learned or held out
 MEASURE_SHARE = 0.1  # of the training's time, at most, to see what surprises it still
-LINEAGE = (VersionState.PUBLISHED, VersionState.RETIRED)
-CHARACTERS = 3  # of a passage, for each token that an example may have
 TRAIN_SHARE = 0.6  # of its time; the rest is for the plastic layer, judging and calibrating
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What it learns in this sleep, and from where it goes on.
-
-    Attributes:
-        origin: fingerprint of the model that it grew from; `start`: the folder that it begins with now.
-        parent: the version in use, or None.
-        until: when the newest experience was made.
-        slices, judged_again, apart: as of an adapter's job.
-        lineage: the metrics of the versions that it came of.
-        anew: it learns nothing: its say is chosen beside another base; `part` is what it had learned and held out.
-    """
-
-    origin: str
-    start: Path
-    parent: CerebellumVersion | None
-    part: Part
-    until: datetime
-    slices: tuple[OldSlice, ...] = ()
-    judged_again: tuple[Experience, ...] = ()
-    apart: tuple[Experience, ...] = ()
-    lineage: tuple[Mapping[str, float], ...] = ()
-    anew: bool = False
 
 
 class CerebellumStep:
@@ -93,7 +60,7 @@ class CerebellumStep:
     ) -> None:
         self._store, self._config, self._tell, self._stop = store, config, tell, stop
         self._folder = folder / NAME
-        self._origin: tuple[Path, str] | None = None
+        self._origin: Origin | None = None
         self._absent = ""
         self.share = 0.0  # of the sleep's time
 
@@ -103,7 +70,7 @@ class CerebellumStep:
         if not settings.enabled:
             return
         try:
-            self._origin = await asyncio.to_thread(_origin, self._config)
+            self._origin = await asyncio.to_thread(origin_of, self._config)
         except ModelError as error:
             self._absent = str(error)
         else:
@@ -114,7 +81,7 @@ class CerebellumStep:
         if self._origin is None:
             return False
         try:
-            found = await self._job(consolidation, *self._origin)
+            found = await gather(self._store, self._config, self._origin, consolidation, self._stop)
         except ModelError:  # `run` says so in its report
             return False
         return not (found is None or isinstance(found, CerebellumReport))
@@ -130,7 +97,7 @@ class CerebellumStep:
             return CerebellumReport(reason=self._absent) if self._absent else None
         _sweep(self._config.cerebellum_dir)
         try:
-            found = await self._job(current.id, *self._origin)
+            found = await gather(self._store, self._config, self._origin, current.id, self._stop)
             if found is None or isinstance(found, CerebellumReport):
                 return found
             made = await (self._ask_anew if found.anew else self._learn)(current, found)
@@ -143,70 +110,10 @@ class CerebellumStep:
         except ModelError as error:  # the adapters' part of the sleep stands
             return CerebellumReport(reason=str(error))
 
-    async def _job(self, consolidation: UUID, origin: Path, fingerprint: str) -> Job | CerebellumReport | None:
-        versions = await self._store.cerebellum.versions(origin=fingerprint)
-        versions = [version for version in versions if version.state is not VersionState.FORGOTTEN]
-        if any(version.consolidation_id == consolidation for version in versions):
-            return None
-        parent = next((version for version in versions if version.state is VersionState.PUBLISHED), None)
-        if parent is not None and parent.pinned:
-            return CerebellumReport(
-                reason=f"{parent.id} is pinned, so nothing is learned (`npllm adapters unpin {parent.id.hex[-8:]}`)."
-            )
-        since = new_since(versions)
-        new = await self._store.experiences_since(since, limit=MOST_NEW, newest_first=True)
-        left: list[UUID] = []
-        if parent is not None and since is not None:
-            left = await asyncio.to_thread(leftover.untrained, self._config.home, parent)
-            new += await self._store.experiences_among(left, limit=max(0, MOST_NEW - len(new))) if left else []
-        ignoring = Ignoring(self._config.memory.ignore)
-        new = ignoring.learnable(new)
-        seed = f"{consolidation}|{NAME}"
-        old = await drawn(self._store, self._config, fingerprint, NAME, since, seed, len(new), left, everywhere=True)
-        old = [one for one in old if not ignoring.leaves_alone(one.experience.place)]
-        apart = await self._store.replay.apart(NAME, limit=MOST_APART)
-        look(self._stop)
-        lineage = [version for version in versions if version.state in LINEAGE]
-        sleep = replace(self._config.sleep, epochs=1)  # no inner validation: the gate alone decides
-        taken = {one.id for one in apart}
-        part = divide(
-            [one for one in new if one.id not in taken],
-            old,
-            sleep,
-            seed=seed,
-            apart=apart,
-            versions=len(lineage),
-            left=frozenset(left),
-        )
-        start = await asyncio.to_thread(_start, self._config.home, parent, origin)
-        if isinstance(part, int):
-            return await self._beside_another(fingerprint, parent, start) or CerebellumReport(
-                reason=f"{len(new)} new experiences; {part} with a text to learn are needed, so they wait.",
-                new=len(new),
-            )
-        line = ancestry(lineage, parent)
-        slices, texts = await older(self._store, NAME, line, seed, self._config.cerebellum.context_tokens)
-        until = max(item.created_at for item in new)
-        until = max(until, since) if since is not None else until  # all that is new may have been left over
-        metrics = tuple(version.metrics for version in line)
-        return Job(fingerprint, start, parent, part, until, slices, texts, tuple(apart), metrics)
-
-    async def _beside_another(self, origin: str, parent: CerebellumVersion | None, start: Path) -> Job | None:
-        """What the version in use is asked by, where its say was found for another base than the present one."""
-        since = new_since([parent] if parent else [])
-        if parent is None or since is None or start != self._config.home / parent.folder:
-            return None
-        if not await asyncio.to_thread(another_base.other, self._config, start):
-            return None
-        old = await self._store.experiences_before(since, limit=MOST_OLD)
-        old = Ignoring(self._config.memory.ignore).learnable(old)
-        part = another_base.part_of(self._config, start, old)
-        return None if part is None else Job(origin, start, parent, part, old[0].created_at, anew=True)
-
     async def _ask_former(self, current: Consolidation, job: Job, made: CerebellumReport) -> CerebellumReport:
         """The report on what was rejected, after the version that stays in use was asked about another base."""
         try:
-            beside = await self._beside_another(job.origin, job.parent, job.start)
+            beside = await beside_another(self._store, self._config, job.origin, job.parent, job.start)
             said = (await self._ask_anew(current, beside)).reason if beside else ""
         except ModelError as error:
             said = str(error)
@@ -217,7 +124,7 @@ class CerebellumStep:
         meter = Meter(self._tell, NAME, 1.0 - self.share, self.share)
         meter.phase(Phase.PREPARING)
         off_limits = await self._store.forgetting.off_limits()
-        passages = await asyncio.to_thread(self._passages, job, str(current.id), off_limits)
+        passages = await asyncio.to_thread(passages_for, self._config, job, str(current.id), off_limits, self._stop)
         said = await another_base.ask_anew(
             *(self._store, self._config, job.parent, job.part, passages, current.id, self._stop, meter)
         )
@@ -289,7 +196,9 @@ class CerebellumStep:
             version_id=new_id(),
         )
         off_limits = await self._store.forgetting.off_limits()
-        passages = await asyncio.to_thread(self._passages, job, str(plan.version_id), off_limits)
+        passages = await asyncio.to_thread(
+            passages_for, self._config, job, str(plan.version_id), off_limits, self._stop
+        )
         project.keep(self._folder, passages)
         plan.write(self._folder)
         found = await self._experiences(plan, job)
@@ -300,30 +209,6 @@ class CerebellumStep:
         """Whether no passage that was kept is of a file that is to be left alone by now."""
         ignoring = Ignoring(self._config.memory.ignore)
         return not any(ignoring.leaves_alone_file(one.project, one.path) for one in passages)
-
-    def _passages(self, job: Job, seed: str, off_limits: Sequence[str]) -> tuple[Passage, ...]:
-        """Of the project's files in each language that the experiences are in, so many as their share of what is
-        learned."""
-        share = self._config.sleep.project_share
-        items = job.part.all
-        held_out = (*job.part.held_out, *job.part.inner)
-        made: list[Passage] = []
-        for language, number in Counter(item.place.language for item in items).most_common():
-            made += project.passages(
-                language,
-                items,
-                learned=(*job.part.learn, *job.part.replay) if self._config.sleep.written_files else (),
-                held_out=held_out,
-                apart=job.apart,
-                count=round(number * share / (1 - share)),
-                characters=CHARACTERS * self._config.cerebellum.context_tokens,
-                seed=seed,
-                stop=self._stop,
-                off_limits=off_limits,
-                ignore=self._config.memory.ignore,
-            )
-        random.Random(seed).shuffle(made)
-        return tuple(made[: project.MOST])
 
     async def _experiences(self, plan: Plan, job: Job) -> dict[UUID, Experience] | None:
         """Those that a plan names; None if one is gone from the database, or its file is to be left alone by now."""
@@ -337,34 +222,6 @@ class CerebellumStep:
                 return None
             found[id] = item
         return found
-
-
-def _origin(config: Config) -> tuple[Path, str]:
-    """The folder of the model that a cerebellum begins with, and its fingerprint. Raises ModelError: there is none."""
-    from npllm.models.base import fingerprint
-    from npllm.models.cerebellum import origin
-
-    folder = origin(config.cerebellum.model)
-    return folder, fingerprint(folder, config.home / "cache")
-
-
-def _start(home: Path, parent: CerebellumVersion | None, origin: Path) -> Path:
-    """The version in use, if it is whole; else the model as it came."""
-    if parent is None:
-        return origin
-    from npllm.models.cerebellum import WEIGHTS
-    from npllm.models.manifest import read_manifest, sha256_file
-    from npllm.sleep.plastic_days import layer_in
-
-    folder = home / parent.folder
-    try:
-        if sha256_file(folder / WEIGHTS) != read_manifest(folder).sha256:
-            raise ModelError(f"{folder / WEIGHTS} is not what its manifest says (sha256 differs).")
-        layer_in(folder)
-    except (ModelError, OSError) as error:
-        log.warning("the cerebellum in use cannot be learned on from, so it begins anew: %s", error)
-        return origin
-    return folder
 
 
 def _report(
