@@ -21,12 +21,13 @@ from npllm.sleep import trainer as training
 from npllm.sleep.batches import plan
 from npllm.sleep.distillation import Distillation
 from npllm.sleep.interruption import Interrupted
-from npllm.sleep.learner import control_tokens, recipe_of
+from npllm.sleep.learner import control_tokens
 from npllm.sleep.lora import Layers, Shape
 from npllm.sleep.mas import Importance, Penalty
 from npllm.sleep.objectives import Nll, Sample, answer_nats
 from npllm.sleep.plan import STATE
 from npllm.sleep.preferences import Preference
+from npllm.sleep.recipe import recipe_of
 from npllm.sleep.trainer import Outcome, Recipe, Step, Trainer
 from tests.fixtures_sleep import from_source
 

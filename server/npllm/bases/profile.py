@@ -144,9 +144,9 @@ def try_out(base: Base, settings: Config) -> str:
         raise ModelError(
             f"{base.info.name} looks at what stands later, so it is not a causal language model. Choose another base."
         )
-    from npllm.sleep import learner, lora
+    from npllm.sleep import lora, recipe
 
-    layers = learner.recipe_of(settings, base.info.parameters).shape.layers
+    layers = recipe.recipe_of(settings, base.info.parameters).shape.layers
     try:
         lora.targets(base.model, layers)
     except ModelError:

@@ -26,20 +26,19 @@ from npllm.models import examples
 from npllm.models.adapters import (
     WEIGHTS,
     Manifest,
-    read_manifest,
     sha256_file,
     whole_folder,
     write_manifest,
 )
-from npllm.models.base import SMALL, Base
+from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
-from npllm.sleep import leftover, lora, mas, preferences
+from npllm.sleep import leftover, lora, mas, parent, preferences
 from npllm.sleep.apart import Apart
 from npllm.sleep.dataset import weight
 from npllm.sleep.gate import Judgement
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.judging import Exam
-from npllm.sleep.lora import Layers, Shape
+from npllm.sleep.lora import Shape
 from npllm.sleep.mas import Importance, Penalty
 from npllm.sleep.meter import Meter
 from npllm.sleep.objectives import Sample, answer_nats
@@ -49,7 +48,7 @@ from npllm.sleep.process import threads
 from npllm.sleep.project import Passage, files_of
 from npllm.sleep.protocol import Phase
 from npllm.sleep.quotes import quotes
-from npllm.sleep.recipe import Recipe
+from npllm.sleep.recipe import recipe_of
 from npllm.sleep.record import Quote
 from npllm.sleep.rehearsal import between
 from npllm.sleep.trainer import Outcome, Step, Trainer
@@ -109,7 +108,9 @@ class Learner:
             asleep=True,
         )
         self._recipe = recipe_of(config, self.base.info.parameters)
-        self._parent = task.parent if task.parent is not None and self._usable(task.parent) else None
+        self._parent = (
+            task.parent if task.parent is not None and parent.usable(task.parent, self.base.info.fingerprint) else None
+        )
         self._recipe = replace(self._recipe, shape=self._shape())
         self.passages = task.passages  # those that were learned: when the time is short, fewer
         self.rehearsed = task.general  # likewise
@@ -380,16 +381,7 @@ class Learner:
 
     def _parents_importance(self) -> Importance | None:
         """What mattered for the version in use, if that was measured and the training goes on from it."""
-        if self._parent is None or not self._continues or not (self._parent / mas.IMPORTANCE).exists():
-            return None
-        try:
-            wanted = read_manifest(self._parent).data.get("importance_sha256")
-            if sha256_file(self._parent / mas.IMPORTANCE) != wanted:
-                raise ModelError(f"{self._parent / mas.IMPORTANCE} is not what its manifest says (sha256 differs).")
-            return mas.load(self._parent / mas.IMPORTANCE)
-        except (ModelError, OSError) as error:
-            log.warning("what mattered so far is not held: %s", error)
-            return None
+        return parent.importance(self._parent) if self._parent is not None and self._continues else None
 
     def _shape(self) -> Shape:
         """That of the version in use, so that what it knows is kept; else what the settings want."""
@@ -421,43 +413,10 @@ class Learner:
     def _stepped(self, step: Step) -> None:
         self._meter.step(step.step, step.total, step.loss, step.tokens_per_s)
 
-    def _usable(self, folder: Path) -> bool:
-        """Whether a published version is whole and fits the base; if not, the log says why."""
-        try:
-            manifest = read_manifest(folder)
-            if manifest.base_fingerprint != self.base.info.fingerprint:
-                raise ModelError(f"The adapter in {folder} was trained for another base.")
-            if sha256_file(folder / WEIGHTS) != manifest.sha256:
-                raise ModelError(f"{folder / WEIGHTS} is not what its manifest says (sha256 differs).")
-        except (ModelError, OSError) as error:
-            log.warning("the version in use cannot be learned on from: %s", error)
-            return False
-        return True
-
 
 def _text(sample: Sample, builder: PromptBuilder) -> int:
     """How many of a sample's answer tokens are the person's text: not the one that ends it."""
     return len(sample.ids) - sample.loss_start - (sample.ids[-1] == builder.end_id)
-
-
-def recipe_of(config: Config, parameters: int) -> Recipe:
-    """The settings as a recipe for a base of so many parameters."""
-    sleep = config.sleep
-    output = sleep.layers == "output" or (sleep.layers == "auto" and parameters < SMALL)
-    layers: Layers = "output" if output else "all"
-    rank = sleep.rank or (64 if output else 16)
-    return Recipe(
-        shape=Shape(rank, sleep.alpha or (rank if output else 2 * rank), False, layers),
-        learning_rate=sleep.learning_rate,
-        batch_tokens=sleep.batch_tokens,
-        epochs=sleep.epochs,
-        seed=sleep.seed,
-        mas_lambda=sleep.mas_lambda,
-        kl_weight=sleep.kl_weight,
-        dpo_weight=sleep.dpo_weight,
-        kto_weight=sleep.kto_weight,
-        beta=sleep.preference_beta,
-    )
 
 
 def control_tokens(base: Base, builder: PromptBuilder) -> frozenset[int]:

@@ -7,7 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from npllm.sleep.lora import Shape
+from npllm.config import Config
+from npllm.models.base import SMALL
+from npllm.sleep.lora import Layers, Shape
 from npllm.sleep.objectives import Sample
 from npllm.sleep.preferences import Preference
 
@@ -63,3 +65,23 @@ def key(
     for preference in preferences:
         total.update(repr(preference).encode())
     return total.hexdigest()
+
+
+def recipe_of(config: Config, parameters: int) -> Recipe:
+    """The settings as a recipe for a base of so many parameters."""
+    sleep = config.sleep
+    output = sleep.layers == "output" or (sleep.layers == "auto" and parameters < SMALL)
+    layers: Layers = "output" if output else "all"
+    rank = sleep.rank or (64 if output else 16)
+    return Recipe(
+        shape=Shape(rank, sleep.alpha or (rank if output else 2 * rank), False, layers),
+        learning_rate=sleep.learning_rate,
+        batch_tokens=sleep.batch_tokens,
+        epochs=sleep.epochs,
+        seed=sleep.seed,
+        mas_lambda=sleep.mas_lambda,
+        kl_weight=sleep.kl_weight,
+        dpo_weight=sleep.dpo_weight,
+        kto_weight=sleep.kto_weight,
+        beta=sleep.preference_beta,
+    )

@@ -35,9 +35,10 @@ def measure(settings: dict[str, Any]) -> dict[str, float]:
     from npllm.models.base import Base
     from npllm.models.fim import PromptBuilder, choose
     from npllm.sleep import bare, lora
-    from npllm.sleep.learner import control_tokens, recipe_of
+    from npllm.sleep.learner import control_tokens
     from npllm.sleep.objectives import Nll, Sample
     from npllm.sleep.process import threads
+    from npllm.sleep.recipe import recipe_of
     from npllm.sleep.trainer import Trainer
 
     with tempfile.TemporaryDirectory() as folder:
