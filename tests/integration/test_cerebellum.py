@@ -211,7 +211,7 @@ async def test_a_version_that_is_announced_is_swapped_in_and_gives_reflexes(
         base=replace(config.base, model=str(practised_model), context_tokens=512),
         cerebellum=CerebellumConfig(model=str(practised_model)),
     )
-    publish = make_version(settings, practised_model, Calibration(1e-12, 50, 20, 18))
+    publish = make_version(settings, practised_model, Calibration(1e-12, 50, 20, 18, projects=("/w",)))
     resources = Resources(
         settings, lambda: None, lambda _: None, lambda _: asyncio.sleep(0), lambda _: asyncio.sleep(0)
     )
@@ -247,6 +247,9 @@ async def test_a_version_that_is_announced_is_swapped_in_and_gives_reflexes(
         for off in (asked(reflex=False), asked(enabled=False), asked(min_confidence=1.0)):
             made = await resources.worker.run(lambda desk, r=off: writing.suggest(desk, r, NEVER, "inline"))  # type: ignore[misc]
             assert made is None or made.source == "model"
+        elsewhere = replace(request, place=replace(place, project="/elsewhere"))
+        made = await resources.worker.run(lambda desk: writing.suggest(desk, elsewhere, NEVER, "inline"))
+        assert made is None or made.source == "model", "where it learned nothing, nobody knows what it is worth"
         unwanted = replace(request, unwanted=lambda text: text == reflex)
         made = await resources.worker.run(lambda desk: writing.suggest(desk, unwanted, NEVER, "inline"))
         assert made is None or made.source == "model", "what is not wanted there is left to the base"

@@ -36,7 +36,7 @@ def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) ->
     stop = small.stops(unix_lines(request.prefix), unix_lines(request.suffix))
     said = known(desk, small, request.document or (request.prefix, request.suffix), request.shelf)
     trusts = small.calibration is not None and small.calibration.trust > 0
-    floor = small.least(settings.min_confidence, alone=trusts and said is None)
+    floor = small.least(settings.min_confidence, request.place.project, alone=trusts and said is None)
     if floor is None:
         return None
     line = small.line(parts, stop, cancel, floor=floor, known=said)

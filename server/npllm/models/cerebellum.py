@@ -188,16 +188,16 @@ class Cerebellum:
         prompt = self.builder.build(parts, reserve=MOST_TOKENS)  # as for a reflex: keys and values serve both
         return Blend(self._engine, prompt.ids, share, self.builder.context_tokens, cancel, known)
 
-    def least(self, by_hand: float, *, alone: bool = False) -> float | None:
+    def least(self, by_hand: float, project: str, *, alone: bool = False) -> float | None:
         """The least confidence of a reflex; None: there are no reflexes.
 
         Args:
-            by_hand: what the settings say; 0 = as calibrated.
+            by_hand: what the settings say; 0 = as calibrated, in the projects that it has learned of.
             alone: nothing is known of what the project says, although it trusts that.
         """
         if by_hand > 0:
             return by_hand
-        if self.calibration is None:
+        if self.calibration is None or not self.calibration.knows(project):
             return None
         return self.calibration.alone if alone else self.calibration.threshold
 
