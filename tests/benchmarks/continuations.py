@@ -1,12 +1,14 @@
 """What do continuations gain, and how much should a match count? The next lines of real projects, without a server.
 
     python -m tests.benchmarks.continuations --package textual=0.40.0,0.60.0 --seed 0
+    python -m tests.benchmarks.continuations --package httpx=0.17.0,0.19.0 --morning 30 --heldout 300
     python -m tests.benchmarks.continuations --package flask=2.0.0,3.0.0 --small
     python -m tests.benchmarks.continuations --fit weighing.safetensors
     python -m tests.benchmarks.continuations --weighing weighing.safetensors
 
 For each project: bits per UTF-8 byte of held-out lines by the bare base and with what the older release and the rest of
-the document say word for word; `--small` the same for the cerebellum as it came, at some trusts. `--fit` makes the
+the document say word for word, at some trusts, and how many lines are right token by token; `--small` the same for the
+cerebellum as it came. `--fit` makes the
 network of `models.weighing` from the lines of `PROJECTS`, as the base and the cerebellum see them, apart and mixed,
 and writes it to a file, which `--weighing` judges. Releases are downloaded once, into `.eval/wheels`.
 """
@@ -106,19 +108,19 @@ class Reading:
 
     def nats(
         self, visits: Sequence[days.Visit], index: Index, trusts: Sequence[float], weighing: Weighing | None = None
-    ) -> tuple[float, dict[float, float], int]:
-        """Of all lines asked: by the model alone, with what is known at some trusts, and their bytes."""
-        alone, nats, size = 0.0, dict.fromkeys(trusts, 0.0), 0
+    ) -> tuple[dict[float, float], dict[float, int], int]:
+        """Of all lines asked: nats and how many are right, by trust (0: the model alone), and their bytes."""
+        nats, right, size = dict.fromkeys(trusts, 0.0), dict.fromkeys(trusts, 0), 0
         for path, prefix, suffix, truth in places(visits):
             answer, rows = self.rows(prefix, suffix, path, truth)
             size += len(truth.encode())
-            alone -= float(rows.log_softmax(-1)[range(len(answer)), answer].sum())
             for trust in trusts:
                 sides = prefix[-SIDE:], suffix[:SIDE]
                 known = known_at(self.reader, *sides, self.vocabulary, index, path, trust, weighing)
-                for at, row in enumerate(rows):
-                    nats[trust] -= float(known.mix(row, answer[:at])[answer[at]])
-        return alone, nats, size
+                expected = [known.mix(row, answer[:at]) for at, row in enumerate(rows)]
+                nats[trust] -= sum(float(one[token]) for one, token in zip(expected, answer, strict=True))
+                right[trust] += all(int(one.argmax()) == token for one, token in zip(expected, answer, strict=True))
+        return nats, right, size
 
 
 def places(visits: Sequence[days.Visit]) -> list[tuple[str, str, str, str]]:
@@ -220,13 +222,21 @@ def main() -> None:
         return
     reading = Reading(str(sister), 512) if args.small else Reading("starter", 1024)
     weighing = Weighing(load_file(args.weighing)) if args.weighing else None
-    trusts = (1.0, 2.0, 4.0, 8.0) if args.small else (0.5, 1.0, 2.0)
+    trusts = (0.0, 1.0, 2.0, 4.0, 8.0) if args.small else (0.0, 0.5, 1.0, 1.25, 1.5, 2.0)
     for spec in args.package or JUDGED:
         name, parts, index = project(reading, spec, args.morning, args.heldout, args.seed)
-        alone, nats, size = reading.nats(parts.held_out, index, trusts, weighing)
-        scale = math.log(2) * size
-        shown = ", ".join(f"{nats[t] / scale:.4f} ({nats[t] / alone - 1:+.1%}) at trust {t:g}" for t in trusts)
-        print(f"{name}: {alone / scale:.4f} bits per byte alone; {shown}; {len(index)} tokens known", flush=True)
+        nats, right, size = reading.nats(parts.held_out, index, trusts, weighing)
+        scale, alone = math.log(2) * size, nats[0.0]
+        shown = (
+            f"{nats[t] / scale:.4f} ({nats[t] / alone - 1:+.1%}) and {right[t]} right at trust {t:g}"
+            for t in trusts[1:]
+        )
+        count = sum(len(visit.asks) for visit in parts.held_out)
+        print(
+            f"{name}: {alone / scale:.4f} bits per byte and {right[0.0]} of {count} lines right alone; "
+            f"{', '.join(shown)}; {len(index)} tokens known",
+            flush=True,
+        )
 
 
 def project(

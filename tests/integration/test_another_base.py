@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from npllm.memory.places import Selector
 from npllm.memory.store import Store
 from npllm.models.cerebellum import WEIGHTS, Calibration, Cerebellum
 from npllm.models.manifest import read_manifest, sha256_file
+from npllm.sleep import say_exam
 from npllm.sleep.cerebellum_pruning import SUPERSEDED, spare
 from npllm.sleep.consolidation import Sleep
 from npllm.sleep.protocol import Ending, Finished
@@ -95,6 +97,37 @@ async def test_the_next_sleep_of_another_base_finds_its_say(
     assert sorted(states) == sorted([VersionState.RETIRED, *([VersionState.REJECTED] if more else [])])
     if not more:
         assert (await sleep(store, config)).ending is Ending.NOTHING, "it was asked"
+
+
+async def test_interrupted_while_the_former_version_is_asked_the_rejected_one_is_still_told_of(
+    store: Store, config: Config, practised_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = practice()
+    await store.write(items)
+    await make_version(store, config, until=MORNING + 9 * DAY)
+    ids = [one.id for one in items]
+    await make_cerebellum(
+        store, config, practised_model, until=items[-1].created_at, held_out=ids, calibration=ELSEWHERE
+    )
+    await store.write(practice(MORNING + DAY))
+    config = replace(config, cerebellum=replace(config.cerebellum, learning_rate=0.5))
+    config = replace(config, sleep=replace(config.sleep, min_holdout=3))
+    back = threading.Event()
+    ask = say_exam.ask
+
+    def asked(*args: Any) -> Any:
+        back.set()
+        return ask(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(say_exam, "ask", asked)
+        ended = await Sleep(store, config, lambda _: None, back).run(new_id())
+    assert ended.ending is Ending.INTERRUPTED
+    ended = await sleep(store, config)
+    assert ended.ending is Ending.DONE and ended.report is not None
+    told = ended.report.cerebellum
+    (rejected,) = await store.cerebellum.versions(state=VersionState.REJECTED)
+    assert told is not None and told.version == str(rejected.id) and told.reason.startswith(rejected.reason)
 
 
 async def test_where_it_does_not_help_another_base_that_is_remembered(

@@ -53,6 +53,9 @@ class CerebellumStep:
     Args:
         folder: of the checkpoints of this consolidation.
         stop: set when the person is back.
+
+    Attributes:
+        made: the report on what `run` has decided; there also where it is interrupted afterwards.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class CerebellumStep:
         self._folder = folder / NAME
         self._origin: Origin | None = None
         self._absent = ""
+        self.made: CerebellumReport | None = None
         self.share = 0.0  # of the sleep's time
 
     async def look(self) -> None:
@@ -100,9 +104,9 @@ class CerebellumStep:
             found = await gather(self._store, self._config, self._origin, current.id, self._stop)
             if found is None or isinstance(found, CerebellumReport):
                 return found
-            made = await (self._ask_anew if found.anew else self._learn)(current, found)
+            self.made = made = await (self._ask_anew if found.anew else self._learn)(current, found)
             if not (found.anew or made.published):
-                made = await self._ask_former(current, found, made)
+                self.made = made = await self._ask_former(current, found, made)
             every = await self._store.cerebellum.versions()
             unneeded = cerebellum_pruning.spare(every, self._config.sleep.keep_rejected)
             await asyncio.to_thread(cerebellum_pruning.prune, self._config.home, unneeded)

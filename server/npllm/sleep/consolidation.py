@@ -122,6 +122,7 @@ class Sleep:
             policy = await policy_learning.learn(self._store, self._config, base, current.id, self._stop)
             report = replace(report, policy=policy or report.policy)
         except Interrupted:
+            report = replace(report, cerebellum=report.cerebellum or cerebellum.made)
             report = await self._mark(current, ConsolidationState.INTERRUPTED, report)
             return Finished(Ending.INTERRUPTED, "A checkpoint waits for the next sleep.", report)
         except StoreError:
