@@ -161,7 +161,7 @@ class CerebellumConfig:
     draft: bool = True  # let it draft for the base, where that is measured to pay
     plastic: bool = False  # learn a plastic layer (Backpropamine); off, since it was measured to harm
     precision: float = 0.7  # share of the reflexes that shall be exactly what the person writes
-    min_confidence: float = 0.0  # of a reflex; 0 = as calibrated in sleep, for the projects that it has learned of
+    min_confidence: float = 0.0  # of a reflex; 0 = as calibrated in sleep, in the projects that it has learned of
     context_tokens: int = 512  # prompt and answer together, of a reflex and in learning
     learning_rate: float = 1e-3  # at its highest
     batch_tokens: int = 2048  # of one optimizer step

@@ -21,8 +21,9 @@ from npllm.models.manifest import read_manifest, sha256_file
 from npllm.sleep import say_exam
 from npllm.sleep.cerebellum_pruning import SUPERSEDED, spare
 from npllm.sleep.consolidation import Sleep
+from npllm.sleep.interruption import Interrupted
 from npllm.sleep.protocol import Ending, Finished
-from npllm.types import Experience, Pattern, VersionState, new_id
+from npllm.types import Experience, Pattern, StoreError, VersionState, new_id
 from tests.fixtures_cerebellum import make_cerebellum
 from tests.fixtures_lineage import fingerprint_of, make_version
 from tests.fixtures_memory import database_url, postgres  # noqa: F401
@@ -99,8 +100,9 @@ async def test_the_next_sleep_of_another_base_finds_its_say(
         assert (await sleep(store, config)).ending is Ending.NOTHING, "it was asked"
 
 
-async def test_interrupted_while_the_former_version_is_asked_the_rejected_one_is_still_told_of(
-    store: Store, config: Config, practised_model: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("away", [False, True], ids=["the person is back", "the database is away"])
+async def test_cut_short_while_the_former_version_is_asked_the_rejected_one_is_still_told_of(
+    store: Store, config: Config, practised_model: Path, monkeypatch: pytest.MonkeyPatch, away: bool
 ) -> None:
     items = practice()
     await store.write(items)
@@ -112,17 +114,17 @@ async def test_interrupted_while_the_former_version_is_asked_the_rejected_one_is
     await store.write(practice(MORNING + DAY))
     config = replace(config, cerebellum=replace(config.cerebellum, learning_rate=0.5))
     config = replace(config, sleep=replace(config.sleep, min_holdout=3))
-    back = threading.Event()
-    ask = say_exam.ask
 
-    def asked(*args: Any) -> Any:
-        back.set()
-        return ask(*args)
+    def cut_short(*_: Any) -> None:
+        raise StoreError("away") if away else Interrupted
 
     with monkeypatch.context() as patched:
-        patched.setattr(say_exam, "ask", asked)
-        ended = await Sleep(store, config, lambda _: None, back).run(new_id())
-    assert ended.ending is Ending.INTERRUPTED
+        patched.setattr(say_exam, "ask", cut_short)
+        if away:
+            with pytest.raises(StoreError):
+                await sleep(store, config)
+        else:
+            assert (await sleep(store, config)).ending is Ending.INTERRUPTED
     ended = await sleep(store, config)
     assert ended.ending is Ending.DONE and ended.report is not None
     told = ended.report.cerebellum

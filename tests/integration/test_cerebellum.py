@@ -250,6 +250,9 @@ async def test_a_version_that_is_announced_is_swapped_in_and_gives_reflexes(
         elsewhere = replace(request, place=replace(place, project="/elsewhere"))
         made = await resources.worker.run(lambda desk: writing.suggest(desk, elsewhere, NEVER, "inline"))
         assert made is None or made.source == "model", "where it learned nothing, nobody knows what it is worth"
+        by_hand = replace(elsewhere, config=asked(min_confidence=1e-12).config)
+        made = await resources.worker.run(lambda desk: writing.suggest(desk, by_hand, NEVER, "inline"))
+        assert made is not None and made.source == "reflex", "a confidence set by hand counts everywhere"
         unwanted = replace(request, unwanted=lambda text: text == reflex)
         made = await resources.worker.run(lambda desk: writing.suggest(desk, unwanted, NEVER, "inline"))
         assert made is None or made.source == "model", "what is not wanted there is left to the base"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from npllm.models.base import Base
-from npllm.models.cerebellum import Calibration
+from npllm.models.cerebellum import Calibration, Cerebellum
 from npllm.models.manifest import Manifest, write_manifest
 from npllm.sleep.calibration import calibrate, lower_bound
 from npllm.sleep.cerebellum_trainer import CerebellumTrainer, Recipe
@@ -104,6 +104,17 @@ def test_a_pattern_is_counted_in_experiences_and_project_and_weighs_by_its_frequ
     assert last.id == items[2].id and pattern.last_seen == items[2].created_at
     only_project = count([rare], [passages[0]] * 2)
     assert frequent(only_project) == [], "what the person never wrote is no pattern of theirs"
+
+
+def test_calibrated_reflexes_are_for_projects_that_it_learned_of(tiny_model: Path) -> None:
+    small = Cerebellum.load(tiny_model, context_tokens=128, version=False)
+    assert small.calibration is None and not small.answers(0, "/p") and small.least(0) is None
+    assert small.answers(0.5, "/p") and small.least(0.5) == 0.5, "by hand"
+    small.calibration = Calibration(0.4, 9, 8, 7, alone=0.6, projects=("/p",))
+    assert small.answers(0, "/p") and not small.answers(0, "/q") and small.answers(0.5, "/q")
+    assert (small.least(0), small.least(0, alone=True), small.least(0.5)) == (0.4, 0.6, 0.5)
+    small.calibration = replace(small.calibration, projects=None)
+    assert small.answers(0, "/q"), "an older version, that names none"
 
 
 def test_the_threshold_promises_no_more_than_the_lines_show() -> None:

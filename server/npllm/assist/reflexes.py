@@ -25,9 +25,10 @@ SOURCE = "reflex"
 
 
 def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) -> Suggestion | None:
-    """A reflex at a place; None where there is no cerebellum, it is not sure, or what it says is not wanted."""
-    settings, small = request.config.cerebellum, desk.cerebellum
-    if small is None or not (settings.enabled and settings.reflex):
+    """A reflex at a place; None where there is no cerebellum, it has not learned of the project (and no confidence is
+    set by hand), it is not sure, or what it says is not wanted."""
+    settings, small, by_hand = request.config.cerebellum, desk.cerebellum, request.config.cerebellum.min_confidence
+    if small is None or not (settings.enabled and settings.reflex and small.answers(by_hand, request.place.project)):
         return None
     from npllm.models.fim import PromptParts, unix_lines
 
@@ -36,7 +37,7 @@ def suggest(desk: Desk, request: Request, cancel: threading.Event, kind: str) ->
     stop = small.stops(unix_lines(request.prefix), unix_lines(request.suffix))
     said = known(desk, small, request.document or (request.prefix, request.suffix), request.shelf)
     trusts = small.calibration is not None and small.calibration.trust > 0
-    floor = small.least(settings.min_confidence, request.place.project, alone=trusts and said is None)
+    floor = small.least(by_hand, alone=trusts and said is None)
     if floor is None:
         return None
     line = small.line(parts, stop, cancel, floor=floor, known=said)

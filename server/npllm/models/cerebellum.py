@@ -52,7 +52,8 @@ class Calibration:
         alone: the threshold where nothing of the project is known; it is `threshold` where `trust` is 0.
         share: of its prediction in the base's (see `blend`); 0 = the base alone.
         base: the fingerprint of the base that the share was found for; another one writes alone.
-        projects: that it has learned of, by their folders: in others the base writes alone. None: not known, in all.
+        projects: that it has learned of, by their folders: in others the base writes alone, and there
+            are no calibrated reflexes. None: not known, so in all.
     """
 
     threshold: float | None
@@ -188,16 +189,24 @@ class Cerebellum:
         prompt = self.builder.build(parts, reserve=MOST_TOKENS)  # as for a reflex: keys and values serve both
         return Blend(self._engine, prompt.ids, share, self.builder.context_tokens, cancel, known)
 
-    def least(self, by_hand: float, project: str, *, alone: bool = False) -> float | None:
+    def answers(self, by_hand: float, project: str) -> bool:
+        """Whether it may give reflexes in a project: anywhere by hand, as calibrated where it has learned.
+
+        Args:
+            by_hand: the least confidence that the settings say; 0 = as calibrated.
+        """
+        return by_hand > 0 or (self.calibration is not None and self.calibration.knows(project))
+
+    def least(self, by_hand: float, *, alone: bool = False) -> float | None:
         """The least confidence of a reflex; None: there are no reflexes.
 
         Args:
-            by_hand: what the settings say; 0 = as calibrated, in the projects that it has learned of.
+            by_hand: what the settings say; 0 = as calibrated.
             alone: nothing is known of what the project says, although it trusts that.
         """
         if by_hand > 0:
             return by_hand
-        if self.calibration is None or not self.calibration.knows(project):
+        if self.calibration is None:
             return None
         return self.calibration.alone if alone else self.calibration.threshold
 

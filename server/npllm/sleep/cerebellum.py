@@ -1,4 +1,4 @@
-"""The cerebellum's part of a sleep, after the contexts': what is new for it, its training, the gate, publication.
+"""The cerebellum's part of a sleep, after the contexts': its training, the gate, publication.
 
 It has its own lineage, per model that it grew from, and counts what is new by itself: a change of the base leaves it
 alone, and it learns from all contexts at once. Resumable as the rest of the sleep: what is decided stands in the
@@ -13,7 +13,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Decided = Callable[[CerebellumReport], Awaitable[object]]
+
 MEASURE_SHARE = 0.1  # of the training's time, at most, to see what surprises it still
 TRAIN_SHARE = 0.6  # of its time; the rest is for the plastic layer, judging and calibrating
 
@@ -53,9 +55,6 @@ class CerebellumStep:
     Args:
         folder: of the checkpoints of this consolidation.
         stop: set when the person is back.
-
-    Attributes:
-        made: the report on what `run` has decided; there also where it is interrupted afterwards.
     """
 
     def __init__(
@@ -65,7 +64,6 @@ class CerebellumStep:
         self._folder = folder / NAME
         self._origin: Origin | None = None
         self._absent = ""
-        self.made: CerebellumReport | None = None
         self.share = 0.0  # of the sleep's time
 
     async def look(self) -> None:
@@ -90,8 +88,11 @@ class CerebellumStep:
             return False
         return not (found is None or isinstance(found, CerebellumReport))
 
-    async def run(self, current: Consolidation) -> CerebellumReport | None:
+    async def run(self, current: Consolidation, decided: Decided) -> CerebellumReport | None:
         """After `look`: train, judge and publish; None where it is off, or has been decided in this consolidation.
+
+        Args:
+            decided: told of a version as soon as it has its row; there may be more to do then.
 
         Raises:
             Interrupted: the person is back; what was done is kept.
@@ -104,9 +105,10 @@ class CerebellumStep:
             found = await gather(self._store, self._config, self._origin, current.id, self._stop)
             if found is None or isinstance(found, CerebellumReport):
                 return found
-            self.made = made = await (self._ask_anew if found.anew else self._learn)(current, found)
+            made = await (self._ask_anew if found.anew else self._learn)(current, found)
+            await decided(made)
             if not (found.anew or made.published):
-                self.made = made = await self._ask_former(current, found, made)
+                made = await self._ask_former(current, found, made)
             every = await self._store.cerebellum.versions()
             unneeded = cerebellum_pruning.spare(every, self._config.sleep.keep_rejected)
             await asyncio.to_thread(cerebellum_pruning.prune, self._config.home, unneeded)

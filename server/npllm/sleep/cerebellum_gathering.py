@@ -23,7 +23,7 @@ from npllm.memory.cerebellum import CONTEXT
 from npllm.memory.store import Store
 from npllm.sleep import another_base, leftover, project
 from npllm.sleep.dataset import Part, divide
-from npllm.sleep.gathering import MOST_APART, MOST_NEW, ancestry, drawn, older
+from npllm.sleep.gathering import MOST_APART, ancestry, drawn, older
 from npllm.sleep.ignoring import Ignoring
 from npllm.sleep.interruption import look
 from npllm.sleep.pending import new_since
@@ -34,6 +34,7 @@ from npllm.types import CerebellumVersion, Experience, ModelError, VersionState
 
 log = logging.getLogger(__name__)
 
+MOST_NEW = 4000  # experiences that are looked at
 MOST_OLD = 4000  # experiences that a version which only is asked anew had learned or held out
 LINEAGE = (VersionState.PUBLISHED, VersionState.RETIRED)
 CHARACTERS = 3  # of a passage, for each token that an example may have
@@ -88,7 +89,7 @@ async def gather(
 
     Raises:
         Interrupted, StoreError
-        ModelError: the version in use cannot be read.
+        ModelError: the version in use, or the base, cannot be read.
     """
     versions = await store.cerebellum.versions(origin=origin.fingerprint)
     versions = [version for version in versions if version.state is not VersionState.FORGOTTEN]
@@ -141,7 +142,12 @@ async def gather(
 async def beside_another(
     store: Store, config: Config, origin: str, parent: CerebellumVersion | None, start: Path
 ) -> Job | None:
-    """What the version in use is asked by, where its say was found for another base than the present one."""
+    """What the version in use is asked by, where its say was found for another base than the present one.
+
+    Raises:
+        StoreError
+        ModelError: the version in use, or the base, cannot be read.
+    """
     since = new_since([parent] if parent else [])
     if parent is None or since is None or start != config.home / parent.folder:
         return None
@@ -156,8 +162,11 @@ async def beside_another(
 def passages_for(
     config: Config, job: Job, seed: str, off_limits: Sequence[str], stop: threading.Event
 ) -> tuple[Passage, ...]:
-    """Of the project's files in each language that the experiences are in, so many as their share of what is
-    learned."""
+    """Of the project's files in each language that the experiences are in, so many as their share of what is learned.
+
+    Raises:
+        Interrupted: the person is back.
+    """
     share = config.sleep.project_share
     items = job.part.all
     held_out = (*job.part.held_out, *job.part.inner)

@@ -30,8 +30,8 @@ from npllm.models import examples, hub, plastic
 from npllm.models.base import Base
 from npllm.models.cerebellum import CONTEXT, WEIGHTS, Calibration
 from npllm.models.fim import PromptBuilder, choose
-from npllm.models.manifest import Manifest, read_manifest, sha256_file, whole_folder, write_manifest
-from npllm.sleep import details, leftover, mas, patterns, plastic_days
+from npllm.models.manifest import Manifest, sha256_file, whole_folder, write_manifest
+from npllm.sleep import details, in_use, leftover, mas, patterns, plastic_days
 from npllm.sleep.apart import Apart
 from npllm.sleep.backpropamine import Moment
 from npllm.sleep.cerebellum_exam import CerebellumExam
@@ -51,7 +51,7 @@ from npllm.sleep.record import Quote
 from npllm.sleep.saying import projects_of
 from npllm.sleep.trainer import Step
 from npllm.sleep.verdict import Verdict
-from npllm.types import Experience, ModelError, Pattern
+from npllm.types import Experience, Pattern
 
 log = logging.getLogger(__name__)
 
@@ -283,22 +283,10 @@ class CerebellumLearner:
     def _penalty(self) -> mas.Penalty | None:
         """What holds the parameters that mattered in earlier sleeps; None where it is off, or nothing is known yet."""
         settings = self._config.cerebellum
-        if settings.mas_lambda <= 0 or (importance := self._former_importance()) is None:
+        if settings.mas_lambda <= 0 or (importance := in_use.importance(self._start)) is None:
             return None
         anchor = {name: parameter.detach() for name, parameter in self._base.model.named_parameters()}
         return mas.Penalty(settings.mas_lambda, importance, anchor, rate=settings.learning_rate)
-
-    def _former_importance(self) -> mas.Importance | None:
-        file = self._start / mas.IMPORTANCE
-        if not file.is_file():
-            return None
-        try:
-            if sha256_file(file) != read_manifest(self._start).data.get("importance_sha256"):
-                raise ModelError(f"{file} is not what its manifest says (sha256 differs).")
-            return mas.load(file)
-        except (ModelError, OSError) as error:
-            log.warning("what mattered so far is not held: %s", error)
-            return None
 
     def _measure_importance(self) -> mas.Importance:
         samples = [
@@ -307,7 +295,7 @@ class CerebellumLearner:
         ]
         model = self._base.model.requires_grad_(True)
         try:
-            return mas.accumulate(self._former_importance(), mas.estimate(model, samples, stop=self._stop))
+            return mas.accumulate(in_use.importance(self._start), mas.estimate(model, samples, stop=self._stop))
         finally:
             model.requires_grad_(False)
 

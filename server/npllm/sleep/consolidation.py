@@ -38,7 +38,7 @@ from npllm.sleep.plan import Plan, folder_name
 from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Ending, Finished, Message, Phase, Progress
 from npllm.sleep.record import Record
-from npllm.sleep.report import ContextReport, Report, SliceKind, Verdict
+from npllm.sleep.report import CerebellumReport, ContextReport, Report, SliceKind, Verdict
 from npllm.types import (
     AdapterVersion,
     Consolidation,
@@ -118,11 +118,16 @@ class Sleep:
                 made = await self._context(current, job, report.base_fingerprint, folder, budget, meter)
                 report = replace(report, contexts=(*report.contexts, made))
                 report = await self._mark(current, ConsolidationState.RUNNING, report)
-            report = replace(report, cerebellum=await cerebellum.run(current) or report.cerebellum)
+
+            async def decided(made: CerebellumReport) -> None:
+                nonlocal report
+                report = await self._mark(current, ConsolidationState.RUNNING, replace(report, cerebellum=made))
+
+            if (of_cerebellum := await cerebellum.run(current, decided)) is not None:
+                await decided(of_cerebellum)
             policy = await policy_learning.learn(self._store, self._config, base, current.id, self._stop)
             report = replace(report, policy=policy or report.policy)
         except Interrupted:
-            report = replace(report, cerebellum=report.cerebellum or cerebellum.made)
             report = await self._mark(current, ConsolidationState.INTERRUPTED, report)
             return Finished(Ending.INTERRUPTED, "A checkpoint waits for the next sleep.", report)
         except StoreError:

@@ -32,7 +32,7 @@ from npllm.models.adapters import (
 )
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
-from npllm.sleep import leftover, lora, mas, parent, preferences
+from npllm.sleep import in_use, leftover, lora, mas, preferences
 from npllm.sleep.apart import Apart
 from npllm.sleep.dataset import weight
 from npllm.sleep.gate import Judgement
@@ -109,7 +109,7 @@ class Learner:
         )
         self._recipe = recipe_of(config, self.base.info.parameters)
         self._parent = (
-            task.parent if task.parent is not None and parent.usable(task.parent, self.base.info.fingerprint) else None
+            task.parent if task.parent is not None and in_use.usable(task.parent, self.base.info.fingerprint) else None
         )
         self._recipe = replace(self._recipe, shape=self._shape())
         self.passages = task.passages  # those that were learned: when the time is short, fewer
@@ -381,7 +381,7 @@ class Learner:
 
     def _parents_importance(self) -> Importance | None:
         """What mattered for the version in use, if that was measured and the training goes on from it."""
-        return parent.importance(self._parent) if self._parent is not None and self._continues else None
+        return in_use.importance(self._parent) if self._parent is not None and self._continues else None
 
     def _shape(self) -> Shape:
         """That of the version in use, so that what it knows is kept; else what the settings want."""

@@ -1,4 +1,5 @@
-"""Everything but the samples that decides what a training makes, and a key that tells two trainings apart."""
+"""Everything but the samples that decides what a training makes, from the settings; and a key that tells two trainings
+apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The version in use, from which a training goes on: whether it is whole and fits, and what mattered for it."""
+"""The version in use, from which a training goes on: whether it is whole and fits, and what mattered for it (of
+adapters and of the cerebellum)."""
 
 from __future__ import annotations
 
