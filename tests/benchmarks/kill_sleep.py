@@ -5,7 +5,7 @@
 A tiny base with a tiny cerebellum, a real embedded PostgreSQL, real children. Half of the kills come at a random time
 of a sleep, half some milliseconds after a random phase began, so that the short ones (publishing) are met, too. After
 each kill: every row of `adapter_versions` and `cerebellum_versions` has its whole folder with the sha256 that it says
-(no weights where it was rejected before the newest `sleep.keep_rejected`), one version of a context is in use, and the
+(no weights where the adapters' or the cerebellum's pruning takes them), one version of a context is in use, and the
 base's files are what they were. At the end an undisturbed sleep is done, and no folder is without a row. Exit status 1
 if not.
 """
@@ -31,6 +31,7 @@ from npllm.memory.postgres import destroy
 from npllm.memory.store import Store
 from npllm.models import cerebellum
 from npllm.models.manifest import WEIGHTS, read_manifest, sha256_file
+from npllm.sleep import cerebellum_pruning
 from npllm.sleep.cerebellum import NAME
 from npllm.sleep.protocol import Ending, Finished, Phase, Progress, decode
 from npllm.types import AdapterVersion, CerebellumVersion, ConsolidationState, VersionState, new_id
@@ -109,6 +110,7 @@ async def problems(store: Store, config: Config, *, at_rest: bool = False) -> li
     adapters, small = await store.adapter_versions(), await store.cerebellum.versions()
     versions: list[AdapterVersion | CerebellumVersion] = [*adapters, *small]
     pruned = without_weights(adapters, config)
+    pruned |= {version.id for version in cerebellum_pruning.spare(small, config.sleep.keep_rejected)}
     for version in versions:
         folder = config.home / version.folder
         weights = folder / (cerebellum.WEIGHTS if isinstance(version, CerebellumVersion) else WEIGHTS)
