@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from npllm.config import Config
-from npllm.evaluation.ablation import command, exam, life, table
+from npllm.evaluation.ablation import arms, command, exam, life, table
 from npllm.evaluation.ablation.desk import Desk
 from npllm.memory.postgres import destroy
 from npllm.memory.store import Store
@@ -149,7 +149,7 @@ def test_a_placebo_s_sleep_alone_sees_other_texts(
 
     monkeypatch.setattr(life, "sleep", sleep)
     monkeypatch.setattr(exam, "slices", slices)
-    chosen = ["--days", "1", "--arms", "placebo: shuffled feedback", "--sleep-minutes", "30"]
+    chosen = ["--days", "1", "--arms", arms.ASLEEP_PLACEBO, "--sleep-minutes", "30"]
     assert command.main([*arguments, *chosen]) == 0
     assert asleep and asleep.keys() <= at_exam.keys()
     exchanged = [id for id, text in asleep.items() if at_exam[id] != text]

@@ -1,4 +1,4 @@
-"""The placebo in a real database: exchanged for a sleep, in the same way each time, and put back."""
+"""The placebos in a real database: exchanged for a sleep, in the same way each time, and put back; or for good."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from npllm.config import Config
 from npllm.evaluation.ablation import placebo
 from npllm.evaluation.ablation.desk import day_of, repeatable_ids
+from npllm.memory.embedder import Embedder
 from npllm.memory.store import Store
+from npllm.memory.texts import embedding_text
 from npllm.types import Decision, Experience, OutcomeKind
 from tests.fixtures_memory import (  # noqa: F401
     database_url,
@@ -87,6 +89,32 @@ async def test_a_sleep_sees_texts_and_feedback_exchanged_and_the_day_after_the_t
     assert all(done(two[id]) == done(one[id]) for id in one), "what is replayed is what was learned"
     again = true_of(await store.experiences_since(None))
     assert {id: again[id] for id in true} == true and len(again) == 15
+
+
+async def test_for_good_each_day_is_exchanged_once_and_found_again_as_it_then_is(
+    store: Store, store_config: Config
+) -> None:
+    first = day(1, 9)
+    await store.write(first)
+    true = {item.id: item for item in first}
+    await placebo.exchange(store_config, SEED, 1)
+    one = {item.id: item for item in await store.experiences_since(None)}
+    assert all(place(item) == place(true[id]) and done(item) != done(true[id]) for id, item in one.items())
+    embedder = Embedder()
+    for item in (one[first[0].id], one[first[5].id]):
+        [vector] = await embedder.embed([embedding_text(item.prefix, item.final_text)])
+        options = {"project": item.place.project, "language": item.place.language}
+        [found] = await store.similar(vector, **options, limit=1, min_similarity=0.9)
+        assert item.final_text in found.text and true[item.id].final_text not in found.text
+    embedder.close()
+
+    await store.write(day(2, 6))
+    await placebo.exchange(store_config, SEED, 2)
+    both = {item.id: item for item in await store.experiences_since(None)}
+    assert len(both) == 15 and {id: both[id] for id in one} == one, "the day before stays as it is"
+    assert all(done(both[item.id]) != done(item) for item in day(2, 6))
+    await placebo.exchange(store_config, SEED, 3)  # of a day without an experience, nothing
+    assert {item.id: item for item in await store.experiences_since(None)} == both
 
 
 def test_the_exchange_depends_on_days_contexts_and_seed_alone() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from npllm import types
 from npllm.evaluation.ablation import arms, command, days, figures, history, options, table
+from npllm.evaluation.ablation.arms import Shuffled
 from npllm.evaluation.ablation.desk import day_of, repeatable_ids
 from npllm.evaluation.ablation.exam import Row, general
 from npllm.evaluation.ablation.history import History
@@ -123,10 +124,11 @@ def test_an_arm_adds_one_mechanism_and_missing_ones_are_named(monkeypatch: pytes
     assert learned.settings == {**made[learned.before].settings, "adapters.enabled": True}
     replayed = made[arms.LEARNS]
     assert replayed.settings != learned.settings
-    assert made[arms.PLACEBO].settings == replayed.settings and made[arms.PLACEBO].shuffled
+    assert made[arms.PLACEBO].settings == replayed.settings and made[arms.PLACEBO].shuffled is Shuffled.FOR_GOOD
     assert made["+ telepathy"].missing == ("telepathy.enabled",)
-    assert made[arms.SHIPPED].settings == made[arms.SHIPPED_PLACEBO].settings == {}
-    assert made[arms.SHIPPED_PLACEBO].shuffled and made[arms.SHIPPED_PLACEBO].before == arms.SHIPPED
+    for name, kind in ((arms.SHIPPED_PLACEBO, Shuffled.FOR_GOOD), (arms.ASLEEP_PLACEBO, Shuffled.ASLEEP)):
+        assert made[name].settings == made[arms.SHIPPED].settings == {}
+        assert made[name].shuffled is kind and made[name].before == arms.SHIPPED
     for arm in made.values():
         assert arms.known(arm.settings) is not bool(arm.missing) or arm.missing
 
@@ -240,6 +242,10 @@ def test_shuffled_feedback_is_told_from_the_real_one() -> None:
     as_good = {**found, arms.SHIPPED_PLACEBO: real}  # where it is run, what ships is judged by its own placebo
     made = table.targets(table.Project("p", arms.arms(), 3, [0], as_good), speed=0.9)
     assert next(target for target in made if target.text.startswith("shuffled")).reached is False
+    assert next(target for target in made if "sleep alone" in target.text).reached is None, "not run"
+    asleep = {**found, arms.SHIPPED_PLACEBO: real, arms.ASLEEP_PLACEBO: placebo}
+    made = table.targets(table.Project("p", arms.arms(), 3, [0], asleep), speed=0.9)
+    assert next(target for target in made if "sleep alone" in target.text).reached is True
 
     def alone(chain_of: dict[tuple[int, int], Lived], factor: float) -> dict[tuple[int, int], Lived]:
         """The same, with the cerebellum's own predictions beside: `factor` of the base's nats."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ PLACEBO = "placebo: shuffled feedback"
 AWAKE = "+ refusals kept in mind"  # the last arm that never sleeps, with which what ships is compared
 SHIPPED = "as shipped"  # this version's own defaults
 SHIPPED_PLACEBO = "placebo: as shipped"
+ASLEEP_PLACEBO = "placebo in sleep alone: as shipped"
 QUICK = (BASE, "+ retrieval", "+ continuations", AWAKE, "+ LoRA", LEARNS, PLACEBO, SHIPPED)
 
 #: Everything that an arm can switch on, switched off. Keys that this version does not have are left out.
@@ -45,6 +47,14 @@ OFF: Settings = {
 NOTHING_OLD: Settings = {"sleep.new_share": 1.0}
 
 
+class Shuffled(StrEnum):
+    """What changes places among a day's experiences, and for how long (see `placebo`)."""
+
+    NOTHING = ""
+    ASLEEP = "text and feedback, for the sleep alone"
+    FOR_GOOD = "text and feedback, for good"
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What an arm adds to the one before. Of several ways to say it, the first that this version knows is taken."""
@@ -53,7 +63,7 @@ class Step:
     ways: tuple[Settings, ...]
     sleeps: bool = True
     aside: bool = False  # a variant of the step before, on which nothing is built
-    shuffled: bool = False
+    shuffled: Shuffled = Shuffled.NOTHING
 
 
 STEPS: tuple[Step, ...] = (
@@ -64,7 +74,7 @@ STEPS: tuple[Step, ...] = (
     Step("+ LoRA", ({"adapters.enabled": True},)),
     Step("replay, uniform", ({"sleep.replay": "uniform"},), aside=True),
     Step(LEARNS, ({"sleep.replay": "prioritised"}, {"sleep.new_share": 0.7})),
-    Step(PLACEBO, ({},), aside=True, shuffled=True),
+    Step(PLACEBO, ({},), aside=True, shuffled=Shuffled.FOR_GOOD),
     Step("+ general code rehearsed", ({"sleep.general_share": 0.15},)),
     Step("+ MAS", ({"sleep.mas_lambda": 0.01},)),
     Step("+ preferences", ({"sleep.dpo_weight": 0.1, "sleep.kto_weight": 0.1}, {"sleep.dpo_weight": 0.1})),
@@ -84,7 +94,7 @@ class Arm:
         settings: all switches.
         before: the arm with which it is compared; None for the base.
         missing: settings that this version does not have; then it is not run.
-        shuffled: for each sleep what the person did changes places among a day's experiences (see `placebo`).
+        shuffled: what the person did changes places among a day's experiences.
         left_out: not run here, though this version has it; the table says so.
     """
 
@@ -93,7 +103,7 @@ class Arm:
     sleeps: bool
     before: str | None
     missing: tuple[str, ...] = ()
-    shuffled: bool = False
+    shuffled: Shuffled = Shuffled.NOTHING
     left_out: bool = False
 
     @property
@@ -119,7 +129,12 @@ def arms() -> list[Arm]:
         made.append(Arm(step.name, settings, step.sleeps, before, shuffled=step.shuffled))
         if not step.aside:
             present, before = settings, step.name
-    return [*made, Arm(SHIPPED, {}, True, AWAKE), Arm(SHIPPED_PLACEBO, {}, True, SHIPPED, shuffled=True)]
+    return [
+        *made,
+        Arm(SHIPPED, {}, True, AWAKE),
+        Arm(SHIPPED_PLACEBO, {}, True, SHIPPED, shuffled=Shuffled.FOR_GOOD),
+        Arm(ASLEEP_PLACEBO, {}, True, SHIPPED, shuffled=Shuffled.ASLEEP),
+    ]
 
 
 def known(settings: Settings) -> bool:

@@ -53,8 +53,7 @@ class Chain:
     @property
     def name(self) -> str:
         """As a relative folder. Other settings are another chain."""
-        shuffled = self.arm.shuffled and "text and feedback, for the sleep alone"
-        told = json.dumps([dict(self.arm.settings), self.arm.sleeps, shuffled], sort_keys=True)
+        told = json.dumps([dict(self.arm.settings), self.arm.sleeps, self.arm.shuffled or False], sort_keys=True)
         slug = re.sub(r"[^a-z0-9]+", "-", self.arm.name.lower()).strip("-")
         return f"{self.project}/{slug}-{hashlib.sha256(told.encode()).hexdigest()[:8]}/seed{self.seed}"
 

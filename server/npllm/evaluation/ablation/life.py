@@ -23,7 +23,7 @@ from npllm import config as configuration
 from npllm.config import Config
 from npllm.evaluation import developer, sources
 from npllm.evaluation.ablation import exam, placebo
-from npllm.evaluation.ablation.arms import Arm, nested
+from npllm.evaluation.ablation.arms import Arm, Shuffled, nested
 from npllm.evaluation.ablation.days import Day
 from npllm.evaluation.ablation.desk import Desk, awake, repeatable_ids
 from npllm.evaluation.ablation.exam import Row
@@ -159,7 +159,9 @@ async def other_base(
 
 async def _night(config: Config, arm: Arm, place: Place, seed: int, day: int, note: Note) -> dict[str, Any]:
     id = run_id(place.workspace.name, seed, day)
-    if not arm.shuffled:
+    if arm.shuffled is Shuffled.FOR_GOOD:
+        await placebo.exchange(config, seed, day)
+    if arm.shuffled is not Shuffled.ASLEEP:
         return await sleep(config, id, note)
     async with placebo.exchanged(config, seed):
         return await sleep(config, id, note)

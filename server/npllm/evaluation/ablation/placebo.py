@@ -1,8 +1,11 @@
-"""The placebo: for the length of a sleep, what the person did changes places among the experiences of its day.
+"""The placebos: what the person did changes places among the experiences of its day, for a sleep or for good.
 
 What a person wrote at a place, and what they thought of the suggestion there, stay together and go to another place of
-the same day and context. Nobody keeps their own; every day is exchanged in the same way before each sleep, so what is
-replayed or judged by again is what was learned. Afterwards all is as it was, embeddings too: awake, the memory is true.
+the same day and context. Nobody keeps their own.
+
+`exchange`, for good: what is remembered awake from then on is what was exchanged, as if the person's feedback had been
+noise. `exchanged`, for the sleep alone: every day is exchanged in the same way before each sleep, so what is replayed
+or judged by again is what was learned; afterwards all is as it was, embeddings too, and awake the memory is true.
 """
 
 from __future__ import annotations
@@ -14,10 +17,31 @@ from dataclasses import replace
 
 from npllm.config import Config
 from npllm.evaluation.ablation.desk import day_of
+from npllm.memory.embedder import Embedder
 from npllm.memory.store import Store
+from npllm.memory.texts import embedding_text
 from npllm.types import Experience
 
 MOST = 1_000_000  # experiences
+
+
+async def exchange(config: Config, seed: int, day: int) -> None:
+    """Exchange a day's experiences for good, and embed them as they then are, to be found again by that.
+
+    Raises:
+        StoreError: the database is away.
+        ModelError: there is nothing to embed with.
+    """
+    store = await Store.connect(config)
+    embedder = Embedder(config.memory.embedder, threads=config.memory.threads)
+    try:
+        every = await store.experiences_since(None, limit=MOST)
+        made = shuffled([item for item in every if day_of(item.id) == day], seed)
+        vectors = await embedder.embed([embedding_text(item.prefix, item.final_text) for item in made])
+        await store.write([replace(item, embedding=vector) for item, vector in zip(made, vectors, strict=True)])
+    finally:
+        embedder.close()
+        await store.close()
 
 
 @asynccontextmanager

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from npllm.evaluation.ablation import figures
-from npllm.evaluation.ablation.arms import AWAKE, BASE, LEARNS, PLACEBO, SHIPPED, SHIPPED_PLACEBO, Arm
+from npllm.evaluation.ablation.arms import (
+    ASLEEP_PLACEBO,
+    AWAKE,
+    BASE,
+    LEARNS,
+    PLACEBO,
+    SHIPPED,
+    SHIPPED_PLACEBO,
+    Arm,
+)
 from npllm.evaluation.ablation.figures import Figure, Figures
 from npllm.evaluation.ablation.life import Lived
 from npllm.evaluation.sources import EvaluationError
@@ -85,10 +94,7 @@ def targets(project: Project, speed: float | None) -> list[Target]:
         speed: the sleep's tokens a second, as a share of a bare training loop's.
     """
     made, base = project.figures(judged(project.arms)), project.figures(project.arms[0])
-    found = project.found
-    whole = bool(found.get(SHIPPED) and found.get(SHIPPED_PLACEBO))
-    real, shuffled = (SHIPPED, SHIPPED_PLACEBO) if whole else (LEARNS, PLACEBO)
-    placebo = figures.difference(found.get(real, {}), found.get(shuffled, {}), found.get(BASE, {}))
+    whole = bool(project.found.get(SHIPPED) and project.found.get(SHIPPED_PLACEBO))
     honest = [arm for arm in reversed(project.arms) if not arm.shuffled]
     small = made.cerebellum or next((one for arm in honest if (one := project.figures(arm).cerebellum)), None)
     rate, before = made.again, base.again
@@ -100,11 +106,12 @@ def targets(project: Project, speed: float | None) -> list[Target]:
         _target("the same, beyond what an arm loses that never sleeps", project.beyond, 0.02, most=True),
         _target("general code at most 1 % less likely", made.general, 0.01, most=True),
         _target("the same, than under the arm that never sleeps", project.displaced, 0.01, most=True),
-        Target(
+        _placebo(
+            project,
             "shuffled feedback worse, by an interval without zero",
-            _percent(placebo),
-            None if placebo is None else placebo.low > 0,
+            *((SHIPPED, SHIPPED_PLACEBO) if whole else (LEARNS, PLACEBO)),
         ),
+        _placebo(project, "the same, where it is shuffled for the sleep alone", SHIPPED, ASLEEP_PLACEBO),
         Target(
             "rejected suggestions made again at most a tenth as often",
             NONE if share is None else f"{share:.2f} times as often",
@@ -117,6 +124,12 @@ def targets(project: Project, speed: float | None) -> list[Target]:
             None if speed is None else speed >= 0.85,
         ),
     ]
+
+
+def _placebo(project: Project, text: str, real: str, shuffled: str) -> Target:
+    found = project.found
+    figure = figures.difference(found.get(real, {}), found.get(shuffled, {}), found.get(BASE, {}))
+    return Target(text, _percent(figure), None if figure is None else figure.low > 0)
 
 
 def as_markdown(projects: Sequence[Project], command: str, speed: float | None, facts: Sequence[str]) -> str:
