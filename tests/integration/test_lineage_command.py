@@ -253,6 +253,25 @@ async def test_an_adapter_of_another_base_waits_for_it(store: Store, config: Con
     assert len(await store.adapter_versions(base_fingerprint="f" * 64)) == 1
 
 
+@pytest.mark.parametrize("part", ["learned", "remembered"])
+async def test_one_that_has_read_what_was_forgotten_does_not_come_in(
+    store: Store, config: Config, run: Run, tmp_path: Path, part: str
+) -> None:
+    [item] = from_source(1)
+    await store.write([item])
+    version = await make_version(store, config)
+    assert (await run("export", version.id, tmp_path / "out"))[0] == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest |= {"version_id": str(new_id()), "parent": None}
+    manifest["data"][part] = [str(item.id)]
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    words = ["memory", "forget", "--path", f"{item.place.project}/{item.place.path}", "--yes"]
+    assert await asyncio.to_thread(cli.main, words) == 0 and await store.experience(item.id) is None
+    status, _, err = await run("import", tmp_path / "out")
+    assert status == 1 and "has learned from what you have forgotten" in err
+    assert len(await store.adapter_versions()) == 1
+
+
 def _tar(file: Path, *entries: tuple[str, bytes], link: str = "") -> None:
     with tarfile.open(file, "w:gz") as archive:
         for name, content in entries:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from npllm.config import Config
 from npllm.lineage.exchange import PROJECT, ExchangeError, Parcel, read_in
-from npllm.lineage.files import learned
+from npllm.lineage.files import read
 from npllm.memory.lineage import quiet
 from npllm.memory.store import Store
 from npllm.models.manifest import MANIFEST, Manifest, whole_folder, write_manifest
@@ -48,7 +48,7 @@ async def bring_in(source: Path, context: str | None, config: Config, store: Sto
             raise ExchangeError(f"{former.id} was forgotten on purpose ({former.reason}): it does not come back.")
         if former is not None and (config.home / former.folder).is_dir():
             raise ExchangeError(f"{former.id} is here already ({former.state}). Nothing was done.")
-        ids = {UUID(id) for id in learned(manifest)}
+        ids = {UUID(id) for id in read(manifest)}
         if await store.forgetting.forgotten_among(ids):
             raise ExchangeError(f"{source} has learned from what you have forgotten: it is refused.")
         known = any([await store.experience(id) is not None for id in list(ids)[:50]])

@@ -38,7 +38,7 @@ from npllm.sleep.project import Passage
 from npllm.sleep.protocol import Phase
 from npllm.sleep.saying import FEWEST_LINES, MOST_LINES, Saying, calibration_of, share_in_use, unless_harmful
 from npllm.sleep.verdict import Verdict
-from npllm.sleep.ways import ways
+from npllm.sleep.ways import usual, ways
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +150,10 @@ class CerebellumExam:
 
     def _way(self, there: Mapping[float, Callable[[], None]]) -> float:
         """How far of its way the model goes, where it then is, by what it says alone."""
-        there[1.0]()
         few = self._passed_over[:MOST_LINES]
         if len(few) < FEWEST_LINES:
-            return 1.0
+            there[way := usual(there)]()
+            return way
         nats: dict[float, float] = {}
         for way, go in there.items():
             go()

@@ -5,10 +5,10 @@
 
 s and lambda are what make lines likeliest that this sleep has not learned, as the cerebellum says them alone and as the
 base does beside it (continuations in both), added up, since it serves in both ways. Where too few are there to choose
-by, s is 1 and lambda `UNCHOSEN`. What a version is worth beside the base is asked on the held-out ones that the gate
-judges by, which do not choose (but have a veto on `UNCHOSEN`): nats with the version in use and its lambda, as it
-serves now, and with the new one. The base has no adapters here, so that its own sleep does not decide about the
-cerebellum's.
+by, s is `ways.UNCHOSEN` and lambda `UNCHOSEN`. What a version is worth beside the base is asked on the held-out ones
+that the gate judges by, which do not choose (but have a veto on `UNCHOSEN`): nats with the version in use and its
+lambda, as it serves now, and with the new one. The base has no adapters here, so that its own sleep does not decide
+about the cerebellum's.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from npllm.models.torch_engine import TorchEngine
 from npllm.sleep.confidence import Unseen
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.knowledge import Knowledge
+from npllm.sleep.ways import usual
 from npllm.types import ModelError
 
 MOST_LINES = 60  # that lambda is chosen by
@@ -68,15 +69,17 @@ class Saying:
         ways: Mapping[float, Callable[[], None]] = AS_IT_IS,
     ) -> tuple[float, float]:
         """(s, lambda), of `ways` and `blend.SHARES`, by up to `MOST_LINES` of the places; of fewer than `FEWEST_LINES`
-        (1, `UNCHOSEN`). The cerebellum is left there.
+        (`ways.UNCHOSEN`, `UNCHOSEN`). The cerebellum is left there.
 
         Args:
             on_step: told of the lines done, of how many.
             ways: s -> what brings the cerebellum there.
         """
         if len(places) < FEWEST_LINES:
-            ways[1.0]()
-            return 1.0, UNCHOSEN
+            way = usual(ways)
+            ways[way]()
+            self._of(small).forget()
+            return way, UNCHOSEN
         few = places[:: -(-len(places) // MOST_LINES) or 1]
         nats: dict[tuple[float, float], float] = dict.fromkeys(itertools.product(ways, SHARES), 0.0)
         for number, place in enumerate(few, 1):

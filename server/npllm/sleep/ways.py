@@ -2,18 +2,19 @@
 
 A short training, at a rate that a long one can use, ends at noisier weights than it began with; between the two the
 noise is averaged out sooner than what was learned (Wortsman et al., 2109.01903). s is chosen by `saying`, on lines that
-this sleep has not learned.
+this sleep has not learned; where these are too few, it is what most sleeps chose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 
 WAYS = (1.0, 0.75, 0.5, 0.25)  # s
+UNCHOSEN = 0.5  # where nothing chooses it
 
 
 def ways(model: Any, origin: Any) -> Mapping[float, Callable[[], None]]:
@@ -26,6 +27,11 @@ def ways(model: Any, origin: Any) -> Mapping[float, Callable[[], None]]:
     began = {name: parameter.detach() for name, parameter in origin.named_parameters()}
     trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     return {share: partial(_go, model, began, trained, share) for share in WAYS}
+
+
+def usual(ways: Collection[float]) -> float:
+    """The way to go of these where nothing chooses one."""
+    return UNCHOSEN if UNCHOSEN in ways else max(ways)
 
 
 @torch.no_grad()
