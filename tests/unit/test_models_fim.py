@@ -236,12 +236,14 @@ def test_nearest_snippet_last_and_none_over_budget() -> None:
 def test_what_is_on_the_desk_has_its_share_and_stands_first() -> None:
     made = FAMILIES["starter"]()
     builder = PromptBuilder(made, choose(made), 900)
-    remembered = tuple(Snippet(f"r{n}.py", f"remembered_{n} = 1\n" * 4, 0.9, new_id()) for n in range(6))
-    desk = tuple(Snippet(f"d{n}.py", f"on_desk_{n} = 1\n" * 4, 0.0) for n in range(6))
+    remembered = tuple(Snippet(f"r{n}.py", f"remembered_{n} = 1\n" * 4, 0.9, new_id()) for n in range(9))
+    desk = tuple(Snippet(f"d{n}.py", f"on_desk_{n} = 1\n" * 4, 0.0) for n in range(9))
+    one = [builder.build(PromptParts("c.py", "a", "b", (), desk[:n]), reserve=64, snippet_budget=400) for n in (1, 2)]
+    budget = 5 * (len(one[1].ids) - len(one[0].ids))  # tokens of five of the desk's, two of which fit into its half
 
     def counts(given: tuple[Snippet, ...], working: tuple[Snippet, ...]) -> tuple[int, int, str]:
         parts = PromptParts("c.py", "a", "b", given, working)
-        out = spelled(made, builder.build(parts, reserve=64, snippet_budget=160))
+        out = spelled(made, builder.build(parts, reserve=64, snippet_budget=budget))
         return (
             sum(snippet.text in out for snippet in given),
             sum(snippet.text in out for snippet in working),
