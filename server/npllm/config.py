@@ -135,7 +135,6 @@ class SleepConfig:
     new_share: float = 0.7  # of the experiences; the rest is replayed from earlier days
     project_share: float = 0.7  # of what is learned, passages of the project's own files; 0 = experiences alone
     written_files: bool = False  # passages of files that experiences lie in, too, where other files do not suffice
-    remembered_share: float = 0.5  # of what adapters learn, read with what would be remembered there; 0 = none
     general_share: float = 0.15  # of what is read, passages of general code, so that it is not displaced; 0 = none
     kl_weight: float = 1.0  # of saying on these what the base says; 0 = they are learned like everything else
     mas_lambda: float = 0.0  # weight of the penalty on moving what mattered in earlier sleeps; 0 = none
@@ -306,7 +305,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sleep.new_share": (0, 1),
     "sleep.project_share": (0, 0.95),
     "sleep.general_share": (0, 0.95),
-    "sleep.remembered_share": (0, 1),
     "sleep.kl_weight": (0, 1000),
     "sleep.mas_lambda": (0, 1000000),
     "sleep.dpo_weight": (0, 1000),

@@ -80,7 +80,7 @@ def test_a_sleep_chooses_how_far_of_its_way_it_goes(tiny_model: Path, practised_
 
     assert is_there(way), "it is left there"
     few = saying_of(tiny_model).chosen(Cerebellum(small, context_tokens=256), PLACES[:3], ways=there)
-    assert few == (0.5, UNCHOSEN) and is_there(0.5), "nothing chose: as far as most sleeps go"
+    assert few == (0.5, UNCHOSEN) and is_there(0.5), "nothing chose"
 
 
 def exam(

@@ -253,8 +253,8 @@ async def test_an_adapter_of_another_base_waits_for_it(store: Store, config: Con
     assert len(await store.adapter_versions(base_fingerprint="f" * 64)) == 1
 
 
-@pytest.mark.parametrize("part", ["learned", "remembered"])
-async def test_one_that_has_read_what_was_forgotten_does_not_come_in(
+@pytest.mark.parametrize("part", ["learned", "negatives"])
+async def test_one_that_learned_from_what_was_forgotten_does_not_come_in(
     store: Store, config: Config, run: Run, tmp_path: Path, part: str
 ) -> None:
     [item] = from_source(1)

@@ -115,19 +115,6 @@ def test_a_version_names_those_whose_preferences_it_may_have_learned(
     assert untrained & preferred, "else forgetting one of them would leave this version in use"
 
 
-def test_a_version_names_those_whose_texts_stood_in_the_prompts_it_learned_from(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    night = Night(tmp_path / "one", tiny_model, batch_tokens=256, remembered_share=1.0)
-    night.plan = replace(night.plan, budget_s=1e-9)
-    monkeypatch.setattr(trainer.Trainer, "_steps_in", lambda *_: 3)
-    data = read_manifest(night.sleep()).data
-    assert set(data["remembered"]) & set(data["untrained"]), "else forgetting one would leave this version in use"
-    assert not set(data["remembered"]) & set(data["held_out"])
-    without = Night(tmp_path / "two", tiny_model, batch_tokens=256, remembered_share=0.0)
-    assert read_manifest(without.sleep()).data["remembered"] == []
-
-
 def test_what_mattered_is_kept_beside_the_version_and_holds_the_next_sleep(tiny_model: Path, tmp_path: Path) -> None:
     import peft
     import transformers

@@ -1,23 +1,22 @@
 """Which versions have learned from what is to be forgotten, by their manifests: of adapters, or of any other model.
 
-A manifest's `data` names by id what a version was trained on and what stopped its training, under whatever keys; what
-it was only judged by, or had no time for (`NOT_LEARNED`), does not count. `project_files` names files as
-[project, path]. A version whose manifest cannot be read may have learned anything, and counts.
+A manifest's `data` names by id what a version was trained on and what stopped its training; what it was only judged by,
+or had no time for, does not count (`models.manifest.learned_ids`). `project_files` names files as [project, path]. A
+version whose manifest cannot be read may have learned anything, and counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 from uuid import UUID
 
 from npllm.memory.forgetting import Version
 from npllm.memory.places import Selector, covered, names
-from npllm.models.manifest import read_manifest
+from npllm.models.manifest import learned_ids, read_manifest
 from npllm.types import ModelError
 
-NOT_LEARNED = ("held_out", "judged_again", "untrained")
 FILES = "project_files"
 MOST_BYTES = 4_000_000  # of a project's file in which a text is looked for
 
@@ -42,8 +41,7 @@ class Taint:
         data = self._data(version)
         if data is None:
             return bool(ids) or self._by_files
-        named = {key: value for key, value in data.items() if key not in NOT_LEARNED}
-        if ids and not ids.isdisjoint(_ids(named)):
+        if ids and not ids.isdisjoint(learned_ids(data)):
             return True
         return self._by_files and any(self._file(str(project), str(path)) for project, path in data.get(FILES, ()))
 
@@ -89,19 +87,3 @@ def _may_be(limit: str, project: str, path: str) -> bool:
         return False
     start = len(parts) - 1 - parts[::-1].index(project)
     return covered([f"{project}/{path}"], ["/".join(parts[start:])])
-
-
-def _ids(value: Any) -> Iterator[UUID]:
-    """Every id in plain JSON values."""
-    if isinstance(value, str):
-        if len(value) in (32, 36):
-            try:
-                yield UUID(value)
-            except ValueError:
-                return
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _ids(item)
-    elif isinstance(value, Collection):
-        for item in value:
-            yield from _ids(item)

@@ -11,8 +11,6 @@ from npllm.models.manifest import WEIGHTS, Manifest, read_manifest, sha256_file
 from npllm.types import AdapterVersion, ModelError
 
 CONFIG = "adapter_config.json"
-#: Lists of ids in a manifest: what it learned, what stood in the prompts, whose suggestions counted, what ended it.
-READ = ("learned", "remembered", "preferred", "negatives", "validated")
 
 
 def check(home: Path, version: AdapterVersion) -> Manifest:
@@ -56,11 +54,6 @@ def shape(folder: Path) -> str:
 def learned(manifest: Manifest) -> frozenset[str]:
     """Ids of the experiences that it was trained on."""
     return frozenset(str(id) for id in manifest.data.get("learned", ()))
-
-
-def read(manifest: Manifest) -> frozenset[str]:
-    """The ids of all experiences that had a part in its training."""
-    return frozenset(str(id) for key in READ for id in manifest.data.get(key, ()))
 
 
 def project_files(manifest: Manifest) -> frozenset[tuple[str, str]]:

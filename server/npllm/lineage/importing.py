@@ -9,14 +9,12 @@ import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
 
 from npllm.config import Config
 from npllm.lineage.exchange import PROJECT, ExchangeError, Parcel, read_in
-from npllm.lineage.files import read
 from npllm.memory.lineage import quiet
 from npllm.memory.store import Store
-from npllm.models.manifest import MANIFEST, Manifest, whole_folder, write_manifest
+from npllm.models.manifest import MANIFEST, Manifest, learned_ids, whole_folder, write_manifest
 from npllm.types import AdapterVersion, NpllmError, VersionState, new_id
 
 
@@ -48,7 +46,7 @@ async def bring_in(source: Path, context: str | None, config: Config, store: Sto
             raise ExchangeError(f"{former.id} was forgotten on purpose ({former.reason}): it does not come back.")
         if former is not None and (config.home / former.folder).is_dir():
             raise ExchangeError(f"{former.id} is here already ({former.state}). Nothing was done.")
-        ids = {UUID(id) for id in read(manifest)}
+        ids = learned_ids(manifest.data)
         if await store.forgetting.forgotten_among(ids):
             raise ExchangeError(f"{source} has learned from what you have forgotten: it is refused.")
         known = any([await store.experience(id) is not None for id in list(ids)[:50]])

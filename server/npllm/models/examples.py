@@ -6,25 +6,16 @@ The loss begins at the first token of the answer and covers the token that ends 
 from __future__ import annotations
 
 from typing import NamedTuple
-from uuid import UUID
 
-from npllm.models.fim import PromptBuilder, PromptParts, Span
+from npllm.models.fim import PromptBuilder, PromptParts
 from npllm.types import Snippet
 
 
 class Example(NamedTuple):
-    """Token ids of prompt and answer; the answer begins at `loss_start`. Where snippets of experiences stand in it, and
-    of which."""
+    """Token ids of prompt and answer; the answer begins at `loss_start`."""
 
     ids: tuple[int, ...]
     loss_start: int
-    spans: tuple[Span, ...] = ()
-    used: tuple[UUID, ...] = ()
-
-    @property
-    def positions(self) -> frozenset[int]:
-        """Of the tokens of these snippets."""
-        return frozenset(at for span in self.spans for at in range(span.begin, span.end))
 
 
 def encode(
@@ -50,5 +41,5 @@ def encode(
     elif builder.end_id is not None:
         answer = [*answer, builder.end_id]
     parts = PromptParts(path, prefix, suffix, snippets)
-    prompt = builder.build(parts, reserve=len(answer), snippet_budget=snippet_budget)
-    return Example((*prompt.ids, *answer), len(prompt.ids), prompt.spans, prompt.used_snippets)
+    prompt = builder.build(parts, reserve=len(answer), snippet_budget=snippet_budget).ids
+    return Example((*prompt, *answer), len(prompt))

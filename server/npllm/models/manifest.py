@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +26,11 @@ from npllm.types import ModelError
 MANIFEST = "manifest.json"
 WEIGHTS = "adapter_model.safetensors"
 TEMPORARY = ".tmp-"  # how unfinished folders begin; the next sleep removes what it finds
+NOT_LEARNED = (
+    "held_out",
+    "judged_again",
+    "untrained",
+)  # of a manifest's data: what it was judged by, or had no time for
 _FORMAT = 1
 
 
@@ -42,6 +47,27 @@ class Manifest:
     created_at: datetime
     data: Mapping[str, Any] = field(default_factory=dict)  # what it was trained on, e.g. counts, first and last id
     metrics: Mapping[str, float] = field(default_factory=dict)  # of the gate
+
+
+def learned_ids(data: Mapping[str, Any]) -> frozenset[UUID]:
+    """Every id in a manifest's `data`, under whatever keys but `NOT_LEARNED`: what had a part in its training."""
+    return frozenset(_ids({key: value for key, value in data.items() if key not in NOT_LEARNED}))
+
+
+def _ids(value: Any) -> Iterator[UUID]:
+    """Every id in plain JSON values."""
+    if isinstance(value, str):
+        if len(value) in (32, 36):
+            try:
+                yield UUID(value)
+            except ValueError:
+                return
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _ids(item)
+    elif isinstance(value, Collection):
+        for item in value:
+            yield from _ids(item)
 
 
 def sha256_file(file: Path) -> str:

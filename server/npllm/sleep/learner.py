@@ -33,8 +33,8 @@ from npllm.models.adapters import (
 from npllm.models.base import Base
 from npllm.models.fim import PromptBuilder, choose
 from npllm.sleep import in_use, leftover, lora, mas, preferences
-from npllm.sleep.alike import Alike
 from npllm.sleep.apart import Apart
+from npllm.sleep.dataset import weight
 from npllm.sleep.gate import Judgement
 from npllm.sleep.interruption import Interrupted, look
 from npllm.sleep.judging import Exam
@@ -51,7 +51,6 @@ from npllm.sleep.quotes import quotes
 from npllm.sleep.recipe import recipe_of
 from npllm.sleep.record import Quote
 from npllm.sleep.rehearsal import between
-from npllm.sleep.samples import Samples
 from npllm.sleep.trainer import Outcome, Step, Trainer
 from npllm.types import Experience, ModelError
 
@@ -120,7 +119,6 @@ class Learner:
         self.notes: tuple[str, ...] = ()  # what the gate could not look at
         self.untrained: tuple[UUID, ...] = ()  # new ones for which there was no time; once trained
         self._preferred: tuple[UUID, ...] = ()  # whose preferences may have been learned; once trained
-        self._remembered: frozenset[UUID] = frozenset()  # whose texts stood in the prompts; once trained
         self._adapted: PeftModel | None = None
         self._origin: dict[str, torch.Tensor] | None = (
             None  # the adapter's weights as the training began; None: the base
@@ -140,12 +138,11 @@ class Learner:
         plan, sleep = self._task.plan, self._config.sleep
         builder = self._builder(sleep.max_tokens)
         wanted = (*plan.learn, *plan.replay)
-        made = self._maker(builder, self._alike(self._task.of(wanted)))
-        learn = made.of(self._task.of(wanted), plan.importance)
-        general = [self._maker(builder).passage(passage) for passage in self._task.general]
+        learn = self._samples(self._task.of(wanted), builder)
+        general = [self._passage(passage, builder) for passage in self._task.general]
         distilled = self._recipe.kl_weight > 0
         beside = between(self._task.passages, () if distilled else self._task.general)
-        learn += [made.passage(passage) for passage in beside]
+        learn += [self._passage(passage, builder) for passage in beside]
         inner = self._samples(self._task.of(plan.inner), builder)
         digest = self.base.digest()
         adapted = self._adapted = lora.attach(self.base.model, self._recipe.shape, seed=self._recipe.seed)
@@ -182,7 +179,6 @@ class Learner:
         if distilled:
             self.rehearsed = self._task.general[: len(trainer.rehearsed)]
         self._learned = [learn[number] for number in sorted(learned)]
-        self._remembered = frozenset(id for number in learned for id in made.remembered[number])
         if self.base.digest() != digest:
             raise ModelError("Training changed the base, which must never happen: its result is thrown away.")
         return outcome
@@ -204,7 +200,7 @@ class Learner:
         tokens = self._config.base.context_tokens
         builder = self._builder(tokens)  # as it serves
         samples = self._samples(exam.experiences, builder)
-        samples += [self._maker(builder).passage(passage) for passage in exam.passages]
+        samples += [self._passage(passage, builder) for passage in exam.passages]
         adapted.eval()
         after = self._nats(adapted, samples, builder, 0)
         if self._parent is None:
@@ -320,7 +316,6 @@ class Learner:
                     "learned": [str(id) for id in self.taught((*plan.learn, *plan.replay))],
                     leftover.UNTRAINED: [str(id) for id in self.untrained],
                     "preferred": [str(id) for id in self._preferred],
-                    "remembered": sorted(map(str, self._remembered)),
                     "negatives": [str(id) for id in plan.negatives],
                     "validated": [str(id) for id in plan.inner],
                     "held_out": [str(id) for id in plan.held_out],
@@ -343,18 +338,22 @@ class Learner:
         return PromptBuilder(self.base.tokenizer, choose(self.base.tokenizer), most)
 
     def _samples(self, experiences: Sequence[Experience], builder: PromptBuilder) -> list[Sample]:
-        """To judge and measure by: with nothing remembered."""
-        return self._maker(builder).of(experiences, self._task.plan.importance)
+        """Prompts and answers, with weights whose mean is 1."""
+        importance = self._task.plan.importance
+        weights = [weight(item) * importance.get(item.id, 1.0) for item in experiences]
+        mean = sum(weights) / len(weights) if weights else 1.0
+        samples = []
+        for item, own in zip(experiences, weights, strict=True):
+            look(self._stop)
+            made = examples.encode(builder, item.prefix, item.suffix, item.place.path, item.final_text)
+            unlearned = self._apart.positions(item, made.ids[: made.loss_start], builder.codec)
+            samples.append(Sample(made.ids, made.loss_start, own / mean, unlearned))
+        return samples
 
-    def _maker(self, builder: PromptBuilder, alike: Alike | None = None) -> Samples:
-        return Samples(builder, self._apart, self._stop, alike)
-
-    def _alike(self, experiences: Sequence[Experience]) -> Alike | None:
-        """What is remembered in the prompts that are learned from; None where nothing is, awake or here."""
-        memory, share = self._config.memory, self._config.sleep.remembered_share
-        if not memory.enabled or not share:
-            return None
-        return Alike(experiences, most=memory.snippets, budget=memory.token_budget, share=share)
+    def _passage(self, passage: Passage, builder: PromptBuilder) -> Sample:
+        look(self._stop)
+        made = examples.encode(builder, passage.prefix, passage.suffix, passage.path, passage.line)
+        return Sample(made.ids, made.loss_start)
 
     def _preferences(
         self, experiences: Sequence[Experience], builder: PromptBuilder, learned: int = 0

@@ -5,7 +5,7 @@
 
 s and lambda are what make lines likeliest that this sleep has not learned, as the cerebellum says them alone and as the
 base does beside it (continuations in both), added up, since it serves in both ways. Where too few are there to choose
-by, s is `ways.UNCHOSEN` and lambda `UNCHOSEN`. What a version is worth beside the base is asked on the held-out ones
+by, s is `ways.USUAL` and lambda `UNCHOSEN`. What a version is worth beside the base is asked on the held-out ones
 that the gate judges by, which do not choose (but have a veto on `UNCHOSEN`): nats with the version in use and its
 lambda, as it serves now, and with the new one. The base has no adapters here, so that its own sleep does not decide
 about the cerebellum's.
@@ -69,7 +69,7 @@ class Saying:
         ways: Mapping[float, Callable[[], None]] = AS_IT_IS,
     ) -> tuple[float, float]:
         """(s, lambda), of `ways` and `blend.SHARES`, by up to `MOST_LINES` of the places; of fewer than `FEWEST_LINES`
-        (`ways.UNCHOSEN`, `UNCHOSEN`). The cerebellum is left there.
+        (`ways.USUAL`, `UNCHOSEN`). The cerebellum is left there.
 
         Args:
             on_step: told of the lines done, of how many.

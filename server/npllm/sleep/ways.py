@@ -2,7 +2,7 @@
 
 A short training, at a rate that a long one can use, ends at noisier weights than it began with; between the two the
 noise is averaged out sooner than what was learned (Wortsman et al., 2109.01903). s is chosen by `saying`, on lines that
-this sleep has not learned; where these are too few, it is what most sleeps chose.
+this sleep has not learned; where these are too few, it is `USUAL`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 WAYS = (1.0, 0.75, 0.5, 0.25)  # s
-UNCHOSEN = 0.5  # where nothing chooses it
+USUAL = 0.5  # where nothing chooses it
 
 
 def ways(model: Any, origin: Any) -> Mapping[float, Callable[[], None]]:
@@ -31,7 +31,7 @@ def ways(model: Any, origin: Any) -> Mapping[float, Callable[[], None]]:
 
 def usual(ways: Collection[float]) -> float:
     """The way to go of these where nothing chooses one."""
-    return UNCHOSEN if UNCHOSEN in ways else max(ways)
+    return USUAL if USUAL in ways else max(ways)
 
 
 @torch.no_grad()
