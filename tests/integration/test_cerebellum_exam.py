@@ -93,6 +93,7 @@ def exam(
     lineage: Sequence[Mapping[str, float]] = (),
     project: str = "/w",
     slice_of: UUID = OLDER,
+    aside: Sequence[Unseen] = ENOUGH,
 ) -> tuple[CerebellumExam, Base]:
     """Of a model that was `before` and is `after` now, on the lines of `PRACTICE` and an older slice; and the model."""
     origin, base = Base.load(str(before), shared=False), Base.load(str(after), shared=False)
@@ -110,7 +111,7 @@ def exam(
         version_id=new_id(),
     )
     texts = {item.id: item for item in (*held_out, *older)}
-    passed_over = [Passage("/w", one.path, one.prefix, one.text, one.suffix, "python") for one in ENOUGH]
+    passed_over = [Passage("/w", one.path, one.prefix, one.text, one.suffix, "python") for one in aside]
     made = CerebellumExam(
         config,
         *(before, None, origin, base, PromptBuilder(base.tokenizer, choose(base.tokenizer), 192)),
@@ -127,6 +128,18 @@ def exam(
 @pytest.fixture
 def config(home: Path, tiny_model: Path) -> Config:
     return replace(config_for(home, tiny_model), cerebellum=CerebellumConfig(context_tokens=192))
+
+
+@pytest.mark.parametrize(("lines", "way"), [(FEWEST_LINES, 1.0), (FEWEST_LINES - 1, 0.5)])
+def test_alone_too_it_goes_half_of_its_way_where_too_few_lines_can_choose(
+    config: Config, tiny_model: Path, practised_model: Path, lines: int, way: float
+) -> None:
+    alone = replace(config, cerebellum=replace(config.cerebellum, blend=False))
+    asked, base = exam(alone, tiny_model, practised_model, aside=ENOUGH[:lines])
+    name, learned = next(iter((one, tensor.clone()) for one, tensor in base.model.named_parameters()))
+    began = Base.load(str(tiny_model), shared=False).model.get_parameter(name)
+    assert asked.judge(dict).way == way
+    assert torch.allclose(base.model.get_parameter(name), began.lerp(learned, way), atol=1e-6)
 
 
 def test_what_harms_goes_as_little_as_it_can_and_is_refused(

@@ -150,6 +150,7 @@ def test_a_placebo_s_sleep_alone_sees_other_texts(
     monkeypatch.setattr(life, "sleep", sleep)
     monkeypatch.setattr(exam, "slices", slices)
     chosen = ["--days", "1", "--arms", arms.ASLEEP_PLACEBO, "--sleep-minutes", "30"]
+    chosen += ["--set", "cerebellum.enabled=false"]  # adapters alone suffice
     assert command.main([*arguments, *chosen]) == 0
     assert asleep and asleep.keys() <= at_exam.keys()
     exchanged = [id for id, text in asleep.items() if at_exam[id] != text]

@@ -130,6 +130,6 @@ async def test_a_folder_without_a_model_gives_the_servers_reason(home: Path, tmp
     try:
         await editor.start(settings)
         with pytest.raises(EvaluationError, match="no-model"):
-            await editor.ready(timeout_s=20)
+            await editor.ready(timeout_s=12)
     finally:
         await editor.stop()

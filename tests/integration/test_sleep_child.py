@@ -230,6 +230,8 @@ async def test_the_projects_other_files_are_learned_general_code_rehearsed_and_a
     shape = LoraConfig.from_pretrained(str(config.home / version.folder))
     assert (shape.r, shape.lora_alpha, set(shape.target_modules)) == (64, 64, {"lm_head"})
     assert leftovers(config) == [], "the passages are gone with the checkpoint"
+    if not kl_weight:
+        return  # what follows is the same
 
     await store.write(from_source(40, start=MORNING + timedelta(days=1), offset=1))
     other = replace(config, sleep=replace(config.sleep, layers="all", rank=8, project_share=0.0))
