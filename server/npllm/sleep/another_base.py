@@ -90,7 +90,8 @@ async def ask_anew(
     answer = await asyncio.to_thread(say_exam.ask, config, start, part, passages, off_limits, stop, meter)
     look(stop)
     meter.phase(Phase.PUBLISHING)
-    id = uuid5(consolidation, "another base")  # the same again where it is killed before it was announced
+    # the same again where it is killed before it was announced; never that of one that was forgotten since
+    id = uuid5(consolidation, f"another base {version.id}")
     final = config.cerebellum_dir / str(id)
     metrics = {**version.metrics, **answer.metrics}
     made = replace(
