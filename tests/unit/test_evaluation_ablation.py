@@ -312,7 +312,10 @@ def test_words_that_are_not_said_are_those_of_the_size_that_is_wanted() -> None:
     assert (quick.days, quick.seeds, quick.minutes) == (3, [0], 30.0)
     assert "sleep.max_minutes" not in options.common(full), "cells of runs without the word keep their names"
     assert options.common(options.parse(["--ablate", "--sleep-minutes", "5"])) == {"sleep.max_minutes": 5.0}
-    assert options.parse(["--ablate", "--swap-base", "here"]).swap_base == Path("here").absolute()
+    swap = options.parse(["--ablate", "--swap-base", "here", "--arms", "replay"])
+    assert swap.swap_base == Path("here").absolute() and [arm.name for arm in command.arms_of(swap)][1] == arms.LEARNS
+    with pytest.raises(EvaluationError, match=r'carries the arm "\+ replay" over'):
+        command.arms_of(options.parse(["--ablate", "--swap-base", "here", "--arms", "as shipped"]))
 
 
 def test_general_code_is_real_code_and_the_same_every_time() -> None:

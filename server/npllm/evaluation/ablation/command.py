@@ -191,7 +191,7 @@ def arms_of(args: argparse.Namespace) -> list[Arm]:
     """The arms that were asked for, in the table's order, the base among them; with `--quick` the others as left out.
 
     Raises:
-        EvaluationError: there is no such arm.
+        EvaluationError: there is no such arm, or another base is wanted for an arm that is not run.
     """
     names: Sequence[str] | None = args.arms
     everything = arms.arms()
@@ -201,6 +201,10 @@ def arms_of(args: argparse.Namespace) -> list[Arm]:
     known = {arm.name.removeprefix("+").strip().lower(): arm for arm in everything}
     if unknown := wanted - known.keys():
         raise EvaluationError(f"No arm is named {', '.join(sorted(unknown))}. There are: {', '.join(known)}.")
+    if args.swap_base and arms.LEARNS not in {known[name].name for name in wanted}:
+        raise EvaluationError(
+            f'--swap-base carries the arm "{arms.LEARNS}" over to another base: name it in --arms, too.'
+        )
     chosen = [arm if name in wanted else replace(arm, left_out=True) for name, arm in known.items()]
     tell_others = names == options.QUICK["arms"]
     return [arm for arm in chosen if tell_others or not arm.left_out]
