@@ -29,7 +29,7 @@ from npllm.types import NpllmError
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 2.0  # between SIGTERM and SIGKILL
+GRACE_S = 1.9  # between SIGTERM and SIGKILL, so that it is gone within 2 s
 _LINE_BYTES = 1 << 22
 
 
