@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from npllm.config import Config
-from npllm.evaluation.ablation import placebo
+from npllm.evaluation.ablation import life, placebo
+from npllm.evaluation.ablation.arms import Arm, Shuffled
 from npllm.evaluation.ablation.desk import day_of, repeatable_ids
 from npllm.memory.embedder import Embedder
 from npllm.memory.store import Store
@@ -115,6 +118,26 @@ async def test_for_good_each_day_is_exchanged_once_and_found_again_as_it_then_is
     assert all(done(both[item.id]) != done(item) for item in day(2, 6))
     await placebo.exchange(store_config, SEED, 3)  # of a day without an experience, nothing
     assert {item.id: item for item in await store.experiences_since(None)} == both
+
+
+@pytest.mark.parametrize("shuffled", list(Shuffled))
+async def test_a_night_of_each_kind_sees_and_leaves_what_it_should(
+    store: Store, store_config: Config, monkeypatch: pytest.MonkeyPatch, shuffled: Shuffled
+) -> None:
+    async def texts() -> dict[UUID, str]:
+        return {item.id: item.final_text for item in await store.experiences_since(None)}
+
+    async def asleep(*_: Any) -> dict[str, Any]:
+        return {"seen": await texts()}
+
+    monkeypatch.setattr(life, "sleep", asleep)
+    await store.write(day(1, 6))
+    true = await texts()
+    arm = Arm("one", {}, True, None, shuffled=shuffled)
+    place = life.Place(Path("/home"), Path("/work"), "", {})
+    seen = (await life._night(store_config, arm, place, SEED, 1, lambda _: None))["seen"]
+    assert (seen == true) is (shuffled is Shuffled.NOTHING)
+    assert (await texts() == true) is (shuffled is not Shuffled.FOR_GOOD)
 
 
 def test_the_exchange_depends_on_days_contexts_and_seed_alone() -> None:

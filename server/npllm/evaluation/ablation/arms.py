@@ -94,7 +94,7 @@ class Arm:
         settings: all switches.
         before: the arm with which it is compared; None for the base.
         missing: settings that this version does not have; then it is not run.
-        shuffled: what the person did changes places among a day's experiences.
+        shuffled: what changes places, and for how long.
         left_out: not run here, though this version has it; the table says so.
     """
 
